@@ -1,0 +1,1 @@
+"""What makes the library a book: the study behind every figure, the plots, the benchmark, help for notebooks."""

@@ -1,0 +1,184 @@
+"""The book's figures: one look for all, safe for colour-blind eyes, the same bytes at every rerun."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from nnzip.book.study import BITS, FLOAT, NETWORKS, SPARSITIES, select
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NAMES = {
+    "lenet_300_100": "LeNet-300-100 (MLP)",
+    "lenet_5": "LeNet-5 (CNN)",
+    "per_tensor": "per tensor",
+    "per_channel": "per channel",
+    "with_activations": "per channel, and activations",
+}
+FLOAT_AT = 9.5  # where the float network stands on an axis of 2 to 8 bits
+SPARSITY_BITS = 4  # the width at which a technique is drawn against sparsity, beside float
+STYLE = {
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.constrained_layout.use": True,
+}
+
+
+def error_curves(records, *, axes=None):
+    """Draw the signature figure: test error against bit width, and against sparsity, for every technique in the records.
+
+    Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
+    CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst. Left nothing is pruned;
+    right the weights are float, or rounded to 4 bits.
+
+    Parameters
+    ----------
+    records : list of dicts, as `run_study` returns and figures/*.csv hold them
+    axes : two matplotlib axes, optional
+        To draw into; without them a new figure is made.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    if not records:
+        raise ValueError("error_curves needs at least one record, got none")
+    with plt.rc_context(STYLE):
+        if axes is None:
+            _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+        left, right = axes
+        techniques = list(dict.fromkeys(record["technique"] for record in records))
+        for network in NETWORKS:
+            own = select(records, network=network)
+            for i, technique in enumerate(techniques):
+                look = _look(i, network)
+                label = f"{NAMES.get(technique, technique)}, {_short(network)}"
+                _mean_and_band(left, select(own, technique=technique, sparsity=0.0), "bits", look, label)
+                rounded = select(own, technique=technique, bits=SPARSITY_BITS)
+                _mean_and_band(right, rounded, "sparsity", look, f"{SPARSITY_BITS} bits {label}")
+            floats = {(r["seed"], r["sparsity"]): r for r in select(own, bits=FLOAT)}.values()
+            _mean_and_band(right, list(floats), "sparsity", _look(6, network), f"float, {_short(network)}")
+        _bits_axis(left)
+        _sparsity_axis(right)
+        _error_axis(left)
+        for axis in axes:
+            axis.legend(ncols=1)
+        return left.figure
+
+
+def _look(i, network):
+    cnn = network == "lenet_5"
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": "--" if cnn else "-",
+        "markerfacecolor": "white" if cnn else None,
+        "markersize": 5,
+        "linewidth": 1.5,
+    }
+
+
+def _short(network):
+    return "CNN" if network == "lenet_5" else "MLP"
+
+
+def _mean_and_band(axis, records, key, look, label):
+    """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest."""
+    values = sorted({record[key] for record in records})
+    if len(values) < 2:
+        return
+    errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
+    at = [FLOAT_AT if value == FLOAT else value for value in values]
+    axis.plot(at, [100 * np.mean(e) for e in errors], label=label, **look)
+    axis.fill_between(at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.15)
+
+
+def _bits_axis(axis):
+    axis.set_xlabel("bits a weight")
+    at = [FLOAT_AT if bits == FLOAT else bits for bits in BITS]
+    axis.set_xticks(at, ["float" if bits == FLOAT else str(bits) for bits in BITS])
+
+
+def _sparsity_axis(axis):
+    """Stretch the axis toward 1: at 90, 99 % the weights that are left count, 10 %, 1 %."""
+    axis.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
+    axis.set_xlim(0, SPARSITIES[-1] + 0.002)
+    ticks = (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:.0%}"))
+    axis.set_xlabel("sparsity (weights that are zero)")
+
+
+def _error_axis(axis):
+    axis.set_yscale("log")
+    axis.set_ylabel("test error, 10,000 images (log scale)")
+    axis.yaxis.set_major_locator(FixedLocator((0.5, 1, 2, 5, 10, 20, 50, 90)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} %"))
+    axis.set_ylim(0.4, 100)
+
+
+def error_map(records, *, axis=None):
+    """Draw the test error over bits and sparsity together, the mean over the seeds, one number in every field."""
+    with plt.rc_context(STYLE):
+        if axis is None:
+            _, axis = plt.subplots(figsize=(8, 4.2))
+        bits = sorted({record["bits"] for record in records})
+        sparsities = sorted({record["sparsity"] for record in records})
+        errors = np.array(
+            [[100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities] for b in bits]
+        )
+        image = axis.imshow(np.log10(errors), cmap="viridis_r", aspect="auto", origin="lower")
+        middle = np.log10(errors).mean() if np.ptp(errors) == 0 else (np.log10(errors.max()) + np.log10(errors.min())) / 2
+        for (row, column), error in np.ndenumerate(errors):
+            colour = "white" if np.log10(error) > middle else "black"
+            axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
+        axis.set_yticks(range(len(bits)), ["float" if b == FLOAT else str(b) for b in bits])
+        axis.set_xlabel("sparsity (weights that are zero)")
+        axis.set_ylabel("bits a weight")
+        axis.grid(False)
+        ticks = [t for t in (1, 2, 5, 10, 20, 50, 90) if errors.min() <= t <= errors.max()]
+        bar = axis.figure.colorbar(image, ax=axis, ticks=np.log10(ticks), label="test error, %")
+        bar.ax.set_yticklabels([str(t) for t in ticks])
+        return axis.figure
+
+
+def sqnr_curves(records, *, axis=None):
+    """Draw the SQNR of the weights against bit width, with 6.02 dB a bit as the slope that theory gives in the limit."""
+    with plt.rc_context(STYLE):
+        if axis is None:
+            _, axis = plt.subplots(figsize=(6.5, 4.4))
+        chosen = [r for r in records if r["sparsity"] == 0 and r["bits"] != FLOAT]
+        techniques = [t for t in ("per_tensor", "per_channel") if select(chosen, technique=t)]
+        for network in NETWORKS:
+            for i, technique in enumerate(techniques):
+                own = select(chosen, network=network, technique=technique)
+                bits = sorted({r["bits"] for r in own})
+                means = [np.mean([r["sqnr_db"] for r in select(own, bits=b)]) for b in bits]
+                axis.plot(bits, means, label=f"{NAMES[technique]}, {_short(network)}", **_look(i, network))
+        bits = np.array(sorted({r["bits"] for r in chosen}))
+        steps = 20 * np.log10((2.0 ** (bits - 1) - 1) / (2.0 ** (bits[-1] - 1) - 1))
+        anchor = max(np.mean([r["sqnr_db"] for r in select(chosen, bits=bits[-1], technique=t)]) for t in techniques)
+        axis.plot(bits, anchor + steps, color="grey", linewidth=1, label="slope of 1 / step$^2$")
+        axis.set_xlabel("bits a weight")
+        axis.set_ylabel("SQNR of all weights, dB")
+        axis.set_xticks(bits)
+        axis.legend()
+        return axis.figure
+
+
+def save_figure(figure, path):
+    """Write a PNG without the date and version that would make every rerun a new file, and close the figure."""
+    figure.savefig(Path(path), metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,181 @@
+"""The study: the test error of a network against bit width and sparsity, for every technique; records and tables.
+
+A technique is a function (network, data, *, bits, sparsity) -> Network. It prunes to the sparsity and rounds to the
+bits, and 32 bits means that nothing is rounded. A record is a dict: technique, bits, sparsity, error, sqnr_db.
+"""
+
+import csv
+import io
+import itertools
+import sys
+import time
+
+import numpy as np
+
+from nnzip.atomic import atomic_write
+from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.compression.pruned import prune_network
+from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.data import Mnist
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import SEEDS, trained
+from nnzip.quantization import sqnr_db
+
+FLOAT = 32  # the bit width that stands for the network as it is
+BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
+SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+NETWORKS = ("lenet_300_100", "lenet_5")
+COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
+CALIBRATION_IMAGES = 1000
+
+
+def per_tensor(network, data, *, bits, sparsity):
+    """Round the weights with one scale for each layer."""
+    return _pruned_and_rounded(network, bits, sparsity, per_channel=False)
+
+
+def per_channel(network, data, *, bits, sparsity):
+    """Round the weights with one scale for each output neuron or filter."""
+    return _pruned_and_rounded(network, bits, sparsity, per_channel=True)
+
+
+def with_activations(network, data, *, bits, sparsity):
+    """Round the weights per channel, and what enters every layer per tensor, to the same width."""
+    rounded = per_channel(network, data, bits=bits, sparsity=sparsity)
+    if bits == FLOAT:
+        return rounded
+    return quantize_activations(rounded, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+
+
+TECHNIQUES = {"per_tensor": per_tensor, "per_channel": per_channel, "with_activations": with_activations}
+
+
+def _pruned_and_rounded(network, bits, sparsity, *, per_channel):
+    pruned = prune_network(network, sparsity) if sparsity else network
+    return pruned if bits == FLOAT else quantize_weights(pruned, bits=bits, per_channel=per_channel)
+
+
+def error_grid(network, data, *, technique, bits, sparsities, executor=None):
+    """Measure a network at every pair of bit width and sparsity.
+
+    Parameters
+    ----------
+    network : Network
+    data : Mnist, as `load_mnist()` returns it
+        The error is that on its test images; techniques that calibrate use the first 1,000 training images.
+    technique : a name in `TECHNIQUES`, or a function (network, data, *, bits, sparsity) -> Network
+    bits : iterable of int, each 2 to 16, or 32 for the float network
+    sparsities : iterable of float in [0, 1]
+    executor : concurrent.futures.Executor, optional
+        Maps the points of the grid, which do not depend on each other; without it they run one after the other.
+
+    Returns
+    -------
+    list of records, bits outermost: dicts with technique, bits, sparsity, error (a fraction), sqnr_db (of all weights)
+
+    Examples
+    --------
+    >>> from nnzip.data import load_mnist
+    >>> [record] = error_grid(trained("lenet_300_100"), load_mnist(), technique="per_tensor", bits=[8], sparsities=[0])
+    >>> record["bits"], record["error"] < 0.02, record["sqnr_db"] > 30
+    (8, True, True)
+    """
+    if not callable(technique):
+        check_choice(technique, "technique", TECHNIQUES)
+    points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]
+    data = Mnist(data[0][:CALIBRATION_IMAGES], data[1][:CALIBRATION_IMAGES], *data[2:])  # little to send to a process
+    fixed = (itertools.repeat(argument, len(points)) for argument in (network, data, technique))
+    run = map if executor is None else executor.map
+    return list(run(measure, *fixed, *zip(*points, strict=True)))
+
+
+def measure(network, data, technique, bits, sparsity):
+    """Return the record of one point of the grid."""
+    apply = TECHNIQUES.get(technique, technique)
+    compressed = apply(network, data, bits=bits, sparsity=sparsity)
+    return {
+        "technique": technique if isinstance(technique, str) else technique.__name__,
+        "bits": bits,
+        "sparsity": sparsity,
+        "error": evaluate(compressed, data.test_images, data.test_labels),
+        "sqnr_db": sqnr_db(all_weights(network), all_weights(compressed)),
+    }
+
+
+def all_weights(network):  # -> [every weight of every layer, no biases]
+    return np.concatenate([array.ravel() for name, array in network.parameters().items() if name.endswith("weight")])
+
+
+def check_bits(bits):
+    return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 2, 16)
+
+
+def plan(*, quick=False):
+    """Return the grids of the study: keyword arguments for `error_grid`, with the name and seed of the network."""
+    networks = list(itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS))
+    bits = (2, 3, 4, 8, FLOAT) if quick else BITS
+    sparsities = (0.0, 0.5, 0.8, 0.9, 0.99) if quick else SPARSITIES
+    grids = []
+    for name, seed in networks:
+        one = {"network": name, "seed": seed}
+        grids += [{**one, "technique": technique, "bits": bits, "sparsities": (0.0,)} for technique in TECHNIQUES]
+        if name == "lenet_300_100":  # cheap enough for the whole map of bits by sparsity
+            grids.append({**one, "technique": "per_channel", "bits": bits, "sparsities": sparsities[1:]})
+        else:
+            grids.append({**one, "technique": "per_channel", "bits": (4, FLOAT), "sparsities": sparsities[1:]})
+        grids.append({**one, "technique": "per_tensor", "bits": (4,), "sparsities": sparsities[1:]})
+    return grids
+
+
+def run_study(data, *, quick=False, retrain=False, executor=None, progress=True):
+    """Measure everything in the plan; return the records, each with the name and the seed of its network."""
+    networks, records, grids, start = {}, [], plan(quick=quick), time.perf_counter()
+    total = sum(_cost(grid) for grid in grids)
+    done = 0
+    for grid in grids:
+        key = grid["network"], grid["seed"]
+        if key not in networks:
+            networks[key] = trained(key[0], seed=key[1], retrain=retrain)
+            start = time.perf_counter() if retrain else start
+        asked = {name: grid[name] for name in ("technique", "bits", "sparsities")}
+        found = error_grid(networks[key], data, **asked, executor=executor)
+        records += [{"network": key[0], "seed": key[1], **record} for record in found]
+        done += _cost(grid)
+        if progress:
+            spent = time.perf_counter() - start
+            left = f"{spent / done * (total - done):4.0f} s left"
+            print(f"{done / total:4.0%}  {key[0]} seed {key[1]}, {grid['technique']}  {left}", file=sys.stderr, flush=True)
+    return records
+
+
+def _cost(grid):
+    """Return the rough cost of a grid, in evaluations of the MLP."""
+    return len(grid["bits"]) * len(grid["sparsities"]) * {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]]
+
+
+def write_records(records, path):
+    """Write the records as CSV, one a row, in the order given."""
+    rows = [{**record, "error": f"{record['error']:.4f}", "sqnr_db": f"{record['sqnr_db']:.2f}"} for record in records]
+    write_csv(rows, COLUMNS, path)
+
+
+def write_csv(rows, columns, path):
+    """Write dicts as a CSV file, whole or not at all."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_records(path):
+    """Return the records of a CSV file that `write_records` wrote."""
+    types = {"seed": int, "bits": int, "sparsity": float, "error": float, "sqnr_db": float}
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{key: types.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def select(records, **wanted):
+    """Return the records that have these values, such as `technique="per_channel", sparsity=0.0`."""
+    return [record for record in records if all(record[key] == value for key, value in wanted.items())]

@@ -1,0 +1,34 @@
+"""Softmax with a temperature, what networks turn logits into and what a teacher hands to its student."""
+
+import numpy as np
+
+from nnzip.checks import check_number, real_array
+
+
+def softmax(logits, *, temperature=1.0):  # [..., classes] -> [..., classes]
+    """Return exp(z / T) / sum exp(z / T) along the last axis; each row sums to 1.
+
+    Parameters
+    ----------
+    logits : float array (..., classes)
+    temperature : float > 0
+        1 is the usual softmax; larger is softer (Hinton et al. 2015, eq. 1).
+
+    Returns
+    -------
+    array of the shape and float dtype of `logits`
+
+    Examples
+    --------
+    >>> softmax([0.0, 0.0, 1000.0]).tolist()
+    [0.0, 0.0, 1.0]
+    >>> softmax([0.0, 1.0], temperature=1e6).round(3).tolist()
+    [0.5, 0.5]
+    """
+    z = real_array(logits, "logits")
+    if z.ndim == 0:
+        raise ValueError("logits must have at least one dimension, got a single number")
+    temperature = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
+    z = (z - z.max(axis=-1, keepdims=True)) / temperature  # the largest exponent is 0: no overflow
+    weights = np.exp(z)
+    return weights / weights.sum(axis=-1, keepdims=True)

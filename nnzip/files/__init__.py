@@ -1,0 +1,1 @@
+"""Networks in files: state dicts that PyTorch reads and writes, and the formats of this project."""

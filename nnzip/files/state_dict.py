@@ -1,0 +1,238 @@
+"""State dicts: the weights of a network as .npz or .safetensors files, its own or PyTorch's.
+
+In PyTorch, either of these writes a file that `load_state_dict` reads as it is:
+
+    np.savez("net.npz", **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    safetensors.torch.save_file(model.state_dict(), "net.safetensors")
+
+An nn.Sequential names its tensors as a Network does ("0.weight", "0.bias", "2.weight"). A model with names of its own
+("conv1.weight", "fc1.bias") is matched layer by layer, see `match_names`.
+
+A file is believed in nothing: names, types and shapes are read first, and numbers only once they fit the network,
+so that no file can ask for more memory than the network has, and none can run code.
+"""
+
+import math
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nnzip.atomic import atomic_write
+from nnzip.checks import check_choice, check_finite
+
+
+def save_state_dict(network, path):
+    """Write the network's parameters, as float32, under their own names; .npz or .safetensors as `path` ends.
+
+    The file appears at `path` whole or not at all.
+
+    Raises ValueError for another suffix and for NaN or infinity in a parameter, ImportError if safetensors is
+    needed and missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> saved, other = lenet_300_100(seed=0), lenet_300_100(seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state_dict(saved, Path(folder) / "lenet.npz")
+    ...     load_state_dict(other, Path(folder) / "lenet.npz")
+    >>> bool((saved.parameters()["1.weight"] == other.parameters()["1.weight"]).all())
+    True
+    """
+    suffix = check_suffix(path)
+    tensors = {name: to_float32(array, name) for name, array in network.parameters().items()}
+    with atomic_write(path) as file:
+        if suffix == ".npz":
+            np.savez(file, **tensors)
+        else:
+            file.write(import_safetensors().numpy.save(tensors))
+
+
+def load_state_dict(network, path):
+    """Copy the tensors of a .npz or .safetensors file into the network, nnzip's own files or PyTorch's.
+
+    float16 and float64 tensors are rounded to float32. Nothing in the network changes if anything is refused.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The suffix is another one; the file is damaged; its tensors are not float16, float32 or float64, hold NaN
+        or infinity, or do not fit the network: then the names and shapes of both are listed.
+    ImportError
+        The file is .safetensors and that package is missing.
+    """
+    suffix = check_suffix(path)
+    open(path, "rb").close()  # a missing file says so itself
+    wanted = {name: array.shape for name, array in network.parameters().items()}
+    open_file = open_npz if suffix == ".npz" else open_safetensors
+    with errors_name(path), open_file(path) as stored:
+        found = {name: tensor.shape for name, tensor in stored.items()}
+        names = match_names(found, wanted, ordered=suffix == ".npz")
+        values = {own: read_float32(stored[name], name) for own, name in names.items()}
+    network.load_parameters(values)
+
+
+def match_names(found, wanted, *, ordered):
+    """Say which tensor of a file belongs to which of the network: {wanted name: found name}.
+
+    Equal names are matched by name. Otherwise whole layers ("conv1" with its weight and bias) are matched: in
+    order if the shapes fit in that order, or else by shape if no two layers have the same shapes.
+
+    Parameters
+    ----------
+    found, wanted : dict of name -> shape
+    ordered : bool
+        Whether the file keeps the model's order. safetensors sorts names, so there the order of two layers of the
+        same shapes is taken from their numbers ("fc2" before "fc10"), and with other names ("up", "down") is unknown.
+
+    Raises ValueError if the shapes do not fit or leave a choice.
+
+    Examples
+    --------
+    >>> match_names({"fc.bias": (2,), "fc.weight": (2, 3)}, {"0.weight": (2, 3), "0.bias": (2,)}, ordered=False)
+    {'0.weight': 'fc.weight', '0.bias': 'fc.bias'}
+    """
+    if found == wanted:
+        return {name: name for name in wanted}
+    same_names = found.keys() == wanted.keys()  # with other shapes: another network, nothing to match
+    layers = None if same_names else match_layers(layer_shapes(found), layer_shapes(wanted), ordered)
+    if layers is None:
+        raise ValueError(f"its tensors do not fit: it has {listing(found)}; the network wants {listing(wanted)}")
+    parts = {name: split_name(name) for name in wanted}
+    return {name: layers[prefix] + leaf for name, (prefix, leaf) in parts.items()}
+
+
+def match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -> {our prefix: their prefix} or None
+    if list(theirs.values()) == list(ours.values()) and (ordered or numbered(theirs)):
+        return dict(zip(ours, theirs, strict=True))
+    prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
+    if len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
+        return {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
+    return None
+
+
+def layer_shapes(shapes):  # {"fc.weight": (2, 3), "fc.bias": (2,)} -> {"fc.": {("weight", (2, 3)), ("bias", (2,))}}
+    layers = {}
+    for name, shape in shapes.items():
+        prefix, leaf = split_name(name)
+        layers.setdefault(prefix, set()).add((leaf, shape))
+    return {prefix: frozenset(layer) for prefix, layer in layers.items()}
+
+
+def numbered(layers):
+    """Say whether layers of the same shapes have names that differ in their numbers alone."""
+    names = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in layers.items()}
+    return len(names) == len(set(layers.values()))
+
+
+def natural_order(name):  # "conv10.bias" -> [("conv", 10), (".bias", 0), ("", 0)], so that it follows "conv2.bias"
+    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
+
+
+def split_name(name):  # "block.0.weight" -> "block.0.", "weight"
+    start = name.rfind(".") + 1
+    return name[:start], name[start:]
+
+
+def listing(shapes, limit=40):
+    shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:limit])
+    return (shown or "nothing") + (f" and {len(shapes) - limit} more" if len(shapes) > limit else "")
+
+
+class Stored(NamedTuple):
+    """A tensor in a file, its numbers not read yet."""
+
+    shape: tuple
+    dtype: str
+    read: Callable  # () -> array
+
+
+def read_float32(tensor, name):
+    if tensor.dtype not in ("float16", "float32", "float64"):
+        raise ValueError(f"{name} holds {tensor.dtype}; float16, float32 and float64 are read")
+    return to_float32(tensor.read(), name)
+
+
+def to_float32(array, name):
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
+        array = np.asarray(array, np.float32, order="C")  # safetensors writes the memory as it lies
+    check_finite(array, name)
+    return array
+
+
+@contextmanager
+def open_npz(path):  # -> {name: Stored} in the order of the file
+    with zipfile.ZipFile(path) as archive:
+        yield {info.filename.removesuffix(".npy"): stored_npy(archive, info) for info in archive.infolist()}
+
+
+def stored_npy(archive, info):
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, which np.savez never uses")
+    with archive.open(info) as member:
+        shape, fortran_order, dtype = npy_header(member)
+
+    def read():
+        size = math.prod(shape) * dtype.itemsize
+        with archive.open(info) as member:
+            npy_header(member)
+            data = member.read(size + 1)  # one more, to see the end, where the checksum is compared
+        if len(data) != size:
+            held = "more" if len(data) > size else f"only {len(data)}"
+            raise ValueError(f"{info.filename} promises {size} bytes and holds {held}")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+    return Stored(shape, dtype.name, read)
+
+
+def npy_header(member):  # -> shape, fortran_order, dtype
+    version = np.lib.format.read_magic(member)
+    if version != (1, 0):  # later ones hold headers of up to 4 GiB, which float arrays never need
+        raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
+    return np.lib.format.read_array_header_1_0(member)
+
+
+@contextmanager
+def open_safetensors(path):  # -> {name: Stored} in natural order: the file's own is alphabetical
+    with import_safetensors().safe_open(path, framework="numpy") as file:
+        yield {name: stored_safetensor(file, name) for name in sorted(file.keys(), key=natural_order)}
+
+
+def stored_safetensor(file, name):
+    header = file.get_slice(name)
+    dtype = re.sub("^F(?=[0-9]+$)", "float", header.get_dtype())  # "F32" -> "float32"
+    return Stored(tuple(header.get_shape()), dtype, partial(file.get_tensor, name))
+
+
+def import_safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(".safetensors files need a package that is not installed: pip install safetensors") from None
+    return safetensors
+
+
+def check_suffix(path):
+    suffix = check_choice(Path(path).suffix.lower(), "the suffix of a state dict", (".npz", ".safetensors"))
+    if suffix == ".safetensors":
+        import_safetensors()  # says so before anything is read or written
+    return suffix
+
+
+@contextmanager
+def errors_name(path):
+    """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:  # zipfile, zlib, NumPy and safetensors have a dozen types for "damaged" between them
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be loaded: {reason}") from error

@@ -1,0 +1,1 @@
+"""A neural network without autograd: layers with hand-written backward passes, training, trained networks."""

@@ -1,0 +1,129 @@
+"""Network: a list of layers; the two networks of the book, LeNet-300-100 and the Caffe LeNet-5."""
+
+import copy
+
+import numpy as np
+
+from nnzip.checks import check_finite, check_integer, check_not_empty
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+
+
+class Network:
+    """Layers one after the other.
+
+    Parameters
+    ----------
+    layers : list of layers
+        Anything with `forward`, `backward`, `params` and `grads`.
+
+    Examples
+    --------
+    >>> network = Network([Flatten(), Linear(784, 10)])
+    >>> network.forward(np.zeros((2, 1, 28, 28), np.float32)).shape
+    (2, 10)
+    >>> {name: array.shape for name, array in network.parameters().items()}
+    {'1.weight': (10, 784), '1.bias': (10,)}
+    """
+
+    def __init__(self, layers):
+        self.layers = list(layers)
+        if not self.layers:
+            raise ValueError("a Network needs at least one layer, got an empty list")
+
+    def forward(self, x):  # [N, ...] -> logits [N, classes]
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, grad_logits, *, input_gradient=False):
+        """Fill every layer's `grads`; return the gradient at the input only if asked, since training has no use for it."""
+        grad = grad_logits
+        for layer in reversed(self.layers[1:]):
+            grad = layer.backward(grad)
+        return self.layers[0].backward(grad, input_gradient=input_gradient)
+
+    def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
+        images = np.asarray(images)
+        check_not_empty(images, "images")
+        check_finite(images, "images")
+        check_integer(batch_size, "batch_size", 1)
+        starts = range(0, len(images), batch_size)
+        return np.concatenate([self.forward(images[i : i + batch_size]).argmax(axis=1) for i in starts])
+
+    def parameters(self):
+        """Return the live arrays under PyTorch's names: {"0.weight": ..., "0.bias": ..., "2.weight": ...}."""
+        return {f"{i}.{key}": array for i, layer in enumerate(self.layers) for key, array in layer.params.items()}
+
+    def gradients(self):
+        """Return the gradients of the last backward pass under the names of `parameters`."""
+        return {f"{i}.{key}": array for i, layer in enumerate(self.layers) for key, array in layer.grads.items()}
+
+    def load_parameters(self, values):
+        """Copy named arrays into the network's own; nothing is changed if any name or shape does not fit.
+
+        Raises ValueError for missing, unknown or misshapen arrays and for NaN or infinity.
+        """
+        own = self.parameters()
+        if values.keys() != own.keys():
+            missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
+            raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
+        for name, array in own.items():
+            if np.shape(values[name]) != array.shape:
+                raise ValueError(f"{name} must have shape {array.shape}, got {np.shape(values[name])}")
+            check_finite(np.asarray(values[name]), name)
+        for name, array in own.items():
+            array[...] = values[name]
+
+    def copy(self):
+        """Return an independent copy: changing one network's weights leaves the other's alone."""
+        return copy.deepcopy(self)
+
+    def __repr__(self):
+        return f"Network([{', '.join(map(repr, self.layers))}])"
+
+
+def lenet_300_100(*, seed=0):
+    """Return LeNet-300-100 (LeCun et al. 1998), the MLP 784-300-100-10: 266,610 weights and biases.
+
+    Examples
+    --------
+    >>> sum(array.size for array in lenet_300_100().parameters().values())
+    266610
+    """
+    rng = np.random.default_rng(seed)
+    return Network(
+        [
+            Flatten(),
+            Linear(784, 300, rng=rng),
+            ReLU(),
+            Linear(300, 100, rng=rng),
+            ReLU(),
+            Linear(100, 10, rng=rng),
+        ]
+    )
+
+
+def lenet_5(*, seed=0):
+    """Return the Caffe LeNet-5, the network that compression papers measure on: 431,080 weights and biases.
+
+    It is not LeCun's of 1998: 20 and 50 filters of 5 x 5, 2 x 2 max pooling, no ReLU after the convolutions, then 500
+    neurons with ReLU and 10 outputs (Jia et al. 2014; Han et al. 2015, table 4).
+
+    Examples
+    --------
+    >>> sum(array.size for array in lenet_5().parameters().values())
+    431080
+    """
+    rng = np.random.default_rng(seed)
+    return Network(
+        [
+            Conv2d(1, 20, 5, rng=rng),  # [N, 1, 28, 28] -> [N, 20, 24, 24]
+            MaxPool2d(2),  # [N, 20, 12, 12]
+            Conv2d(20, 50, 5, rng=rng),  # [N, 50, 8, 8]
+            MaxPool2d(2),  # [N, 50, 4, 4]
+            Flatten(),
+            Linear(800, 500, rng=rng),
+            ReLU(),
+            Linear(500, 10, rng=rng),
+        ]
+    )

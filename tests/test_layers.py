@@ -1,0 +1,512 @@
+"""Layers: forward is the definition, backward is the derivative, and nothing else is touched."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from layer_cases import CASES, CONVOLUTIONS, POOLINGS, SHORT, case, convolution, random_convolution, slope, tiny_cnn
+
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, conv2d_by_definition
+from nnzip.nn.network import Network
+from nnzip.nn.training import gradient_check
+
+CHECKED = 1e-6  # central differences in float64 with steps of 1e-6 are good to about 1e-9 of the largest entry
+
+
+def both_passes(layer, x, *, seed=4):
+    """Return y, grad_x and the gradients of the parameters, for a random gradient at the output."""
+    y = layer.forward(x)
+    grad_y = np.random.default_rng(seed).normal(size=y.shape).astype(x.dtype)
+    return y, layer.backward(grad_y), layer.grads
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backward_agrees_with_gradient_check(name):
+    assert gradient_check(*case(name)) < CHECKED
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backward_is_the_slope_along_random_directions(name):
+    layer, x = case(name)
+    rng = np.random.default_rng(5)
+    layer.params = {key: array.astype(np.float64) for key, array in layer.params.items()}
+    weighting = rng.normal(size=layer.forward(x).shape)
+    gradients = {"x": layer.backward(weighting), **layer.grads}
+    own = dict(layer.params)
+
+    def loss(key):
+        def value(array):
+            layer.params = own if key == "x" else {**own, key: array}
+            return np.sum(layer.forward(array if key == "x" else x) * weighting)
+
+        return value
+
+    for key, array in {"x": x, **own}.items():
+        for _ in range(3):
+            direction = rng.normal(size=array.shape)
+            expected = slope(loss(key), array, direction)
+            tolerance = 1e-7 * np.linalg.norm(gradients[key]) * np.linalg.norm(direction)
+            assert abs(np.sum(gradients[key] * direction) - expected) <= tolerance + 1e-9, key
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_backward_without_the_input_gradient_fills_the_same_gradients(name):
+    layer, x = case(name)
+    grad_y = np.random.default_rng(6).normal(size=layer.forward(x).shape)
+    layer.backward(grad_y)
+    expected = layer.grads.copy()
+    layer.grads.clear()
+    grad_x = layer.backward(grad_y, input_gradient=False)
+    assert layer.grads.keys() == expected.keys() == layer.params.keys()
+    assert all(np.array_equal(layer.grads[key], expected[key]) for key in expected)
+    assert grad_x is None or not layer.params  # who has weights is spared the work
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_backward_twice_gives_the_same_and_accumulates_nothing(name):
+    layer, x = case(name)
+    _, grad_x, grads = both_passes(layer, x)
+    kept, grads = grad_x.copy(), {key: array.copy() for key, array in grads.items()}
+    again = layer.backward(np.random.default_rng(4).normal(size=layer.forward(x).shape))
+    assert np.array_equal(again, kept)
+    assert all(np.array_equal(layer.grads[key], grads[key]) for key in grads)
+
+
+# ---------------------------------------------------------------- bugs planted for gradient_check
+
+
+class WrongSign(Linear):
+    def backward(self, grad_y, **options):
+        return -super().backward(grad_y, **options)
+
+
+class TransposedWeightGradient(Linear):
+    def backward(self, grad_y, **options):
+        grad_x = super().backward(grad_y, **options)
+        self.grads["weight"] = self.grads["weight"].T.copy()
+        return grad_x
+
+
+class BiasGradientIsAMean(Linear):
+    def backward(self, grad_y, **options):
+        grad_x = super().backward(grad_y, **options)
+        self.grads["bias"] = self.grads["bias"] / len(grad_y)
+        return grad_x
+
+
+class WeightGradientIsNaN(Linear):
+    def backward(self, grad_y, **options):
+        grad_x = super().backward(grad_y, **options)
+        self.grads["weight"] = self.grads["weight"] * np.nan
+        return grad_x
+
+
+class WeightGradientIsZero(Linear):
+    def backward(self, grad_y, **options):
+        grad_x = super().backward(grad_y, **options)
+        self.grads["weight"] = np.zeros_like(self.grads["weight"])
+        return grad_x
+
+
+class StrideForgotten(Conv2d):
+    def backward(self, grad_y, **options):
+        stride, self.stride = self.stride, 1
+        try:
+            return super().backward(grad_y, **options)
+        finally:
+            self.stride = stride
+
+
+class KernelNotFlipped(Conv2d):
+    def backward(self, grad_y, **options):
+        own = self.params
+        self.params = {**own, "weight": own["weight"][:, :, ::-1, ::-1]}
+        try:
+            return super().backward(grad_y, **options)
+        finally:
+            self.params = own
+
+
+class BiasGradientOfOneRow(Conv2d):
+    def backward(self, grad_y, **options):
+        grad_x = super().backward(grad_y, **options)
+        self.grads["bias"] = grad_y[:, :, 0].sum(axis=(0, 2))
+        return grad_x
+
+
+class LetsEverythingThrough(ReLU):
+    def backward(self, grad_y, **options):
+        return grad_y
+
+
+class GradientToAllOfTheWindow(MaxPool2d):
+    def backward(self, grad_y, **options):
+        return grad_y.repeat(self.size, axis=2).repeat(self.size, axis=3)
+
+
+class ForgetsTheOrder(Flatten):
+    def backward(self, grad_y, **options):
+        shape = self._seen["x_shape"]
+        return grad_y.reshape(shape[::-1]).transpose(3, 2, 1, 0)
+
+
+PLANTED = {
+    "wrong_sign": (WrongSign(3, 4), (2, 3)),
+    "transposed_weight_gradient": (TransposedWeightGradient(3, 3), (4, 3)),
+    "bias_gradient_is_a_mean": (BiasGradientIsAMean(3, 2), (4, 3)),
+    "weight_gradient_is_zero": (WeightGradientIsZero(3, 2), (4, 3)),
+    "stride_forgotten": (StrideForgotten(1, 2, 3, stride=2), (2, 1, 7, 7)),
+    "kernel_not_flipped": (KernelNotFlipped(1, 2, 3), (2, 1, 5, 5)),
+    "bias_gradient_of_one_row": (BiasGradientOfOneRow(1, 2, 3), (2, 1, 5, 5)),
+    "relu_lets_everything_through": (LetsEverythingThrough(), (3, 4)),
+    "gradient_to_all_of_the_window": (GradientToAllOfTheWindow(2), (2, 2, 4, 4)),
+    "flatten_forgets_the_order": (ForgetsTheOrder(), (2, 3, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_gradient_check_finds_a_planted_bug(name):
+    layer, shape = PLANTED[name]
+    assert gradient_check(layer, np.random.default_rng(0).normal(size=shape)) > 0.1
+
+
+def test_gradient_check_finds_a_planted_bug_inside_a_network():
+    network = Network([Linear(3, 3), ReLU(), TransposedWeightGradient(3, 3)])
+    assert gradient_check(network, np.random.default_rng(0).normal(size=(4, 3))) > 0.1
+
+
+def test_gradient_check_never_passes_a_gradient_of_nan():
+    assert not gradient_check(WeightGradientIsNaN(3, 2), np.ones((4, 3))) < CHECKED
+
+
+@pytest.mark.parametrize("reshape", [lambda bias: bias[None], lambda bias: bias.sum()], ids=["keepdims", "a_number"])
+def test_gradient_check_refuses_a_gradient_of_the_wrong_shape(reshape):
+    class WrongShape(Linear):
+        def backward(self, grad_y, **options):
+            grad_x = super().backward(grad_y, **options)
+            self.grads["bias"] = np.asarray(reshape(self.grads["bias"]))
+            return grad_x
+
+    with pytest.raises(ValueError, match="shape"):
+        gradient_check(WrongShape(3, 1), np.ones((4, 3)))
+
+
+@pytest.mark.parametrize("layer", [Linear(4, 3), tiny_cnn()], ids=["layer", "network"])
+def test_gradient_check_changes_neither_the_layer_nor_the_input(layer):
+    x = np.random.default_rng(0).normal(size=(2, 4) if isinstance(layer, Linear) else (2, 2, 9, 8)).astype(np.float32)
+    x_before, before = x.copy(), copy.deepcopy(layer)
+    gradient_check(layer, x)
+    assert np.array_equal(x, x_before)
+    for part, old in zip(getattr(layer, "layers", [layer]), getattr(before, "layers", [before]), strict=True):
+        assert all(np.array_equal(part.params[key], old.params[key]) for key in old.params)
+        assert all(array.dtype == np.float32 for array in part.params.values())
+        assert part.grads == {}
+
+
+# ---------------------------------------------------------------- forward
+
+
+def convolution_of_seven_loops(x, weight, bias, stride, padding):
+    (N, C, H, W), (O, _, k, _) = x.shape, weight.shape
+    H_out, W_out = (H + 2 * padding - k) // stride + 1, (W + 2 * padding - k) // stride + 1
+    y = np.zeros((N, O, H_out, W_out))
+    for n, o, i, j in np.ndindex(y.shape):
+        y[n, o, i, j] = bias[o]
+        for c, u, v in np.ndindex(C, k, k):
+            row, column = stride * i + u - padding, stride * j + v - padding
+            if 0 <= row < H and 0 <= column < W:
+                y[n, o, i, j] += weight[o, c, u, v] * x[n, c, row, column]
+    return y
+
+
+@pytest.mark.parametrize("made", [*CONVOLUTIONS, *range(12)])
+def test_a_convolution_is_its_definition_and_seven_loops(made):
+    layer, shape = random_convolution(made) if isinstance(made, int) else convolution(made)
+    x = np.random.default_rng(7).normal(size=shape)
+    weight, bias = (layer.params[key].astype(np.float64) for key in ("weight", "bias"))
+    expected = convolution_of_seven_loops(x, weight, bias, layer.stride, layer.padding)
+    by_definition = conv2d_by_definition(x, weight, bias, stride=layer.stride, padding=layer.padding)
+    np.testing.assert_allclose(by_definition, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_convolution_does_not_flip_its_kernel():
+    layer = Conv2d(1, 1, 3)
+    layer.params["weight"][...] = np.arange(9).reshape(1, 1, 3, 3)
+    image = np.zeros((1, 1, 3, 3), np.float32)
+    image[0, 0, 0, 1] = 1  # above the middle: meets weight[0, 1]
+    assert layer.forward(image).item() == 1
+
+
+def test_linear_is_a_sum_for_each_output():
+    layer, x = case("linear")
+    y = layer.forward(x)
+    for n, o in np.ndindex(y.shape):
+        terms = [float(w) * value for w, value in zip(layer.params["weight"][o], x[n], strict=True)]
+        assert y[n, o] == pytest.approx(sum(terms) + float(layer.params["bias"][o]), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_max_pooling_takes_the_largest_of_every_whole_window(name):
+    size, shape = POOLINGS[name]
+    x = np.random.default_rng(8).normal(size=shape)
+    y = MaxPool2d(size).forward(x)
+    assert y.shape == (*shape[:2], shape[2] // size, shape[3] // size)
+    for n, c, i, j in np.ndindex(y.shape):
+        assert y[n, c, i, j] == x[n, c, i * size : (i + 1) * size, j * size : (j + 1) * size].max()
+
+
+def first_maxima(x, grad_y, size):
+    """The rule in plain Python: of each window, read row by row, the first of the largest takes the gradient."""
+    grad_x = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(grad_y.shape):
+        window = [(i * size + u, j * size + v) for u in range(size) for v in range(size)]
+        best = window[0]
+        for place in window:
+            if x[n, c, *place] > x[n, c, *best]:
+                best = place
+        grad_x[n, c, *best] += grad_y[n, c, i, j]
+    return grad_x
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("values", [1, 2, 3], ids=["all_equal", "two_values", "three_values"])
+def test_of_equal_maxima_the_first_row_by_row_takes_the_whole_gradient(name, values):
+    size, shape = POOLINGS[name]
+    rng = np.random.default_rng(9)
+    for _ in range(5):
+        x = rng.integers(0, values, shape).astype(np.float64)
+        layer = MaxPool2d(size)
+        grad_y = rng.normal(size=layer.forward(x).shape)
+        assert np.array_equal(layer.backward(grad_y), first_maxima(x, grad_y, size))
+
+
+def test_a_tie_between_rows_goes_to_the_upper_row_even_from_the_right():
+    x = np.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 1, 2, 2)
+    layer = MaxPool2d(2)
+    layer.forward(x)
+    assert layer.backward(np.full((1, 1, 1, 1), 5.0)).tolist() == [[[[0.0, 5.0], [0.0, 0.0]]]]
+
+
+def test_relu_has_no_gradient_at_zero():
+    layer = ReLU()
+    assert layer.forward(np.array([-1.0, -0.0, 0.0, 2.0])).tolist() == [0, 0, 0, 2]
+    assert layer.backward(np.full(4, 3.0)).tolist() == [0, 0, 0, 3]
+
+
+def test_flatten_keeps_the_order_of_channels_rows_columns():
+    x = np.arange(24.0).reshape(2, 1, 3, 4)
+    assert Flatten().forward(x).tolist() == [list(range(12)), list(range(12, 24))]
+
+
+# ---------------------------------------------------------------- dtypes, memory, state
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", SHORT)
+def test_the_float_type_of_the_input_is_kept(name, dtype):
+    layer, x = case(name)
+    y, grad_x, grads = both_passes(layer, x.astype(dtype))
+    assert y.dtype == grad_x.dtype == dtype
+    assert {array.dtype for array in grads.values()} <= {np.dtype(dtype)}
+    assert all(array.dtype == np.float32 for array in layer.params.values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_neither_pass_changes_input_gradient_or_weights(name):
+    layer, x = case(name)
+    before = {key: array.copy() for key, array in layer.params.items()}
+    grad_y = np.random.default_rng(4).normal(size=layer.forward(x).shape)
+    x_before, grad_before = x.copy(), grad_y.copy()
+    layer.forward(x)
+    layer.backward(grad_y)
+    assert np.array_equal(x, x_before) and np.array_equal(grad_y, grad_before)
+    assert all(np.array_equal(layer.params[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_an_earlier_pass_returned_stays_as_it_was(name):
+    layer, x = case(name)
+    y, grad_x, grads = both_passes(layer, x)
+    grads = dict(grads)
+    before = [array.copy() for array in (y, grad_x, *grads.values())]
+    both_passes(layer, -2 * x[::-1], seed=5)
+    assert all(np.array_equal(*pair) for pair in zip((y, grad_x, *grads.values()), before, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_that_has_seen_other_batches_acts_like_a_new_one(name):
+    layer, x = case(name)
+    fresh, _ = case(name)
+    both_passes(layer, np.concatenate([x, x, x]))
+    both_passes(layer, x[:1].astype(np.float32))
+    for got, expected in zip(flat(both_passes(layer, x)), flat(both_passes(fresh, x)), strict=True):
+        assert np.array_equal(got, expected)
+
+
+def flat(passes):
+    y, grad_x, grads = passes
+    return [y, grad_x, *grads.values()]
+
+
+LAYOUTS = {
+    "every_other": lambda x: x.repeat(2, axis=0)[::2],
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "fortran": np.asfortranarray,
+    "inner_part": lambda x: np.pad(x, 1)[(slice(1, -1),) * x.ndim],
+    "read_only": lambda x: (x.setflags(write=False), x)[1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", CASES)
+def test_the_layout_in_memory_makes_no_difference(name, layout):
+    layer, x = case(name)
+    y = layer.forward(x)
+    grad_y = np.random.default_rng(4).normal(size=y.shape)
+    expected = [y, layer.backward(grad_y), *layer.grads.values()]
+    other, _ = case(name)
+    arrange = LAYOUTS[layout]
+    got = [other.forward(arrange(x.copy())), other.backward(arrange(grad_y.copy())), *other.grads.values()]
+    for array, right in zip(got, expected, strict=True):  # BLAS adds in another order: some last bits
+        np.testing.assert_allclose(array, right, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_repeated_image_of_stride_0_is_an_image_like_others(name):
+    layer, x = case(name)
+    repeated = np.broadcast_to(x[:1], (3, *x.shape[1:]))
+    y = layer.forward(repeated)
+    np.testing.assert_allclose(y, layer.forward(repeated.copy()), rtol=1e-12)
+    grad_y = np.broadcast_to(1.0, y.shape)
+    np.testing.assert_allclose(layer.backward(grad_y), layer.backward(grad_y.copy()), rtol=1e-12)
+
+
+def test_a_copy_and_a_pickle_of_a_network_that_has_run_are_small_and_independent():
+    network = tiny_cnn()
+    weights = sum(array.nbytes for array in network.parameters().values())
+    x = np.random.default_rng(0).normal(size=(500, 2, 9, 8)).astype(np.float32)
+    logits = network.forward(x)
+    network.backward(np.ones_like(logits))
+    pickled = pickle.dumps(network)
+    assert len(pickled) < weights + 4000 < x.nbytes / 10  # 4,000 bytes of names; the batch alone would be ten times all
+    for other in (pickle.loads(pickled), copy.deepcopy(network), network.copy()):
+        assert np.array_equal(other.forward(x), logits)
+        other.parameters()["0.weight"][...] = 0
+        assert other.layers[0]._seen.keys() & network.layers[0]._seen.keys()
+    assert np.array_equal(network.forward(x), logits)
+
+
+# ---------------------------------------------------------------- initial weights
+
+
+@pytest.mark.parametrize(("layer", "fan_in"), [(Linear(50, 4000), 50), (Conv2d(8, 1000, 5), 200)], ids=["linear", "conv"])
+def test_initial_weights_are_uniform_with_variance_one_over_fan_in(layer, fan_in):
+    weight = layer.params["weight"].astype(np.float64)
+    limit = np.sqrt(3 / fan_in)
+    assert weight.dtype == np.float64 and layer.params["weight"].dtype == np.float32
+    assert np.abs(weight).max() <= limit * (1 + 1e-6)
+    # 200,000 draws: the mean is within 5 standard errors of 0, each quarter of the range within 5 of a quarter
+    assert abs(weight.mean()) < 5 * np.sqrt(1 / fan_in / weight.size)
+    quarters = np.histogram(weight, bins=4, range=(-limit * 1.000001, limit * 1.000001))[0] / weight.size
+    assert np.abs(quarters - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / weight.size)
+    assert not layer.params["bias"].any()
+
+
+def test_the_generator_decides_the_initial_weights():
+    one, same, other = (Linear(5, 5, rng=np.random.default_rng(seed)).params["weight"] for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+    assert not np.array_equal(Linear(5, 5).params["weight"], Linear(5, 5).params["weight"])
+
+
+# ---------------------------------------------------------------- refusals
+
+ones = np.ones
+
+
+@pytest.mark.parametrize("layer", [Linear(2, 2), Conv2d(1, 1, 1), ReLU(), MaxPool2d(2), Flatten()], ids=repr)
+def test_backward_before_forward_is_refused(layer):
+    with pytest.raises(ValueError, match=f"{type(layer).__name__}.backward needs a forward pass first"):
+        layer.backward(np.ones((1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "message"),
+    [
+        (Linear(3, 2), ones((4, 2)), r"takes x of shape \(N, 3\), got \(4, 2\)"),
+        (Linear(3, 2), ones(3), r"must have 2 dimensions, got shape \(3,\)"),
+        (Linear(3, 2), ones((0, 3)), r"must not be empty, got shape \(0, 3\)"),
+        (Conv2d(3, 2, 3), ones((1, 2, 5, 5)), r"takes x of shape \(N, 3, H, W\), H and W >= 3, got \(1, 2, 5, 5\)"),
+        (Conv2d(1, 2, 5), ones((1, 1, 5, 4)), r"H and W >= 5, got \(1, 1, 5, 4\)"),
+        (Conv2d(1, 2, 5, padding=1), ones((1, 1, 2, 5)), r"H and W >= 3, got \(1, 1, 2, 5\)"),
+        (Conv2d(1, 2, 3), ones((1, 5, 5)), r"must have 4 dimensions, got shape \(1, 5, 5\)"),
+        (Conv2d(1, 2, 3), ones((0, 1, 5, 5)), r"must not be empty, got shape \(0, 1, 5, 5\)"),
+        (MaxPool2d(3), ones((1, 1, 3, 2)), r"H and W >= 3, got \(1, 1, 3, 2\)"),
+        (MaxPool2d(2), ones((4, 4)), r"must have 4 dimensions, got shape \(4, 4\)"),
+        (MaxPool2d(2), ones((1, 0, 4, 4)), r"must not be empty"),
+        (ReLU(), ones((0, 4)), r"must not be empty"),
+        (Flatten(), ones((0, 1, 2, 2)), r"must not be empty"),
+    ],
+)
+def test_an_input_of_the_wrong_shape_is_refused(layer, x, message):
+    with pytest.raises(ValueError, match=message):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, complex, object])
+@pytest.mark.parametrize("layer", [Linear(3, 2), Conv2d(1, 1, 1), ReLU(), MaxPool2d(2), Flatten()], ids=repr)
+def test_an_input_that_is_not_float_is_refused(layer, dtype):
+    x = np.ones((2, 3) if isinstance(layer, Linear) else (2, 1, 3, 3)).astype(dtype)
+    with pytest.raises(TypeError, match="takes a float array, got dtype"):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_gradient_of_another_shape_than_the_output_is_refused(name):
+    layer, x = case(name)
+    y = layer.forward(x)
+    for wrong in (y[:1].sum(axis=0), y[:, :1] if y.shape[1] > 1 else y[:1], np.concatenate([y, y]), y[None]):
+        with pytest.raises(ValueError, match="must have the output's shape"):
+            layer.backward(wrong)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: Linear(0, 3), ValueError, "in_features must be at least 1, got 0"),
+        (lambda: Linear(3, -1), ValueError, "out_features must be at least 1, got -1"),
+        (lambda: Linear(3.0, 1), TypeError, "in_features must be an integer, got 3.0"),
+        (lambda: Linear(True, 1), TypeError, "in_features must be an integer, got True"),
+        (lambda: Conv2d(0, 1, 1), ValueError, "in_channels must be at least 1"),
+        (lambda: Conv2d(1, 0, 1), ValueError, "out_channels must be at least 1"),
+        (lambda: Conv2d(1, 1, 0), ValueError, "kernel_size must be at least 1"),
+        (lambda: Conv2d(1, 1, (3, 3)), TypeError, "kernel_size must be an integer"),
+        (lambda: Conv2d(1, 1, 1, stride=0), ValueError, "stride must be at least 1"),
+        (lambda: Conv2d(1, 1, 1, padding=-1), ValueError, "padding must be at least 0"),
+        (lambda: Conv2d(1, 1, 1, padding="same"), TypeError, "padding must be an integer"),
+        (lambda: MaxPool2d(0), ValueError, "size must be at least 1"),
+        (lambda: MaxPool2d(2.0), TypeError, "size must be an integer"),
+    ],
+)
+def test_sizes_that_make_no_layer_are_refused(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_a_failed_forward_leaves_the_last_good_one_in_place():
+    layer, x = case("linear")
+    _, expected, _ = both_passes(layer, x)
+    with pytest.raises(ValueError):
+        layer.forward(np.ones((2, 9)))
+    grad_y = np.random.default_rng(4).normal(size=(len(x), 3))
+    assert np.array_equal(layer.backward(grad_y), expected)
+
+
+def test_a_layer_reads_as_it_is_built():
+    for text in ("Linear(3, 2)", "Conv2d(1, 2, 3)", "Conv2d(1, 2, 3, stride=2, padding=1)", "ReLU()", "MaxPool2d(2)"):
+        assert repr(eval(text)) == text
+    assert repr(Flatten()) == "Flatten()"

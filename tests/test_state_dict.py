@@ -1,0 +1,441 @@
+"""Weights through files: round trips, names matched to layers, bad files refused and the network untouched."""
+
+import io
+import itertools
+import os
+import pickle
+import struct
+import sys
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from nnzip.atomic import atomic_write
+from nnzip.files.state_dict import load_state_dict, match_names, save_state_dict
+from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
+from nnzip.nn.network import Network, lenet_5, lenet_300_100
+
+
+def small(seed=0):
+    """Three layers of different shapes and a fourth of the third's: 1.weight, 3.weight, 5.weight, 7.weight."""
+    rng = np.random.default_rng(seed)
+    sizes = [(4, 3), (3, 5), (5, 5), (5, 5)]
+    linears = [Linear(*size, rng=rng) for size in sizes]
+    network = Network([Flatten(), *itertools.chain(*([layer, ReLU()] for layer in linears))])
+    for array in network.parameters().values():
+        array[...] = rng.normal(size=array.shape)  # biases too, which start at 0
+    return network
+
+
+def weights(network):
+    return {name: array.copy() for name, array in network.parameters().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def renamed(tensors, prefixes):
+    """The tensors of a model whose layers are called `prefixes`, in this order."""
+    ours = list(dict.fromkeys(name.split(".")[0] for name in tensors))
+    new = dict(zip(ours, prefixes, strict=True))
+    return {f"{new[name.split('.')[0]]}.{name.split('.')[1]}": array for name, array in tensors.items()}
+
+
+def shapes(tensors):
+    return {name: array.shape for name, array in tensors.items()}
+
+
+def npy(header, data=b"", version=1):
+    header = header.encode("latin1") + b"\n"
+    return b"\x93NUMPY" + struct.pack("<BBH" if version == 1 else "<BBI", version, 0, len(header)) + header + data
+
+
+def write_zip(path, members, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+# ---------------------------------------------------------------- what should work
+
+
+@pytest.mark.parametrize("make", [small, lenet_300_100, lenet_5])
+def test_what_is_saved_is_what_is_loaded_bit_for_bit(tmp_path, make):
+    saved, loaded = make(seed=1), make(seed=2)
+    save_state_dict(saved, tmp_path / "net.npz")
+    assert load_state_dict(loaded, tmp_path / "net.npz") is None
+    assert same(weights(saved), weights(loaded))
+
+
+def test_the_file_is_a_plain_npz_of_float32(tmp_path):
+    network = small()
+    save_state_dict(network, str(tmp_path / "net.NPZ"))
+    with np.load(tmp_path / "net.NPZ", allow_pickle=False) as npz:
+        assert list(npz) == list(network.parameters())
+        assert same(dict(npz), weights(network)) and all(npz[name].dtype == np.float32 for name in npz)
+
+
+def test_saving_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path):
+    save_state_dict(small(seed=1), tmp_path / "a.npz")
+    save_state_dict(small(), tmp_path / "a.npz")  # over the other
+    save_state_dict(small(), tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", ">f8"])
+def test_other_floats_are_rounded_to_float32(tmp_path, dtype):
+    source, network = weights(small(seed=1)), small()
+    np.savez(tmp_path / "net.npz", **{name: array.astype(dtype) for name, array in source.items()})
+    load_state_dict(network, tmp_path / "net.npz")
+    assert same(weights(network), {name: array.astype(dtype).astype(np.float32) for name, array in source.items()})
+
+
+def test_compressed_and_fortran_ordered_files_load(tmp_path):
+    source, network = weights(small(seed=1)), small()
+    np.savez_compressed(tmp_path / "net.npz", **{name: np.asfortranarray(array) for name, array in source.items()})
+    load_state_dict(network, tmp_path / "net.npz")
+    assert same(weights(network), source)
+
+
+def test_a_network_whose_arrays_are_not_contiguous_is_saved_by_value(tmp_path):
+    saved, loaded = Network([Linear(3, 4)]), Network([Linear(3, 4)])
+    saved.layers[0].params["weight"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    save_state_dict(saved, tmp_path / "net.npz")
+    load_state_dict(loaded, tmp_path / "net.npz")
+    assert same(weights(saved), weights(loaded))
+
+
+def test_the_weights_are_copied_into_the_arrays_that_the_network_has(tmp_path):
+    network = small()
+    save_state_dict(small(seed=1), tmp_path / "net.npz")
+    arrays = network.parameters()
+    load_state_dict(network, tmp_path / "net.npz")
+    assert all(array is arrays[name] for name, array in network.parameters().items())
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        ["0", "2", "4", "6"],  # an nn.Sequential without the Flatten
+        ["fc1", "fc2", "fc3", "fc4"],
+        ["stem", "zeta", "up", "down"],  # not in alphabetical order: an npz file keeps the model's
+        ["net.body.0", "net.body.3", "net.body.6", "head"],
+    ],
+)
+def test_other_names_are_matched_in_the_order_of_an_npz_file(tmp_path, prefixes):
+    source, network = weights(small(seed=1)), small()
+    np.savez(tmp_path / "net.npz", **renamed(source, prefixes))
+    load_state_dict(network, tmp_path / "net.npz")
+    assert same(weights(network), source)
+
+
+def test_the_order_of_weight_and_bias_does_not_matter(tmp_path):
+    source, network = weights(small(seed=1)), small()
+    pairs = list(renamed(source, "abcd").items())
+    swapped = dict(itertools.chain(*(pairs[i : i + 2][::-1] for i in range(0, len(pairs), 2))))
+    np.savez(tmp_path / "net.npz", **swapped)
+    load_state_dict(network, tmp_path / "net.npz")
+    assert same(weights(network), source)
+
+
+def test_like_layers_in_an_order_that_is_not_the_networks_are_refused(tmp_path):
+    backwards = dict(reversed(renamed(weights(small(seed=1)), "dcba").items()))
+    np.savez(tmp_path / "net.npz", **backwards)
+    refused(tmp_path / "net.npz", "do not fit")
+
+
+def test_a_bare_layer_has_names_without_a_prefix(tmp_path):
+    network = Network([Linear(3, 2)])
+    np.savez(tmp_path / "net.npz", weight=np.ones((2, 3)), bias=np.full(2, 0.5))
+    load_state_dict(network, tmp_path / "net.npz")
+    assert network.forward(np.ones((1, 3), np.float32)).tolist() == [[3.5, 3.5]]
+
+
+def test_any_order_is_matched_by_shape_when_no_two_layers_are_alike():
+    wanted = shapes(weights(lenet_5()))
+    layers = ["0", "2", "5", "7"]
+    for order in itertools.permutations(layers):
+        names = {f"{prefix}.{leaf}": f"m{i}.{leaf}" for i, prefix in enumerate(order) for leaf in ("weight", "bias")}
+        found = {new: wanted[old] for old, new in names.items()}
+        for ordered in (True, False):
+            assert match_names(found, wanted, ordered=ordered) == names
+
+
+def test_without_an_order_like_layers_are_told_apart_by_number_only():
+    wanted = shapes(weights(small()))
+
+    def match(*prefixes):
+        found = shapes(renamed(weights(small()), prefixes))
+        return match_names(found, wanted, ordered=False)
+
+    assert match("in", "mid", "fc2", "fc10")["5.weight"] == "fc2.weight"
+    assert match("in", "mid", "fc2", "fc10")["7.bias"] == "fc10.bias"
+    for unknown in (("a", "b", "c", "d"), ("fc1", "fc2", "fc3", "head"), ("a", "b", "up", "down")):
+        with pytest.raises(ValueError, match="do not fit"):
+            match(*unknown)
+
+
+def test_equal_names_with_other_shapes_are_never_rearranged():
+    wanted = {"0.weight": (2, 3), "1.weight": (3, 2)}
+    with pytest.raises(ValueError, match="do not fit"):
+        match_names({"0.weight": (3, 2), "1.weight": (2, 3)}, wanted, ordered=True)
+
+
+def test_a_bias_follows_its_own_weight():
+    wanted = {"0.weight": (2, 2, 1, 1), "0.bias": (2,), "1.weight": (2, 2), "1.bias": (2,)}
+    found = {"fc.bias": (2,), "fc.weight": (2, 2), "conv.bias": (2,), "conv.weight": (2, 2, 1, 1)}
+    matched = match_names(found, wanted, ordered=False)
+    assert matched == {"0.weight": "conv.weight", "0.bias": "conv.bias", "1.weight": "fc.weight", "1.bias": "fc.bias"}
+
+
+# ---------------------------------------------------------------- what should be refused
+
+
+def refused(path, match, network=None, error=ValueError):
+    """Loading gives one line that names the file, and the network stays as it was."""
+    network = network or small()
+    before = weights(network)
+    with pytest.raises(error, match=match) as raised:
+        load_state_dict(network, path)
+    assert same(weights(network), before)
+    assert path.name in str(raised.value) and "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def changed(name, array):
+    return weights(small(seed=1)) | {name: np.asarray(array)}
+
+
+BAD_TENSORS = {
+    "missing": ({"1.weight": np.ones((3, 4))}, "do not fit"),
+    "none at all": ({}, "it has nothing; the network wants"),
+    "extra": (changed("9.weight", np.ones(3)), r"9.weight \(3,\)"),
+    "another shape": (changed("3.weight", np.ones((3, 5))), r"3.weight \(3, 5\).*wants.*3.weight \(5, 3\)"),
+    "another rank": (changed("3.weight", np.ones((5, 3, 1))), "do not fit"),
+    "integers": (changed("3.weight", np.ones((5, 3), np.int64)), "3.weight holds int64"),
+    "codes": (changed("3.weight", np.ones((5, 3), np.int8)), "3.weight holds int8"),
+    "booleans": (changed("3.weight", np.ones((5, 3), bool)), "3.weight holds bool"),
+    "complex numbers": (changed("3.weight", np.ones((5, 3), complex)), "3.weight holds complex128"),
+    "strings": (changed("3.weight", np.full((5, 3), "one")), "3.weight holds str"),
+    "records": (changed("3.weight", np.ones((5, 3), "f4,f4")), "3.weight holds void"),
+    "NaN": (changed("3.bias", [1, 2, np.nan, 4, 5]), "3.bias must be finite, got nan"),
+    "infinity": (changed("3.bias", [1, 2, 3, -np.inf, 5]), "3.bias must be finite, got -inf"),
+    "over float32": (changed("3.bias", [1, 2, 3, 4, 1e39]), "3.bias must be finite, got inf"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_TENSORS)
+def test_tensors_that_do_not_fit(tmp_path, what):
+    tensors, match = BAD_TENSORS[what]
+    np.savez(tmp_path / "bad.npz", **tensors)
+    refused(tmp_path / "bad.npz", match)
+
+
+def test_the_message_lists_both_sides(tmp_path):
+    np.savez(tmp_path / "bad.npz", **{"conv1.weight": np.ones((6, 1, 5, 5)), "conv1.bias": np.ones(6)})
+    message = refused(tmp_path / "bad.npz", "do not fit", Network([Conv2d(1, 20, 5)]))
+    assert "it has conv1.weight (6, 1, 5, 5), conv1.bias (6,); the network wants 0.weight (20, 1, 5, 5)" in message
+
+
+def test_a_long_list_is_cut(tmp_path):
+    np.savez(tmp_path / "bad.npz", **{f"{i}.weight": np.ones(1) for i in range(1000)})
+    assert len(refused(tmp_path / "bad.npz", "and 960 more")) < 2000
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+def test_pickles_are_never_opened(tmp_path):
+    objects = np.array([Bomb()] * 15, dtype=object).reshape(5, 3)
+    np.savez(tmp_path / "objects.npz", **changed("3.weight", objects))
+    refused(tmp_path / "objects.npz", "3.weight holds object")
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Bomb()))
+    refused(tmp_path / "pickle.npz", "zip")
+    write_zip(tmp_path / "torch.npz", {"archive/data.pkl": pickle.dumps(Bomb()), "archive/version": b"3"})
+    refused(tmp_path / "torch.npz", "magic string")  # what torch.save writes is a zip of pickles
+
+
+def good_members():
+    buffer = io.BytesIO()
+    np.savez(buffer, **weights(small(seed=1)))
+    with zipfile.ZipFile(buffer) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3), }"
+BAD_MEMBERS = {
+    "not an array": (b"hello there", "magic string"),
+    "empty": (b"", "magic"),
+    "header alone": (npy(FLOATS), "60 bytes and holds only 0"),
+    "a byte short": (npy(FLOATS, bytes(59)), "60 bytes and holds only 59"),
+    "a byte long": (npy(FLOATS, bytes(61)), "60 bytes and holds more"),
+    "a shape of 4 TB": (npy(FLOATS.replace("(5, 3)", f"({2**40},)")), "do not fit"),
+    "a shape beyond 64 bits": (npy(FLOATS.replace("(5, 3)", f"({2**70}, 3)")), "do not fit"),
+    "a negative shape": (npy(FLOATS.replace("5", "-5")), "do not fit"),
+    "code for a header": (npy("__import__('os').abort()"), "malformed"),
+    "half a header": (npy(FLOATS)[:30], "EOF"),
+    "a long header": (npy(FLOATS + " " * 20000), "Header info length"),
+    "a deep header": (npy("(" * 4000 + ")" * 4000), "cannot be loaded"),
+    "a deep sign": (npy("-" * 9000 + "1"), "cannot be loaded"),
+    "version 2": (npy(FLOATS, bytes(60), version=2), r"version \(2, 0\)"),
+    "version 9": (npy(FLOATS, bytes(60), version=9), "version"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_MEMBERS)
+def test_a_member_that_is_no_good_array(tmp_path, what):
+    content, match = BAD_MEMBERS[what]
+    refused(write_zip(tmp_path / "bad.npz", good_members() | {"3.weight.npy": content}), match)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_numpy_does_not_use_is_refused(tmp_path, method):
+    refused(write_zip(tmp_path / "bad.npz", good_members(), compression=method), f"method {method}")
+
+
+def test_a_zip_bomb_costs_no_memory(tmp_path):
+    big = 100 << 20
+    promise = npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({big // 4},), }}", bytes(big))
+    header = b"\x93NUMPY\x02\x00" + struct.pack("<I", big) + bytes(big)
+    longer = npy(FLOATS, bytes(big))
+    for content, match in ((promise, "do not fit"), (header, "version"), (longer, "holds more")):
+        members = good_members() | {"3.weight.npy": content}
+        path = write_zip(tmp_path / "bomb.npz", members, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        tracemalloc.start()
+        try:
+            refused(path, match)
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_flipped_data_bit_is_caught_by_the_checksum(tmp_path):
+    save_state_dict(small(), tmp_path / "net.npz")
+    content = bytearray((tmp_path / "net.npz").read_bytes())
+    content[content.index(small().parameters()["3.weight"].tobytes())] ^= 1
+    (tmp_path / "net.npz").write_bytes(content)
+    refused(tmp_path / "net.npz", "CRC")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"PK\5\6" + bytes(18)[:-1], b"\x93NUMPY" + bytes(100)])
+def test_a_file_that_is_no_zip(tmp_path, content):
+    (tmp_path / "bad.npz").write_bytes(content)
+    refused(tmp_path / "bad.npz", "zip")
+
+
+def test_a_lone_npy_under_the_name_npz_is_refused(tmp_path):
+    with open(tmp_path / "bad.npz", "wb") as file:
+        np.save(file, np.ones(3))
+    refused(tmp_path / "bad.npz", "zip")
+
+
+def test_no_damage_gives_anything_but_a_network_or_a_value_error(tmp_path):
+    rng = np.random.default_rng(0)
+    path, network = tmp_path / "fuzz.npz", small()
+    save_state_dict(small(seed=1), path)
+    good = path.read_bytes()
+    np.savez_compressed(path, **weights(small(seed=1)))
+    packed = path.read_bytes()
+    outcomes = {"loaded": 0, "refused": 0}
+    for turn in range(400):
+        content = bytearray((good, packed)[turn % 2])
+        for _ in range(rng.integers(0, 4)):
+            content[rng.integers(len(content))] = rng.integers(256)
+        if rng.random() < 0.3:
+            content = content[: rng.integers(len(content))]
+        path.write_bytes(content)
+        before = weights(network)
+        try:
+            load_state_dict(network, path)
+            outcomes["loaded"] += 1
+        except ValueError as error:
+            assert "fuzz.npz" in str(error) and same(weights(network), before)
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 40
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_state_dict(small(), tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net", "net.npz.gz", ".npz"])
+def test_only_two_suffixes(tmp_path, name):
+    for function in (save_state_dict, load_state_dict):
+        with pytest.raises(ValueError, match=r"must be one of \.npz, \.safetensors"):
+            function(small(), tmp_path / name)
+    assert not os.listdir(tmp_path)
+
+
+def test_without_the_package_safetensors_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for function in (save_state_dict, load_state_dict):
+        with pytest.raises(ImportError, match=r"pip install safetensors$"):
+            function(small(), tmp_path / "net.safetensors")
+    assert not os.listdir(tmp_path)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    network = small()
+    save_state_dict(network, tmp_path / "net.npz")
+    before = (tmp_path / "net.npz").read_bytes()
+    network.parameters()["3.bias"][2] = np.nan
+    with pytest.raises(ValueError, match=r"3\.bias must be finite"):
+        save_state_dict(network, tmp_path / "net.npz")
+    assert (tmp_path / "net.npz").read_bytes() == before and os.listdir(tmp_path) == ["net.npz"]
+
+
+# ---------------------------------------------------------------- atomic_write
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), atomic_write(path) as file:
+            file.write(b"new")
+            raise error
+        assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_rename_that_fails_removes_the_temporary_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").touch()
+    with pytest.raises(OSError), atomic_write(tmp_path / "folder") as file:
+        file.write(b"a folder is no file")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_missing_folder_is_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "file"):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes and symbolic links of POSIX")
+def test_modes_and_links_are_those_of_a_plain_write(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with atomic_write(tmp_path / "link") as file:
+        file.write(b"through the link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"through the link"
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
