@@ -111,8 +111,14 @@ def read(path):
 def execute(notebook, folder):
     """Return an executed copy, normalized, and what stopped it (or None)."""
     executed = copy.deepcopy(notebook)
-    where = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(executed, kernel_name="python3", timeout=10 * SLOW, record_timing=False, resources=where)
+    client = NotebookClient(
+        executed,
+        kernel_name="python3",
+        timeout=10 * SLOW,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--log-level=ERROR"],  # the kernel's own words, not the chapter's
+    )
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures come inline
     try:
         client.execute(env=environment)

@@ -19,7 +19,8 @@ from nnzip.checks import check_choice, check_integer, check_number
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
-# Dense near 1, where 8 bits decide within half a step, and near 0, where a single outlier can send the range.
+BLOCK = 2**18  # values searched at a time: slices are taken in blocks, so that memory stays small
+# Dense near 1, where 8 bits decide within half a step, and near 0, where an outlier can send it.
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2
 
 
@@ -79,7 +80,7 @@ def choose_range(values, counts, lo, hi, *, method, percentile, symmetric, round
     if method == "percentile":
         return percentile_range(values, counts, lo, hi, percentile=percentile, symmetric=symmetric)
     cost = partial(mse_cost if method == "mse" else divergence_cost, round_trip=round_trip)
-    rows = max(1, 2**18 // (BINS if method == "entropy" else values.shape[1]))  # blocks of slices keep the memory small
+    rows = max(1, BLOCK // (BINS if method == "entropy" else values.shape[1]))
     best = []
     for block in (slice(start, start + rows) for start in range(0, len(values), rows)):
         data = values[block], None if counts is None else counts[block]

@@ -29,6 +29,5 @@ def softmax(logits, *, temperature=1.0):  # [..., classes] -> [..., classes]
     if z.ndim == 0:
         raise ValueError("logits must have at least one dimension, got a single number")
     temperature = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
-    z = (z - z.max(axis=-1, keepdims=True)) / temperature  # the largest exponent is 0: no overflow
-    weights = np.exp(z)
-    return weights / weights.sum(axis=-1, keepdims=True)
+    weights = np.exp((z - z.max(axis=-1, keepdims=True)) / np.float64(temperature))  # no exponent above 0
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(z.dtype, copy=False)

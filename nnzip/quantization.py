@@ -58,8 +58,7 @@ class QuantParams:
     group_size: int | None = None
 
     def __post_init__(self):
-        _check_codes(self.bits, self.signed, self.narrow)
-        self._set(bits=int(self.bits))
+        self._set(bits=_check_codes(self.bits, self.signed, self.narrow))
         zero_point = _integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         with np.errstate(over="ignore"):  # infinity is refused with the other scales that are too large
             scale = real_array(self.scale, "scale").astype(np.float32)
@@ -243,7 +242,7 @@ def qparams_from_range(lo, hi, *, bits=8, symmetric=True, signed=None, axis=None
     """
     check_choice(symmetric, "symmetric", (True, False))
     signed = symmetric if signed is None else signed
-    _check_codes(bits, signed, symmetric)
+    bits = _check_codes(bits, signed, symmetric)
     lo, hi = _within_float32(lo, "lo"), _within_float32(hi, "hi")
     check_same_shape(lo, hi, ("lo", "hi"))
     if np.any(lo > hi):
@@ -342,7 +341,7 @@ class RangeObserver:
         if self.histogram:
             values, counts = (array[None] for array in self.histogram.values_and_counts())
             values = np.where(counts > 0, np.clip(values, lo, hi), values)  # no centre outside of what was seen
-        elif method != "minmax":
+        elif method in calibration.METHODS[1:]:
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
         grid = {"bits": bits, "symmetric": symmetric, "signed": signed}
         lo, hi = _choose_range(values, counts, lo, hi, method, percentile, grid)
@@ -397,15 +396,15 @@ def _aligned(array, qparams):  # -> the array seen so that scale and zero_point 
 
 
 def _code_range(bits, signed, narrow):
-    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    return (-top if narrow else -top - 1) if signed else 0, top
+    qmax = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return (-qmax if narrow else -qmax - 1) if signed else 0, qmax
 
 
 def _check_codes(bits, signed, narrow):
-    check_integer(bits, "bits", 2, 16)
     check_choice(signed, "signed", (True, False))
     if check_choice(narrow, "narrow", (True, False)) and not signed:
         raise ValueError("narrow and symmetric codes are signed, got signed=False")
+    return check_integer(bits, "bits", 2, 16)
 
 
 def _check_layout(shape, axis, group_size):

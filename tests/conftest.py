@@ -9,7 +9,9 @@ matplotlib.use("Agg")  # figures in memory: no window, no screen needed
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fail-on-skip", action="store_true", help="a skipped test is a failure (used where the oracles are installed)")
+    parser.addoption(
+        "--fail-on-skip", action="store_true", help="a skipped test is a failure (used where the oracles are installed)"
+    )
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -22,19 +24,24 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def test_set():
-    """The 10,000 test images and labels, read-only: a test that changes them fails."""
-    return _read_only(*load_mnist()[2:])
-
-
-@pytest.fixture(scope="session")
-def digits():
-    """MNIST cut down to 1,000 training and 500 test images, read-only."""
+def parts_of_mnist():
     data = load_mnist()
-    return Mnist(*_read_only(*(array[:1000].copy() for array in data[:2]), *(array[:500].copy() for array in data[2:])))
+    few = (array[:count].copy() for array, count in zip(data, (1000, 1000, 500, 500), strict=True))
+    return Mnist(*map(_read_only, few)), tuple(map(_read_only, data[2:]))
 
 
-def _read_only(*arrays):
-    for array in arrays:
-        array.setflags(write=False)
-    return arrays
+@pytest.fixture
+def digits(parts_of_mnist):
+    """MNIST cut down to 1,000 training and 500 test images, read-only."""
+    return parts_of_mnist[0]
+
+
+@pytest.fixture
+def test_set(parts_of_mnist):
+    """The 10,000 test images and their labels, read-only."""
+    return parts_of_mnist[1]
+
+
+def _read_only(array):
+    array.setflags(write=False)
+    return array

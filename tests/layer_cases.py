@@ -34,16 +34,21 @@ POOLINGS = {
 
 def convolution(name):
     """Return a layer and the shape of its input."""
-    C, O, k, stride, padding, (N, H, W) = CONVOLUTIONS[name]
-    return with_biases(Conv2d(C, O, k, stride=stride, padding=padding, rng=np.random.default_rng(0))), (N, C, H, W)
+    C, filters, k, stride, padding, (N, H, W) = CONVOLUTIONS[name]
+    return with_biases(Conv2d(C, filters, k, stride=stride, padding=padding, rng=np.random.default_rng(0))), (
+        N,
+        C,
+        H,
+        W,
+    )
 
 
 def random_convolution(seed):
     rng = np.random.default_rng(seed)
-    C, O, k, stride, N = rng.integers(1, 5, 5).tolist()
+    C, filters, k, stride, N = rng.integers(1, 5, 5).tolist()
     padding = int(rng.integers(0, 3))
     H, W = rng.integers(max(1, k - 2 * padding), 10, 2).tolist()
-    return with_biases(Conv2d(C, O, k, stride=stride, padding=padding, rng=rng)), (N, C, H, W)
+    return with_biases(Conv2d(C, filters, k, stride=stride, padding=padding, rng=rng)), (N, C, H, W)
 
 
 def with_biases(layer):

@@ -141,17 +141,26 @@ class Conv2d(Layer):
         grad_matrix = (grad @ windows.transpose(0, 2, 1)).sum(axis=0)  # [H', O, k C k] -> [O, k C k]
         self.grads["weight"] = np.ascontiguousarray(grad_matrix.reshape(O, k, C, k).transpose(0, 2, 1, 3))
         self.grads["bias"] = grad.sum(axis=(0, 2))
-        if not input_gradient:
-            return None
+        return self._input_gradient(grad.reshape(H_out, O, W_out, N), H, W) if input_gradient else None
+
+    def _input_gradient(self, grad, H, W):  # [H', O, W', N] -> [N, C, H, W]
+        """Collect, for each row of the input, what the output rows it took part in send back to it."""
+        H_out, O, W_out, N = grad.shape
+        C, k, s, p = self.in_channels, self.kernel_size, self.stride, self.padding
         weight = _as_dtype(self.params, grad.dtype)[0]
-        grad_rows = np.zeros((H + 2 * p, C * k, W_out * N), grad.dtype)
-        for i in range(k):
-            grad_rows[i : i + s * H_out : s] += weight[:, :, i].reshape(O, C * k).T @ grad
-        grad_rows = grad_rows.reshape(H + 2 * p, C, k, W_out, N)
-        grad_x = np.zeros((H + 2 * p, C, W + 2 * p, N), grad.dtype)
+        kernel = np.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))  # [C, v, u from last to first, O]
+        grad_rows = np.zeros((H, C * k, W_out * N), grad.dtype)
+        for row in range(p, p + H):  # of the padded input
+            first, last = max(0, (row - k) // s + 1), min(H_out - 1, row // s)  # the output rows it took part in
+            if first <= last:
+                u = k - 1 - (row - s * first)
+                taps = kernel[:, :, u::s][:, :, : last - first + 1].reshape(C * k, -1)  # [C k, rows O]
+                np.matmul(taps, grad[first : last + 1].reshape(-1, W_out * N), out=grad_rows[row - p])
+        grad_rows = grad_rows.reshape(H, C, k, W_out, N)
+        grad_x = np.zeros((H, C, W + 2 * p, N), grad.dtype)
         for j in range(k):
             grad_x[:, :, j : j + s * W_out : s] += grad_rows[:, :, j]
-        return grad_x[p : p + H, :, p : p + W].transpose(3, 1, 0, 2)
+        return grad_x[:, :, p : p + W].transpose(3, 1, 0, 2)
 
     def _padded(self, x):  # [H, C, W, N] -> [H + 2p, C, W + 2p, N]
         p = self.padding

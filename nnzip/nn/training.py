@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_finite, check_integer, check_ndim, check_number, real_array
+from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
 from nnzip.distillation import softmax
 
 
@@ -207,16 +207,22 @@ def fit(
     ValueError
         If images, labels, masks or their shapes do not fit, or when the training diverges.
     """
+    if len(data) not in (2, 4):
+        raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
     images, labels, *test = data
     images = real_array(images, "images")
     labels = _check_images_and_labels(images, labels)
+    if test:
+        _check_images_and_labels(real_array(test[0], "test images"), test[1])
     epochs = check_integer(epochs, "epochs", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     masks = _check_masks(masks, network.parameters())
     rng = np.random.default_rng(seed)
     steps, step, history, start = epochs * -(-len(images) // batch_size), 0, [], time.perf_counter()
     for name, mask in masks.items():
-        network.parameters()[name][~mask] = 0
+        for array in (network.parameters()[name], *optimizer.state.get(name, ())):  # it may come with momentum
+            if array.shape == mask.shape:
+                array[~mask] = 0
     for epoch in range(1, epochs + 1):
         order = rng.permutation(len(images))
         total, wrong = 0.0, 0
@@ -244,7 +250,7 @@ def fit(
 def training_step(network, images, labels, indices, optimizer, loss=cross_entropy, factor=1.0, masks=None):
     """Forward, loss, backward, update, masks: return the loss and the logits before the update."""
     logits = network.forward(images)
-    value, grad_logits = loss(logits, labels, indices)
+    value, grad_logits = loss(logits, labels, indices) if np.isfinite(logits).all() else (np.inf, None)
     if not np.isfinite(value):
         raise ValueError(f"the loss is {value}: the training diverged, try a smaller rate than {optimizer.rate * factor}")
     network.backward(grad_logits)
@@ -288,14 +294,16 @@ def gradient_check(layer, x, *, epsilon=1e-6, seed=0):
         part.params = {name: array.astype(np.float64) for name, array in part.params.items()}
     params = layer.parameters() if hasattr(layer, "parameters") else layer.params
     x = real_array(x).astype(np.float64)
-    direction = np.random.default_rng(seed).normal(size=layer.forward(x).shape)
-    grad_x = layer.backward(direction, input_gradient=True)
-    grads = dict(layer.gradients() if hasattr(layer, "gradients") else layer.grads)
-    worst = _relative_error(grad_x, _central_differences(lambda: np.sum(layer.forward(x) * direction), x, epsilon))
-    for name, array in params.items():
+    rng = np.random.default_rng([seed, 1])  # not default_rng(seed), which may have drawn x: r = x hides a transposition
+    direction = rng.normal(size=layer.forward(x).shape)
+    gradients = {"x": layer.backward(direction, input_gradient=True)}
+    gradients |= layer.gradients() if hasattr(layer, "gradients") else layer.grads
+    errors = []
+    for name, array in {"x": x, **params}.items():
+        check_same_shape(gradients[name], array, (f"the gradient of {name}", name))  # else (1, n) would pass for (n,)
         numeric = _central_differences(lambda: np.sum(layer.forward(x) * direction), array, epsilon)
-        worst = max(worst, _relative_error(grads[name], numeric))
-    return worst
+        errors.append(_relative_error(gradients[name], numeric))
+    return float(np.max(errors))  # NaN stays NaN, where the built-in max may drop it
 
 
 def _central_differences(function, array, epsilon):

@@ -1,0 +1,839 @@
+"""Uniform quantization: properties, a specification in exact fractions, and searches done the long way."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from nnzip import calibration
+from nnzip.quantization import (
+    OBSERVER_MODES,
+    ROUNDINGS,
+    QuantParams,
+    RangeObserver,
+    choose_qparams,
+    dequantize,
+    fake_quantize,
+    mse,
+    qparams_from_range,
+    quantize,
+    round_to_integer,
+    sqnr_db,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")  # no input may raise a warning either
+
+TINY = np.finfo(np.float32).tiny
+MAX = np.finfo(np.float32).max
+METHODS = ("minmax", "percentile", "mse", "entropy")
+GRIDS = [(True, True), (False, False), (False, True)]  # symmetric, signed
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def coarse_search(monkeypatch):
+    """Fewer candidate ranges, for tests that do not ask which one is best."""
+    monkeypatch.setattr(calibration, "FRACTIONS", calibration.FRACTIONS[::8])
+
+
+# The exact specification: one number at a time, in fractions
+
+EXACT_ROUNDING = {
+    "half_even": round,
+    "half_away": lambda q: int(math.copysign(math.floor(abs(q) + Fraction(1, 2)), q)),
+    "half_up": lambda q: math.floor(q + Fraction(1, 2)),
+    "floor": math.floor,
+    "toward_zero": math.trunc,
+}
+
+
+def exact_quantize(x, scale, zero_point, qmin, qmax, rounding):
+    """Every code of a 2-D float32 array from fractions; only the quotient is rounded, to float32, as IEEE has it."""
+    codes = []
+    for row in x:
+        for value in row:
+            quotient = Fraction(float(value)) / Fraction(float(scale))
+            quotient = Fraction(float(np.float32(float(quotient))))  # via float64: exact enough for 24 bits
+            codes.append(min(max(EXACT_ROUNDING[rounding](quotient) + zero_point, qmin), qmax))
+    return np.array(codes).reshape(x.shape)
+
+
+@pytest.mark.parametrize("rounding", EXACT_ROUNDING)
+@pytest.mark.parametrize("scale", [1.0, 0.25, 0.1, 1 / 3])
+@pytest.mark.parametrize("zero_point", [0, 3, 100])
+def test_quantize_is_the_exact_specification_ties_included(rounding, scale, zero_point):
+    ties = (np.arange(-300, 300) + 0.5) * np.float32(scale)
+    near = np.nextafter(ties.astype(np.float32), np.float32(0))
+    x = np.stack([ties, near, rng().normal(0, 80 * scale, ties.size)]).astype(np.float32)
+    grid = QuantParams(scale, zero_point, bits=8, signed=False)
+    expected = exact_quantize(x, grid.scale, zero_point, 0, 255, rounding)
+    np.testing.assert_array_equal(quantize(x, grid, rounding=rounding), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_halves_are_exact_just_below_one_half(dtype):
+    """Adding 0.5 first is wrong here: 0.49999997 + 0.5 is 1.0 in float32."""
+    below = np.nextafter(dtype(0.5), dtype(0))
+    above = np.nextafter(dtype(0.5), dtype(1))
+    x = np.array([below, 0.5, above, -below, -0.5, -above], dtype)
+    assert round_to_integer(x, "half_away").tolist() == [0, 1, 1, 0, -1, -1]
+    assert round_to_integer(x, "half_up").tolist() == [0, 1, 1, 0, 0, -1]
+    assert round_to_integer(x, "half_even").tolist() == [0, 0, 1, 0, 0, -1]
+
+
+@pytest.mark.parametrize("rounding", EXACT_ROUNDING)
+def test_round_to_integer_is_exact_for_every_size(rounding):
+    x = (rng().choice([-1, 1], 2000) * 2.0 ** rng().uniform(-30, 30, 2000)).astype(np.float32)
+    expected = [EXACT_ROUNDING[rounding](Fraction(float(value))) for value in x]
+    rounded = round_to_integer(x, rounding)
+    assert rounded.dtype == np.float32
+    np.testing.assert_array_equal(rounded, expected)
+
+
+def test_stochastic_rounding_is_right_on_average_and_takes_the_two_neighbours():
+    n = 40_000
+    for value in (0.1, 0.5, 2.75, -0.3, -1.9):
+        rounded = round_to_integer(np.full(n, value), "stochastic", rng=1)
+        assert set(rounded) == {math.floor(value), math.ceil(value)}
+        fraction = value - math.floor(value)
+        sigma = math.sqrt(fraction * (1 - fraction) / n)
+        assert abs(rounded.mean() - value) < 5 * sigma
+
+
+def test_stochastic_rounding_never_lifts_an_integer():
+    class Zeros(np.random.Generator):
+        def random(self, size):
+            return np.zeros(size)
+
+    generator = Zeros(np.random.PCG64(0))
+    assert round_to_integer([-2.0, 0.0, 3.0, 3.001], "stochastic", rng=generator).tolist() == [-2, 0, 3, 4]
+
+
+def test_stochastic_rounding_keeps_integers_and_repeats_with_its_seed():
+    x = np.arange(-5.0, 6.0)
+    np.testing.assert_array_equal(round_to_integer(x, "stochastic", rng=3), x)
+    grid = QuantParams(0.1, 0, bits=8, signed=True)
+    x = rng().normal(size=1000)
+    first = quantize(x, grid, rounding="stochastic", rng=7)
+    np.testing.assert_array_equal(first, quantize(x, grid, rounding="stochastic", rng=np.random.default_rng(7)))
+    assert np.any(first != quantize(x, grid, rounding="stochastic", rng=8))
+    np.testing.assert_array_equal(fake_quantize(x, grid, rounding="stochastic", rng=7), dequantize(first, grid))
+
+
+# The grid
+
+
+@pytest.mark.parametrize("symmetric, signed", GRIDS)
+@pytest.mark.parametrize("bits", range(2, 17))
+def test_codes_fill_their_range_and_the_error_is_at_most_half_a_step(bits, symmetric, signed):
+    x = np.append(rng().uniform(-1, 2, 3000), [-1, 2])
+    grid = choose_qparams(x, bits=bits, symmetric=symmetric, signed=signed)
+    low = {(True, True): 1 - 2 ** (bits - 1), (False, True): -(2 ** (bits - 1)), (False, False): 0}[symmetric, signed]
+    high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    assert (grid.qmin, grid.qmax, grid.narrow) == (low, high, symmetric)
+    codes = quantize(x, grid)
+    assert codes.dtype == np.dtype(("int" if signed else "uint") + ("8" if bits <= 8 else "16"))
+    assert low <= codes.min() and codes.max() == high
+    assert symmetric or codes.min() == low
+    # Half a step, and what float32 has no bits for: scale and product are each rounded to 24 of them.
+    slack = 2.0**-22 * (high - low)
+    assert np.abs(x - dequantize(codes, grid)).max() <= grid.scale * (0.5 + slack)
+
+
+@pytest.mark.parametrize("symmetric, signed", GRIDS)
+@pytest.mark.parametrize("bits", range(2, 17))
+def test_the_formulas_of_scale_and_zero_point(bits, symmetric, signed):
+    x = rng().normal(1, 1, (200, 50))
+    grid = choose_qparams(x, bits=bits, symmetric=symmetric, signed=signed, axis=0)
+    for row, scale, zero_point in zip(x, grid.scale, grid.zero_point, strict=True):
+        lo, hi = min(row.min(), 0.0), max(row.max(), 0.0)
+        if symmetric:
+            assert scale == np.float32(np.abs(row).max() / (2 ** (bits - 1) - 1)) and zero_point == 0
+        else:
+            assert scale == np.float32((hi - lo) / (2**bits - 1))
+            assert zero_point == round(grid.qmin - Fraction(lo) / Fraction(float(scale)))  # of the stored scale
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_zero_point_belongs_to_the_scale_that_is_stored(bits):
+    """With the scale before its rounding to float32, a few zero points in a thousand come out one off."""
+    lo, hi = -rng().uniform(0, 1, 20_000), rng().uniform(0, 1, 20_000)
+    grid = qparams_from_range(lo, hi, bits=bits, symmetric=False, axis=0)
+    np.testing.assert_array_equal(grid.zero_point, np.rint(-lo / grid.scale.astype(np.float64)))
+    assert grid.zero_point.min() >= 0 and grid.zero_point.max() <= grid.qmax
+    other = np.rint(-lo / ((hi - lo) / (2**bits - 1)))
+    assert bits == 8 or np.any(other != grid.zero_point)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_zero_is_exact(bits, signed):
+    for x in ([-3.0, 0.0, 5.0], [0.0, 7.3], [-0.1, 0.0], [-1e-30, 0.0, 1e30]):
+        grid = choose_qparams(x, bits=bits, symmetric=False, signed=signed)
+        assert fake_quantize([0.0], grid) == 0
+        assert quantize([0.0], grid) == grid.zero_point
+
+
+@pytest.mark.parametrize("symmetric, signed", GRIDS)
+@pytest.mark.parametrize("bits", [2, 5, 8, 16])
+def test_fake_quantize_changes_nothing_the_second_time_and_keeps_the_order(bits, symmetric, signed):
+    for spread in (1e-37, 1.0, 1e37):
+        x = np.sort(rng().normal(size=2000) * spread).astype(np.float32)
+        grid = choose_qparams(x, bits=bits, symmetric=symmetric, signed=signed)
+        once = fake_quantize(x, grid)
+        assert once.dtype == np.float32
+        np.testing.assert_array_equal(fake_quantize(once, grid), once)
+        np.testing.assert_array_equal(once, dequantize(quantize(x, grid), grid))
+        assert np.all(np.diff(once) >= 0)
+
+
+def test_every_code_survives_the_way_there_and_back():
+    for grid in (
+        QuantParams(0.1, -128, bits=8, signed=True),
+        QuantParams(1 / 3, 65535, bits=16, signed=False),
+        QuantParams(TINY, 0, bits=16, signed=True),
+        QuantParams(1e33, 1, bits=16, signed=True, narrow=True),
+    ):
+        codes = np.arange(grid.qmin, grid.qmax + 1)
+        np.testing.assert_array_equal(quantize(dequantize(codes, grid), grid), codes)
+
+
+@pytest.mark.parametrize("rounding", ["half_even", "half_away", "toward_zero"])
+def test_symmetric_codes_change_sign_with_x(rounding):
+    x = np.append(rng().normal(size=1000), np.arange(-4, 5) / 2)
+    grid = choose_qparams(x, bits=4)
+    np.testing.assert_array_equal(quantize(-x, grid, rounding=rounding), -quantize(x, grid, rounding=rounding))
+
+
+def test_clipping_comes_before_the_cast():
+    grid = QuantParams(1.0, 0, bits=8, signed=True)
+    assert quantize([128.0, 300.0, -129.0, -300.0, 1e38, -1e38, 1e300], grid).tolist() == [
+        *(127, 127, -128, -128, 127, -128, 127)
+    ]
+    narrow = QuantParams(1.0, 0, bits=4, signed=True, narrow=True)
+    assert quantize([-8.0, 8.0], narrow).tolist() == [-7, 7]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_a_quotient_that_float32_cannot_hold_is_clipped(rounding):
+    grid = QuantParams(TINY, 5, bits=8, signed=False)
+    assert quantize(np.array([MAX, -MAX]), grid, rounding=rounding, rng=0).tolist() == [255, 0]
+    assert quantize(np.array([MAX, -MAX], np.float32), grid, rounding=rounding, rng=0).tolist() == [255, 0]
+
+
+def test_dequantize_does_not_wrap():
+    """-128 - 127 is 1 in int8 arithmetic."""
+    grid = QuantParams(1.0, 127, bits=8, signed=True)
+    assert dequantize(np.array([-128], np.int8), grid) == -255
+    assert dequantize(np.array([0], np.uint8), QuantParams(2.0, 255, bits=8, signed=False)) == -510
+
+
+# One scale for each slice
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_per_axis_is_each_slice_by_itself(axis, symmetric, method, coarse_search):
+    options = {"bits": 5, "symmetric": symmetric, "method": method, "percentile": 90}
+    x = rng().standard_t(3, (3, 2, 4)) if method == "entropy" else rng().standard_t(3, (4, 5, 6))
+    grid = choose_qparams(x, axis=axis, **options)
+    assert grid.axis == axis % 3 and grid.scale.shape == grid.zero_point.shape == (x.shape[axis],)
+    codes, decoded = quantize(x, grid), fake_quantize(x, grid)
+    for i in range(x.shape[axis]):
+        part = choose_qparams(x.take(i, axis), **options)
+        assert (part.scale, part.zero_point) == (grid.scale[i], grid.zero_point[i])
+        np.testing.assert_array_equal(quantize(x.take(i, axis), part), codes.take(i, axis))
+        np.testing.assert_array_equal(fake_quantize(x.take(i, axis), part), decoded.take(i, axis))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("shape", [(12,), (2, 12), (2, 3, 6), (2, 3, 2, 2)])
+def test_per_group_is_each_group_by_itself(shape, symmetric, method, coarse_search):
+    """Convolution weights (2, 3, 2, 2) are seen as (2, 12): groups run over input channels and kernel alike."""
+    options = {"bits": 4, "symmetric": symmetric, "method": method, "percentile": 80}
+    x = rng().normal(size=shape)
+    rows = x.reshape(2, 12) if len(shape) == 4 else x
+    grid = choose_qparams(x, group_size=3, **options)
+    assert grid.scale.shape == (*rows.shape[:-1], rows.shape[-1] // 3) and grid.group_size == 3
+    codes, decoded = quantize(x, grid), fake_quantize(x, grid)
+    assert codes.shape == decoded.shape == shape
+    parts = zip(rows.reshape(-1, 3), codes.reshape(-1, 3), decoded.reshape(-1, 3), strict=True)
+    for i, (values, part_codes, part_decoded) in enumerate(parts):
+        part = choose_qparams(values, **options)
+        assert (part.scale, part.zero_point) == (grid.scale.flat[i], grid.zero_point.flat[i])
+        np.testing.assert_array_equal(quantize(values, part), part_codes)
+        np.testing.assert_array_equal(fake_quantize(values, part), part_decoded)
+
+
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_blocks_of_slices_change_nothing(monkeypatch, method):
+    x = rng().standard_t(2, (7, 64)).astype(np.float32)
+    whole = choose_qparams(x, axis=0, method=method, bits=4)
+    monkeypatch.setattr(calibration, "BLOCK", 4096)
+    blocks = choose_qparams(x, axis=0, method=method, bits=4)
+    np.testing.assert_array_equal(whole.scale, blocks.scale)
+
+
+def test_a_grid_by_hand_may_count_its_axis_from_the_end():
+    x = rng().normal(size=(4, 3))
+    first, last = (QuantParams([0.1, 0.2, 0.3], [0, 1, 2], 8, True, axis=axis) for axis in (1, -1))
+    np.testing.assert_array_equal(quantize(x, first), quantize(x, last))
+
+
+# Degenerate inputs, every method
+
+
+DEGENERATE = {
+    "all zero": [0.0, 0.0, 0.0],
+    "minus zero": [-0.0, -0.0],
+    "constant": [3.7] * 5,
+    "negative constant": [-3.7] * 5,
+    "positive": [5.0, 6.0],
+    "positive range": np.linspace(10, 15, 11),
+    "negative": [-2.0, -9.0, -3.0],
+    "one element": [0.3],
+    "no dimension": 0.3,
+    "one row": [[1.0, -2.0, 3.0]],
+    "one column": [[1.0], [-2.0], [3.0]],
+    "denormal": np.array([1e-40, -1e-41], np.float32),
+    "smallest float64": [5e-324, -5e-324],
+    "float32 max": np.array([MAX, -MAX, 1.0], np.float32),
+    "float32 max, one side": np.array([MAX, 1.0], np.float32),
+    "float32 max, uneven": np.array([-MAX, MAX / 3], np.float32),
+    "all sizes": [1e-45, 1e-30, 1.0, -1e30],
+    "float16": np.array([65504, -1, 6e-8], np.float16),
+    "integers": [1, -128, 7],
+    "unsigned integers": np.array([200, 255], np.uint8),
+    "mostly zero": [0.0] * 5000 + [1.0, -2.0],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("symmetric, signed", GRIDS)
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_inputs_give_finite_values_within_the_grid(name, symmetric, signed, method, coarse_search):
+    x = DEGENERATE[name]
+    for bits in (2, 8, 16):
+        grid = choose_qparams(x, bits=bits, symmetric=symmetric, signed=signed, method=method)
+        assert grid.scale.dtype == np.float32 and grid.zero_point.dtype == np.int32
+        assert np.all(grid.scale >= TINY) and np.all(np.isfinite(grid.scale))
+        assert grid.scale == 1 or np.any(x)
+        codes, decoded = quantize(x, grid), fake_quantize(x, grid)
+        assert codes.shape == decoded.shape == np.shape(x)
+        assert (codes.dtype, decoded.dtype) == (grid.dtype, np.float32)
+        assert codes.min() >= grid.qmin and codes.max() <= grid.qmax
+        assert np.all(np.isfinite(decoded))
+        assert not math.isnan(sqnr_db(x, decoded)) and not math.isnan(mse(x, decoded))
+        if method == "minmax":  # float32's own end costs up to one step: half a step beyond it there is no float
+            steps = 1 if "max" in name and not symmetric else 0.5
+            slack = 2.0**-22 * (grid.qmax - grid.qmin)
+            assert np.abs(np.asarray(x, np.float64) - decoded).max() <= grid.scale * (steps + slack)
+
+
+def test_ranges_without_zero_are_widened_not_shifted():
+    grid = choose_qparams([5.0, 6.0], symmetric=False)
+    assert grid.scale == np.float32(6 / 255) and grid.zero_point == 0
+    grid = choose_qparams([-15.0, -10.0], symmetric=False)
+    assert grid.scale == np.float32(15 / 255) and grid.zero_point == 255
+    assert fake_quantize([-15.0], grid) == np.float32(-255 * np.float32(15 / 255))
+    x = np.linspace(10, 15, 6)
+    assert np.abs(fake_quantize(x, choose_qparams(x, symmetric=False)) - x).max() <= 15 / 255 / 2 * (1 + 1e-5)
+
+
+def test_only_the_slice_of_zeros_gets_scale_one():
+    grid = choose_qparams([[0.0, 0.0], [1e-40, 0.0], [2.0, 2.0]], axis=0)
+    assert grid.scale.tolist() == [1.0, TINY, np.float32(2 / 127)]
+
+
+def test_numbers_are_taken_as_they_are():
+    from_list = choose_qparams([1, -128, 7])
+    assert from_list.scale == np.float32(128 / 127)
+    half = np.array([0.1, -0.7], np.float16)
+    assert choose_qparams(half).scale == np.float32(float(-half[1]) / 127)
+    grid = QuantParams(
+        np.float32(1 / 3), 0, bits=8, signed=True
+    )  # float64 stays float64: 0.5 / scale is just below 1.5
+    assert quantize(np.array([0.5]), grid) == round(Fraction(0.5) / Fraction(float(grid.scale)))
+
+
+# Where the range comes from
+
+
+def symmetric_error(x, top, levels):
+    scale = np.float32(top / levels)
+    return np.mean((x - np.clip(np.rint(x / scale), -levels, levels) * scale) ** 2)
+
+
+def affine_error(x, lo, hi, levels):
+    scale = np.float32((hi - lo) / levels)
+    zero_point = np.rint(-lo / np.float64(scale))
+    return np.mean((x - (np.clip(np.rint(x / scale) + zero_point, 0, levels) - zero_point) * scale) ** 2)
+
+
+SAMPLES = {
+    "gaussian": rng().normal(size=4000),
+    "laplace": rng().laplace(size=4000),
+    "student": rng().standard_t(3, 4000),
+    "uniform": rng().uniform(-1, 1, 4000),
+    "outlier": np.append(rng().normal(size=4000), 40.0),
+    "relu": np.maximum(rng().normal(size=4000), 0),
+}
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_mse_finds_the_best_clipping_within_one_percent(name, bits):
+    x = SAMPLES[name]
+    fractions = np.concatenate([np.geomspace(1e-3, 1, 600), np.linspace(0.9, 1, 400)])
+    top = np.abs(x).max()
+    finest = min(symmetric_error(x, f * top, 2 ** (bits - 1) - 1) for f in fractions)
+    assert mse(x, fake_quantize(x, choose_qparams(x, bits=bits, method="mse"))) <= 1.01 * finest
+
+    lo, hi = min(x.min(), 0), x.max()
+    finest = min(affine_error(x, f * lo, f * hi, 2**bits - 1) for f in fractions)
+    assert mse(x, fake_quantize(x, choose_qparams(x, bits=bits, method="mse", symmetric=False))) <= 1.01 * finest
+
+
+@pytest.mark.parametrize("symmetric, signed", GRIDS)
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+def test_mse_is_never_worse_than_minmax(bits, symmetric, signed):
+    for n in (1, 2, 5, 25, 400):
+        x = rng().standard_t(2, (20, n)).astype(np.float32)
+        options = {"bits": bits, "symmetric": symmetric, "signed": signed, "axis": 0}
+        best = fake_quantize(x, choose_qparams(x, method="mse", **options))
+        full = fake_quantize(x, choose_qparams(x, method="minmax", **options))
+        for row, a, b in zip(x, best, full, strict=True):
+            assert mse(row, a) <= mse(row, b) * (1 + 1e-12)
+
+
+def test_mse_moves_the_two_ends_of_an_affine_range_apart():
+    """One outlier above: shrinking both ends alike would clip the values below for it."""
+    x = SAMPLES["outlier"]
+    grid = choose_qparams(x, bits=4, symmetric=False, method="mse")
+    fractions = np.geomspace(1e-2, 1, 60)
+    finest = min(affine_error(x, f * x.min(), g * x.max(), 15) for f in fractions for g in fractions)
+    together = min(affine_error(x, f * x.min(), f * x.max(), 15) for f in fractions)
+    assert mse(x, fake_quantize(x, grid)) <= 1.05 * finest < together
+
+
+@pytest.mark.parametrize("percentile", [75, 90, 99, 99.9, 100])
+@pytest.mark.parametrize("size", [1, 10, 1000, 4001])
+def test_percentile_by_counting(size, percentile):
+    x = rng().normal(0.5, 1, size)
+    kept = math.ceil(Fraction(str(percentile)) * size / 100)  # how many values must not lie beyond an end
+    top = sorted(np.abs(x))[kept - 1]
+    grid = choose_qparams(x, method="percentile", percentile=percentile)
+    assert grid.scale == np.float32(top / 127)
+
+    hi, lo = max(sorted(x)[kept - 1], 0), min(sorted(x, reverse=True)[kept - 1], 0)
+    grid = choose_qparams(x, method="percentile", percentile=percentile, symmetric=False)
+    assert grid.scale == np.float32((hi - lo) / 255)
+    assert grid.zero_point == round(-lo / float(grid.scale))
+
+
+def test_a_percentile_of_zero_leaves_the_whole_range():
+    x = [0.0] * 5000 + [1.0, -2.0]
+    assert choose_qparams(x, method="percentile").scale == np.float32(2 / 127)
+    assert choose_qparams(x, method="percentile", symmetric=False).scale == np.float32(3 / 255)
+
+
+def slow_divergence(x, lo, hi, quantizer, full_lo, full_hi, levels):
+    """KL(P || Q) as Migacz describes it, bin by bin."""
+    n = 2048
+    width = (full_hi - full_lo) / n
+    counts = [0] * n
+    for value in x:
+        if value != 0:
+            counts[min(int((value - full_lo) / width), n - 1)] += 1
+    centres = [full_lo + (i + 0.5) * width for i in range(n)]
+    inside = [i for i in range(n) if lo <= centres[i] <= hi]
+    if len(inside) < levels:
+        return math.inf
+    p = {i: counts[i] for i in inside}
+    p[inside[0]] += sum(counts[: inside[0]])
+    p[inside[-1]] += sum(counts[inside[-1] + 1 :])
+    members = {}
+    for i in inside:
+        if counts[i]:
+            members.setdefault(quantizer(centres[i]), []).append(i)
+    q = dict.fromkeys(inside, 0.0)
+    for bins in members.values():
+        for i in bins:
+            q[i] = sum(counts[j] for j in bins) / len(bins)
+    p_total, q_total = sum(p.values()), max(sum(q.values()), 1)
+    divergence = 0.0
+    for i in inside:
+        if p[i]:
+            smooth = (1 - 1e-4) * q[i] / q_total + 1e-4 / n
+            divergence += p[i] / p_total * math.log(p[i] / p_total / smooth)
+    return divergence
+
+
+def slow_quantizer(scale, zero_point, qmin, qmax):
+    return lambda value: min(max(round(Fraction(value) / Fraction(float(scale))) + zero_point, qmin), qmax)
+
+
+@pytest.mark.parametrize("name", ["laplace", "outlier"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_entropy_is_the_least_divergence_found_slowly(name, bits):
+    x = SAMPLES[name]
+    top, levels = np.abs(x).max(), 2 ** (bits - 1) - 1
+    fractions = calibration.FRACTIONS[::4]
+    costs = []
+    for f in fractions:
+        quantizer = slow_quantizer(np.float32(f * top / levels), 0, -levels, levels)
+        costs.append(slow_divergence(x, -f * top, f * top, quantizer, -top, top, 2 * levels + 1))
+    expected = np.float32(fractions[np.argmin(costs)] * top / levels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "FRACTIONS", fractions)
+        assert choose_qparams(x, bits=bits, method="entropy").scale == expected
+
+
+def test_entropy_after_a_relu_looks_at_the_values_that_are_not_zero():
+    x = SAMPLES["relu"]
+    fractions = calibration.FRACTIONS[::4]
+    costs = [
+        slow_divergence(x, 0, f * x.max(), slow_quantizer(np.float32(f * x.max() / 63), 0, 0, 63), 0, x.max(), 64)
+        for f in fractions
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "FRACTIONS", fractions)
+        grid = choose_qparams(x, bits=6, method="entropy", symmetric=False)
+        without = choose_qparams(x[x > 0], bits=6, method="entropy", symmetric=False)
+    assert grid.scale == without.scale == np.float32(fractions[np.argmin(costs)] * x.max() / 63)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_entropy_drops_an_outlier_and_keeps_the_gaussian(symmetric):
+    x = np.append(rng().normal(size=50_000), 25.0)
+    grid = choose_qparams(x, bits=6, method="entropy", symmetric=symmetric)
+    top = float(grid.scale) * (grid.qmax - int(grid.zero_point))
+    assert 2.5 < top < 6
+    bulk = x[:-1]
+    assert sqnr_db(bulk, fake_quantize(bulk, grid)) > sqnr_db(bulk, fake_quantize(bulk, choose_qparams(x, bits=6))) + 10
+
+
+def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
+    x = rng().normal(size=1000)
+    assert choose_qparams(x, bits=16, method="entropy").scale == choose_qparams(x, bits=16).scale
+
+
+def test_a_range_given_by_hand():
+    grid = qparams_from_range([-1.0, 2.0, -7.5], [1.0, 3.0, -3.0], bits=4, symmetric=False, axis=0)
+    assert grid.zero_point.tolist() == [round(1 / float(grid.scale[0])), 0, 15]
+    np.testing.assert_array_equal(grid.scale, np.float32([2 / 15, 3 / 15, 7.5 / 15]))
+    grid = qparams_from_range([[-1.0, 0.5]], [[0.5, 2.0]], bits=2, group_size=8)
+    assert grid.scale.tolist() == [[1.0, 2.0]] and grid.zero_point.tolist() == [[0, 0]]
+    x = rng().normal(size=(3, 4))
+    same = qparams_from_range(x.min(), x.max(), bits=5, symmetric=False)
+    chosen = choose_qparams(x, bits=5, symmetric=False)
+    assert (same.scale, same.zero_point) == (chosen.scale, chosen.zero_point)
+
+
+# Observers
+
+
+def growing_batches():
+    return [rng().normal(0, 10.0**k, 200 + k).astype(np.float32) for k in (-3, 1, 0, 4, 2, -10)] + [np.zeros(3)]
+
+
+@pytest.mark.parametrize("bins", [4, 12, 256, 8192])
+def test_the_histogram_stays_exact_while_its_range_grows(bins):
+    observer, batches = RangeObserver("histogram", bins=bins), growing_batches()
+    for batch in batches:
+        observer.observe(batch)
+    everything = np.concatenate(batches).astype(np.float64)
+    histogram = observer.histogram
+    assert np.log2(histogram.width) % 1 == 0
+    np.testing.assert_array_equal(histogram.edges, -histogram.edges[::-1])
+    assert histogram.edges[-1] > np.abs(everything).max() >= histogram.edges[-1] / 2
+    np.testing.assert_array_equal(histogram.counts, np.histogram(everything, histogram.edges)[0])
+    assert observer.range == (everything.min(), everything.max())
+    values, counts = histogram.values_and_counts()
+    assert counts[values == 0] == 3 and counts.sum() == everything.size and np.all(np.diff(values) > 0)
+
+
+def test_a_value_on_the_last_edge_grows_the_histogram():
+    observer = RangeObserver("histogram", bins=8)
+    for value in (1.0, -4.0, 4.0, 8.0):
+        observer.observe([value])
+        assert observer.histogram.edges[-1] > abs(value)
+    assert observer.histogram.counts.sum() == 4
+
+
+@pytest.mark.parametrize("mode", ["minmax", "histogram"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_observed_extremes_are_those_of_all_batches_together(mode, symmetric):
+    observer, batches = RangeObserver(mode), growing_batches()
+    for batch in batches:
+        observer.observe(batch)
+    expected = choose_qparams(np.concatenate(batches), bits=6, symmetric=symmetric)
+    grid = observer.qparams(bits=6, symmetric=symmetric)
+    assert (grid.scale, grid.zero_point) == (expected.scale, expected.zero_point)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_histogram_answers_as_the_values_would(method, symmetric):
+    x = np.maximum(rng().normal(1, 1, 20_000), 0)
+    observer = RangeObserver("histogram")
+    for batch in x.reshape(20, 1000):
+        observer.observe(batch)
+    grid = observer.qparams(bits=6, symmetric=symmetric, method=method)
+    expected = choose_qparams(x, bits=6, symmetric=symmetric, method=method)
+    assert grid.scale == pytest.approx(expected.scale, rel=0.02)
+    assert sqnr_db(x, fake_quantize(x, grid)) == pytest.approx(sqnr_db(x, fake_quantize(x, expected)), abs=0.1)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [3, 5, 7])
+def test_a_histogram_answers_entropy_as_the_values_would(bits, symmetric):
+    """Whole numbers up to 1024 fall into the same bins of width 1, whether of 2048 bins or of 4096."""
+    x = np.append(np.rint(rng().laplace(0, 100, 20_000)).clip(-1000, 1000), [-1024, 1024])
+    observer = RangeObserver("histogram", bins=4096)
+    observer.observe(x)
+    assert observer.histogram.width == 1
+    grid = observer.qparams(bits=bits, symmetric=symmetric, method="entropy")
+    expected = choose_qparams(x, bits=bits, symmetric=symmetric, method="entropy")
+    assert (grid.scale, grid.zero_point) == (expected.scale, expected.zero_point)
+
+
+def test_the_moving_average_by_hand():
+    observer = RangeObserver("moving_average", momentum=0.75)
+    for lo, hi in ((-1, 1), (-3, 5), (0, 2)):
+        observer.observe([lo, hi])
+    assert observer.range == (0.75 * (0.75 * -1 + 0.25 * -3), 0.75 * (0.75 * 1 + 0.25 * 5) + 0.25 * 2)
+
+
+@pytest.mark.parametrize("mode", OBSERVER_MODES)
+def test_an_observer_of_zeros_and_of_one_number(mode):
+    observer = RangeObserver(mode)
+    observer.observe(np.zeros((2, 3)))
+    assert observer.qparams().scale == 1
+    observer.observe(MAX)
+    grid = observer.qparams()
+    assert np.all(np.isfinite(dequantize([grid.qmin, grid.qmax], grid)))
+
+
+# Errors
+
+
+def test_sqnr_of_uniform_noise_is_the_formula():
+    n, step = 100_000, 2.0**-7
+    x = rng().uniform(-1, 1, n)
+    noisy = fake_quantize(x, QuantParams(step, 0, bits=9, signed=True))
+    expected = 10 * math.log10(12 * np.mean(x**2) / step**2)
+    sigma = 10 / math.log(10) * math.sqrt(4 / 5 / n)  # the squared error of a uniform error has variance 4/5 mean^2
+    assert abs(sqnr_db(x, noisy) - expected) < 5 * sigma
+
+
+def test_errors_by_hand_and_at_their_limits():
+    assert mse([1, 2, 3], [1, 2, 6]) == 3
+    assert sqnr_db([10.0], [9.0]) == pytest.approx(20, abs=1e-12)
+    assert sqnr_db([1.0, 2.0], [1.0, 2.0]) == math.inf
+    assert sqnr_db([0.0, 0.0], [0.0, 0.0]) == math.inf
+    assert sqnr_db([0.0, 0.0], [0.0, 1.0]) == -math.inf
+    assert sqnr_db([1e300, -1e300], [1e300, -0.9e300]) == pytest.approx(10 * math.log10(200), abs=1e-9)
+    assert sqnr_db([1e-300], [0.9e-300]) == pytest.approx(20, abs=1e-9)
+    assert sqnr_db([1.7e308], [-1.7e308]) == pytest.approx(-20 * math.log10(2))
+    assert mse([1e200], [-1e200]) == math.inf
+    assert mse(np.array([0.1], np.float16), [0.1]) == (float(np.float16(0.1)) - 0.1) ** 2
+    assert isinstance(mse([1.0], [2.0]), float) and isinstance(sqnr_db([1.0], [2.0]), float)
+
+
+# QuantParams
+
+
+def test_a_grid_by_hand():
+    grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)
+    assert (grid.qmin, grid.qmax, grid.dtype, grid.narrow) == (-128, 127, np.int8, False)
+    assert grid.scale.shape == () and grid.scale.dtype == np.float32 and grid.zero_point.dtype == np.int32
+    assert repr(eval(repr(grid))) == repr(grid)
+    per_group = QuantParams(np.full((2, 3), 0.5), np.zeros((2, 3), int), np.int8(4), False, group_size=2)
+    assert "(2, 3)" in repr(per_group) and "group_size=2" in repr(per_group) and per_group.qmax == 15
+    assert choose_qparams([1.0], bits=np.int8(8)).scale == np.float32(1 / 127)
+
+
+def test_a_grid_cannot_be_changed():
+    scale = np.array([0.5, 0.25])
+    grid = QuantParams(scale, [0, 0], bits=8, signed=True, axis=0)
+    scale[:] = 1
+    assert grid.scale.tolist() == [0.5, 0.25]
+    with pytest.raises(AttributeError):
+        grid.bits = 4
+    with pytest.raises(ValueError, match="read-only"):
+        grid.scale[0] = 1
+
+
+@pytest.mark.parametrize(
+    "fields, error, message",
+    [
+        ({"scale": 0.0}, ValueError, "scale must be positive"),
+        ({"scale": -1.0}, ValueError, "scale must be positive"),
+        ({"scale": 1e-40}, ValueError, "scale must be positive"),
+        ({"scale": 1e300}, ValueError, "scale must be positive"),
+        ({"scale": 1e37}, ValueError, "every code is a finite float32"),
+        ({"scale": np.nan}, ValueError, "scale must be finite"),
+        ({"scale": "0.1"}, TypeError, "scale must hold real numbers"),
+        ({"scale": [0.1, 0.2]}, ValueError, "scale and zero_point must have the same shape"),
+        ({"scale": [0.1], "zero_point": [0]}, ValueError, r"scale must have shape \(\)"),
+        ({"axis": 0}, ValueError, r"scale must have shape \(\)"),
+        ({"group_size": 4}, ValueError, r"scale must have shape \(\)"),
+        ({"scale": [[0.1]], "zero_point": [[0]], "axis": 0}, ValueError, r"scale must have shape \(\)"),
+        ({"scale": [0.1], "zero_point": [0], "axis": 0, "group_size": 4}, ValueError, "not both"),
+        ({"scale": [0.1], "zero_point": [0], "axis": 0.5}, TypeError, "axis must be an integer"),
+        ({"scale": [0.1], "zero_point": [0], "group_size": 0}, ValueError, "group_size must be at least 1"),
+        ({"zero_point": 128}, ValueError, "zero_point must be from -128 to 127"),
+        ({"zero_point": 0.0}, TypeError, "zero_point must be integers"),
+        ({"zero_point": -128, "narrow": True}, ValueError, "zero_point must be from -127 to 127"),
+        ({"bits": 1}, ValueError, "bits must be from 2 to 16"),
+        ({"bits": 17}, ValueError, "bits must be from 2 to 16"),
+        ({"bits": 8.0}, TypeError, "bits must be an integer"),
+        ({"signed": "yes"}, ValueError, "signed must be one of True, False"),
+        ({"narrow": None}, ValueError, "narrow must be one of True, False"),
+        ({"signed": False, "narrow": True}, ValueError, "signed=False"),
+    ],
+)
+def test_a_wrong_grid_is_refused(fields, error, message):
+    with pytest.raises(error, match=message):
+        QuantParams(**({"scale": 0.1, "zero_point": 0, "bits": 8, "signed": True} | fields))
+
+
+# Bad input
+
+
+GRID = QuantParams(0.1, 0, bits=8, signed=True)
+BAD_NUMBERS = [
+    ([], ValueError, "must not be empty"),
+    ([1.0, np.nan], ValueError, "must be finite, got nan"),
+    ([1.0, -np.inf], ValueError, "must be finite, got -inf"),
+    ([True, False], TypeError, "must hold real numbers, got dtype bool"),
+    ([1j], TypeError, "must hold real numbers, got dtype complex"),
+    (["1"], TypeError, "must hold real numbers"),
+    ([None], TypeError, "must hold real numbers, got dtype object"),
+    ([[1.0], [1.0, 2.0]], ValueError, "not a rectangular array"),
+]
+
+
+@pytest.mark.parametrize("x, error, message", BAD_NUMBERS)
+def test_bad_numbers_are_refused(x, error, message):
+    calls = (
+        choose_qparams,
+        round_to_integer,
+        RangeObserver().observe,
+        lambda x: quantize(x, GRID),
+        lambda x: fake_quantize(x, GRID),
+        lambda x: mse(x, x),
+        lambda x: sqnr_db([1.0], x),
+        lambda x: qparams_from_range(x, x),
+    )
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call(x)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: choose_qparams([1e39]), ValueError, "within float32's range"),
+        (lambda: choose_qparams([-1e300]), ValueError, "within float32's range"),
+        (lambda: RangeObserver().observe([1e39]), ValueError, "within float32's range"),
+        (lambda: choose_qparams([1.0], bits=1), ValueError, "bits must be from 2 to 16, got 1"),
+        (lambda: choose_qparams([1.0], bits=17), ValueError, "bits must be from 2 to 16, got 17"),
+        (lambda: choose_qparams([1.0], bits=True), TypeError, "bits must be an integer"),
+        (lambda: choose_qparams([1.0], symmetric="no"), ValueError, "symmetric must be one of True, False"),
+        (lambda: choose_qparams([1.0], symmetric=True, signed=False), ValueError, "symmetric codes are signed"),
+        (lambda: choose_qparams([1.0], axis=1), ValueError, "axis must be from -1 to 0, got 1"),
+        (lambda: choose_qparams([1.0], axis=0.0), TypeError, "axis must be an integer"),
+        (lambda: choose_qparams(1.0, axis=0), ValueError, "axis needs at least one dimension"),
+        (lambda: choose_qparams([1.0], axis=0, group_size=1), ValueError, "axis or group_size, not both"),
+        (lambda: choose_qparams(np.ones((2, 6)), group_size=4), ValueError, r"must divide.* got 4 for shape \(2, 6\)"),
+        (lambda: choose_qparams(np.ones((2, 3, 5, 5)), group_size=2), ValueError, "must divide"),
+        (lambda: choose_qparams([1.0], group_size=0), ValueError, "group_size must be at least 1"),
+        (lambda: choose_qparams(1.0, group_size=1), ValueError, "must divide"),
+        (lambda: choose_qparams([1.0], method="kl"), ValueError, "method must be one of minmax, percentile, mse"),
+        (lambda: choose_qparams([1.0], percentile=50), ValueError, r"percentile must be in \(50, 100\]"),
+        (lambda: choose_qparams([1.0], percentile=100.1), ValueError, "percentile must be in"),
+        (lambda: choose_qparams([1.0], percentile="99"), TypeError, "percentile must be a number"),
+        (lambda: qparams_from_range(1.0, -1.0), ValueError, "lo must not be above hi"),
+        (lambda: qparams_from_range([1.0], [1.0, 2.0]), ValueError, "lo and hi must have the same shape"),
+        (lambda: qparams_from_range([1.0], [2.0]), ValueError, r"scale must have shape \(\)"),
+        (lambda: quantize([1.0], GRID, rounding="nearest"), ValueError, "rounding must be one of half_even"),
+        (lambda: round_to_integer([1.0], "up"), ValueError, "rounding must be one of half_even"),
+        (lambda: quantize([1.0], 0.1), TypeError, "qparams must be QuantParams, got float"),
+        (lambda: dequantize([1], None), TypeError, "qparams must be QuantParams, got NoneType"),
+        (lambda: dequantize([1.0], GRID), TypeError, "codes must be integers, got dtype float64"),
+        (lambda: dequantize([True], GRID), TypeError, "codes must be integers, got dtype bool"),
+        (lambda: dequantize([], GRID), ValueError, "codes must not be empty"),
+        (lambda: dequantize([0, 200], GRID), ValueError, "codes must be from -128 to 127, got 0 to 200"),
+        (lambda: dequantize(np.array([2**64 - 1], np.uint64), GRID), ValueError, "codes must be from -128 to 127"),
+        (lambda: mse([1.0], [1.0, 2.0]), ValueError, "x and x_hat must have the same shape"),
+        (lambda: sqnr_db([[1.0]], [1.0]), ValueError, "x and x_hat must have the same shape"),
+        (lambda: RangeObserver("mean"), ValueError, "mode must be one of minmax, moving_average, histogram"),
+        (lambda: RangeObserver(momentum=1), ValueError, r"momentum must be in \[0, 1\)"),
+        (lambda: RangeObserver("histogram", bins=6), ValueError, "bins must be a multiple of 4"),
+        (lambda: RangeObserver("histogram", bins=0), ValueError, "bins must be at least 4"),
+        (lambda: RangeObserver().range, ValueError, "nothing observed yet"),
+        (lambda: RangeObserver("histogram").qparams(), ValueError, "nothing observed yet"),
+    ],
+)
+def test_bad_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_does_not_fit_the_scales_is_refused():
+    x = np.ones((4, 6))
+    per_row = choose_qparams(x, axis=0)
+    per_group = choose_qparams(x, group_size=3)
+    for grid, other, message in (
+        (per_row, np.ones((5, 6)), r"shape \(5, 6\) needs scales of shape \(5,\), got \(4,\)"),
+        (per_row, 1.0, "axis needs at least one dimension"),
+        (per_group, np.ones((4, 9)), r"needs scales of shape \(4, 3\), got \(4, 2\)"),
+        (per_group, np.ones((4, 5)), "must divide"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quantize(other, grid)
+        with pytest.raises(ValueError, match=message):
+            dequantize(np.asarray(other, int), grid)
+
+
+@pytest.mark.parametrize("mode", ["minmax", "moving_average"])
+def test_a_range_alone_answers_only_minmax(mode):
+    observer = RangeObserver(mode)
+    observer.observe([1.0])
+    for method in METHODS[1:]:
+        with pytest.raises(ValueError, match="needs RangeObserver"):
+            observer.qparams(method=method)
+    with pytest.raises(ValueError, match="method must be one of"):
+        observer.qparams(method="kl")
+
+
+def test_no_argument_is_changed(coarse_search):
+    x = rng().normal(size=(4, 6)).astype(np.float32)
+    codes = np.arange(24, dtype=np.int8).reshape(4, 6)
+    lo, hi = np.zeros(4), np.ones(4)
+    before = [array.copy() for array in (x, codes, lo, hi)]
+    for method in METHODS:
+        for layout in ({}, {"axis": 0}, {"group_size": 3}):
+            grid = choose_qparams(x, method=method, **layout)
+            for rounding in ROUNDINGS:
+                fake_quantize(x, grid, rounding=rounding, rng=0)
+            dequantize(codes, grid)
+    qparams_from_range(lo, hi, axis=0)
+    observer = RangeObserver("histogram")
+    observer.observe(x)
+    observer.qparams(method="entropy")
+    counts = observer.histogram.counts.copy()
+    observer.qparams(method="mse")
+    np.testing.assert_array_equal(observer.histogram.counts, counts)
+    sqnr_db(x, np.zeros_like(x))
+    for array, copy in zip((x, codes, lo, hi), before, strict=True):
+        np.testing.assert_array_equal(array, copy)

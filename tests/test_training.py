@@ -1,0 +1,604 @@
+"""Training: the loss and its gradient, the optimizers by hand, what `fit` promises about order, masks and errors."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from layer_cases import slope
+
+from nnzip.nn.layers import Linear, ReLU
+from nnzip.nn.network import Network
+from nnzip.nn.training import (
+    SGD,
+    Adam,
+    constant_rate,
+    cosine_decay,
+    cross_entropy,
+    evaluate,
+    fit,
+    linear_decay,
+    random_shift,
+    step_decay,
+)
+
+
+def small_network(seed=0):
+    rng = np.random.default_rng(seed)
+    return Network([Linear(4, 6, rng=rng), ReLU(), Linear(6, 3, rng=rng)])
+
+
+def separable(count=70):
+    """Points of three classes, each around a corner of its own, and too far apart to meet."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(count) % 3
+    corners = np.array([[3, 0, 0, 1], [0, 3, 0, 1], [0, 0, 3, 1]], np.float32)
+    return corners[labels] + rng.uniform(-0.5, 0.5, (count, 4)).astype(np.float32), labels
+
+
+def train(network, *, data=None, **options):
+    """Fit with usual settings, any of which a test may replace."""
+    usual = {"epochs": 3, "batch_size": 16, "optimizer": SGD(0.1), "progress": False}
+    return fit(network, separable() if data is None else data, **(usual | options))
+
+
+# ---------------------------------------------------------------- cross-entropy
+
+
+def test_the_loss_is_the_mean_of_minus_log_softmax():
+    logits = np.random.default_rng(0).normal(size=(6, 4))
+    labels = np.array([0, 3, 1, 1, 2, 0])
+    losses = [
+        math.log(math.fsum(map(math.exp, row))) - row[label]
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    assert cross_entropy(logits, labels)[0] == pytest.approx(math.fsum(losses) / 6, rel=1e-13)
+
+
+def test_its_gradient_is_its_slope():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(5, 4)), rng.integers(0, 4, 5)
+    _, gradient = cross_entropy(logits, labels)
+    for index in np.ndindex(logits.shape):
+        unit = np.zeros(logits.shape)
+        unit[index] = 1
+        expected = slope(lambda z: cross_entropy(z, labels)[0], logits, unit)
+        assert gradient[index] == pytest.approx(expected, abs=1e-9)  # rounding of a loss near 1 over a step of 1e-6
+
+
+def test_its_gradient_sums_to_zero_for_every_image():
+    logits = np.random.default_rng(0).normal(size=(5, 4))
+    np.testing.assert_allclose(cross_entropy(logits, [0, 1, 2, 3, 0])[1].sum(axis=1), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_large_logits_give_a_finite_loss_and_gradient(size, dtype):
+    right = cross_entropy(np.array([[size, 0, 0]], dtype), [0 if size > 0 else 1])
+    wrong = cross_entropy(np.array([[size, 0, 0]], dtype), [1 if size > 0 else 0])
+    assert right[0] == pytest.approx(0 if size > 0 else math.log(2), rel=1e-6)
+    assert wrong[0] == pytest.approx(1e4 if size > 0 else 1e4 + math.log(2), rel=1e-6)
+    assert np.abs(right[1]).max() <= 1 and np.isfinite(wrong[1]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_gradient_of_the_loss_keeps_the_float_type(dtype):
+    value, gradient = cross_entropy(np.ones((3, 2), dtype), np.array([0, 1, 0], np.uint8))
+    assert isinstance(value, float) and gradient.dtype == dtype
+
+
+def test_the_loss_changes_nothing_it_is_given_and_ignores_the_indices():
+    logits, labels = np.ones((3, 2)), np.array([0, 1, 0])
+    logits.setflags(write=False)
+    labels.setflags(write=False)
+    value, gradient = cross_entropy(logits, labels)
+    again = cross_entropy(logits, labels, np.array([5, 6, 7]))
+    assert value == again[0] and np.array_equal(gradient, again[1])
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "error", "message"),
+    [
+        (np.ones((2, 3)), [0, 3], ValueError, r"labels must be in \[0, 2\], got 0 to 3"),
+        (np.ones((2, 3)), [-1, 2], ValueError, r"labels must be in \[0, 2\], got -1 to 2"),
+        (np.ones((2, 3)), [0], ValueError, r"labels must have shape \(2,\), one for each row, got \(1,\)"),
+        (np.ones((2, 3)), [[0, 1]], ValueError, r"labels must have shape \(2,\)"),
+        (np.ones((2, 3)), [0.0, 1.0], TypeError, "labels must be integers, got dtype float64"),
+        (np.ones((2, 3)), [True, False], TypeError, "labels must be integers, got dtype bool"),
+        (np.ones(3), [0], ValueError, r"logits must have 2 dimensions, got shape \(3,\)"),
+        (np.ones((0, 3)), [], ValueError, "logits must not be empty"),
+        ([[np.nan, 0.0]], [0], ValueError, "logits must be finite, got nan"),
+        ([["a", "b"]], [0], TypeError, "logits must hold real numbers"),
+    ],
+)
+def test_the_loss_refuses_what_makes_no_sense(logits, labels, error, message):
+    with pytest.raises(error, match=message):
+        cross_entropy(logits, labels)
+
+
+# ---------------------------------------------------------------- optimizers, step by step
+
+
+def quadratic_steps(optimizer, steps=25, factor=lambda t: 1.0):
+    """Take steps down sum(c (w - goal)^2) with the optimizer; return the weights after each."""
+    parameters = {"0.weight": np.array([1.0, -2.0, 0.5]), "0.bias": np.array([3.0])}
+    path = []
+    for t in range(steps):
+        optimizer.step(parameters, quadratic_gradients(parameters), factor=factor(t))
+        path.append({name: array.copy() for name, array in parameters.items()})
+    return path
+
+
+def quadratic_gradients(parameters):
+    return {"0.weight": np.array([1.0, 3.0, 0.1]) * (parameters["0.weight"] - 0.3), "0.bias": parameters["0.bias"] - 1}
+
+
+def by_hand(update, l1=0.0, l2=0.0, steps=25):
+    """The same, one number at a time in plain Python; update(t, gradient, memory) -> what is taken off the weight."""
+    values = {("0.weight", 0): 1.0, ("0.weight", 1): -2.0, ("0.weight", 2): 0.5, ("0.bias", 0): 3.0}
+    curvature = {("0.weight", 0): 1.0, ("0.weight", 1): 3.0, ("0.weight", 2): 0.1, ("0.bias", 0): 1.0}
+    memory, path = {key: {} for key in values}, []
+    for t in range(1, steps + 1):
+        for key, value in values.items():
+            gradient = curvature[key] * (value - (0.3 if key[0] == "0.weight" else 1.0))
+            if key[0] == "0.weight":
+                gradient += l1 * ((value > 0) - (value < 0)) + l2 * value
+            values[key] = value - update(t, gradient, memory[key])
+        weight = [values["0.weight", i] for i in range(3)]
+        path.append({"0.weight": np.array(weight), "0.bias": np.array([values["0.bias", 0]])})
+    return path
+
+
+def assert_same_path(got, expected):
+    for one, other in zip(got, expected, strict=True):
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("penalties", [{}, {"l1": 0.02}, {"l2": 0.3}, {"l1": 0.02, "l2": 0.3}], ids=str)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_its_formula(momentum, penalties):
+    def update(t, gradient, memory):
+        memory["v"] = momentum * memory.get("v", 0.0) + gradient
+        return 0.05 * memory["v"]
+
+    assert_same_path(quadratic_steps(SGD(0.05, momentum=momentum, **penalties)), by_hand(update, **penalties))
+
+
+@pytest.mark.parametrize("penalties", [{}, {"l1": 0.02, "l2": 0.3}], ids=str)
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
+def test_adam_is_algorithm_1_of_its_paper(betas, penalties):
+    beta1, beta2 = betas
+
+    def update(t, gradient, memory):
+        memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * gradient
+        memory["v"] = beta2 * memory.get("v", 0.0) + (1 - beta2) * gradient**2
+        m_hat, v_hat = memory["m"] / (1 - beta1**t), memory["v"] / (1 - beta2**t)
+        return 0.05 * m_hat / (math.sqrt(v_hat) + 1e-8)
+
+    assert_same_path(quadratic_steps(Adam(0.05, beta1=beta1, beta2=beta2, **penalties)), by_hand(update, **penalties))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_the_factor_scales_the_rate(kind):
+    whole = quadratic_steps(kind(0.02))
+    assert_same_path(quadratic_steps(kind(0.08), factor=lambda t: 0.25), whole)
+    assert all(np.array_equal(step["0.bias"], [3.0]) for step in quadratic_steps(kind(0.08), factor=lambda t: 0.0))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_a_step_changes_the_arrays_in_place_and_leaves_the_gradients(kind):
+    weight, gradient = np.ones(3, np.float32), np.full(3, 2, np.float32)
+    gradient.setflags(write=False)
+    parameters = {"0.weight": weight}
+    kind(0.1, l1=0.1, l2=0.1).step(parameters, {"0.weight": gradient})
+    assert parameters["0.weight"] is weight and weight.dtype == np.float32 and (weight < 1).all()
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_penalties_pull_weights_towards_zero_and_leave_biases_alone(kind):
+    parameters = {"0.weight": np.array([1.0, -1.0, 0.0]), "0.bias": np.array([1.0, -1.0])}
+    nothing = {name: np.zeros_like(array) for name, array in parameters.items()}
+    for penalty in ({"l1": 0.1}, {"l2": 0.1}):
+        kind(0.01, **penalty).step(parameters, nothing)
+        positive, negative, zero = parameters["0.weight"]
+        assert 0 < positive < 1 and negative == -positive and zero == 0
+        assert parameters["0.bias"].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "message"),
+    [
+        (SGD, {"rate": 0}, ValueError, r"rate must be in \(0, inf\), got 0"),
+        (SGD, {"rate": -0.1}, ValueError, "rate must be in"),
+        (SGD, {"rate": math.inf}, ValueError, "rate must be in"),
+        (SGD, {"rate": math.nan}, ValueError, "rate must be in"),
+        (SGD, {"rate": "fast"}, TypeError, "rate must be a number, got 'fast'"),
+        (SGD, {"momentum": 1}, ValueError, r"momentum must be in \[0, 1\), got 1"),
+        (SGD, {"momentum": -0.5}, ValueError, "momentum must be in"),
+        (SGD, {"l1": -1e-3}, ValueError, r"l1 must be in \[0, inf\), got -0.001"),
+        (Adam, {"l2": -1}, ValueError, r"l2 must be in \[0, inf\), got -1"),
+        (Adam, {"rate": 0.0}, ValueError, "rate must be in"),
+        (Adam, {"beta1": 1.0}, ValueError, "beta1 must be in"),
+        (Adam, {"beta2": 1.0}, ValueError, "beta2 must be in"),
+        (Adam, {"epsilon": 0}, ValueError, "epsilon must be in"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(kind, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(**({"rate": 0.1} | options))
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize(
+    ("schedule", "points"),
+    [
+        (constant_rate, {0: 1, 0.5: 1, 1: 1}),
+        (linear_decay, {0: 1, 0.25: 0.75, 1: 0}),
+        (cosine_decay, {0: 1, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1: 0}),
+        (step_decay, {0: 1, 0.499: 1, 0.5: 0.1, 0.749: 0.1, 0.75: 0.01, 1: 0.01}),
+    ],
+)
+def test_schedules_start_at_1_and_pass_their_points(schedule, points):
+    for progress, factor in points.items():
+        assert schedule(progress) == pytest.approx(factor, abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", [linear_decay, cosine_decay, step_decay])
+def test_schedules_never_rise(schedule):
+    factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
+    assert all(late <= early for early, late in itertools.pairwise(factors))
+
+
+def test_fit_hands_the_schedule_the_part_of_all_steps_that_is_done():
+    seen = []
+
+    def schedule(progress):
+        seen.append(progress)
+        return 1 - progress
+
+    history = train(small_network(), epochs=2, batch_size=20, schedule=schedule, optimizer=SGD(0.5))
+    assert seen == [step / 8 for step in range(8)]  # 70 images in batches of 20: four steps an epoch
+    assert [record["rate"] for record in history] == [pytest.approx(0.5 * 5 / 8), pytest.approx(0.5 * 1 / 8)]
+
+
+# ---------------------------------------------------------------- random shifts
+
+
+def shifted(image, down, right):
+    """Move an image [C, H, W] by loops; what comes from outside is zero."""
+    moved = np.zeros_like(image)
+    _, H, W = image.shape
+    for i in range(H):
+        for j in range(W):
+            if 0 <= i - down < H and 0 <= j - right < W:
+                moved[:, i, j] = image[:, i - down, j - right]
+    return moved
+
+
+def test_every_result_is_a_shifted_copy_with_zeros_and_every_shift_occurs():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.1, 1, (400, 2, 4, 5)).astype(np.float32)
+    before = images.copy()
+    moved = random_shift(images, rng)
+    assert moved.shape == images.shape and moved.dtype == np.float32 and np.array_equal(images, before)
+    seen = set()
+    for image, result in zip(images, moved, strict=True):
+        shifts = [(d, r) for d in range(-2, 3) for r in range(-2, 3) if np.array_equal(shifted(image, d, r), result)]
+        assert len(shifts) == 1
+        seen.update(shifts)
+    assert len(seen) == 25  # 400 draws miss a given one of 25 with a probability of 8e-8
+
+
+def test_shifts_stay_within_the_pixels_asked_for():
+    images = np.random.default_rng(0).uniform(0.1, 1, (50, 1, 3, 3))
+    assert np.array_equal(random_shift(images, np.random.default_rng(1), pixels=0), images)
+    one = random_shift(images, np.random.default_rng(1), pixels=1)
+    allowed = [[shifted(image, d, r) for d in (-1, 0, 1) for r in (-1, 0, 1)] for image in images]
+    assert all(any(np.array_equal(result, a) for a in options) for result, options in zip(one, allowed, strict=True))
+
+
+# ---------------------------------------------------------------- fit
+
+
+def test_fit_learns_a_separable_problem_without_an_error():
+    history = train(small_network(), epochs=30)
+    assert history[-1]["train_error"] == 0
+    assert history[-1]["loss"] < history[0]["loss"] / 10
+
+
+@pytest.mark.parametrize("kind", [lambda: SGD(0.1), lambda: Adam(0.01)], ids=["sgd", "adam"])
+def test_the_seed_decides_the_result(kind):
+    def weights(seed):
+        network = small_network()
+        train(network, optimizer=kind(), seed=seed, augment=noise)
+        return network.parameters()
+
+    one, same, other = weights(1), weights(1), weights(2)
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not any(np.array_equal(one[name], other[name]) for name in one)
+
+
+def noise(images, rng):
+    return images + rng.normal(0, 0.01, images.shape).astype(images.dtype)
+
+
+def test_the_history_tells_every_epoch():
+    images, labels = separable()
+    network = small_network()
+    history = train(network, data=(images, labels, images[:30], labels[:30]), epochs=4)
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+    assert all(record.keys() == {"epoch", "loss", "train_error", "test_error", "rate", "seconds"} for record in history)
+    assert history[-1]["test_error"] == evaluate(network, images[:30], labels[:30])
+    assert all(record["rate"] == 0.1 for record in history)
+    seconds = [record["seconds"] for record in history]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+def test_without_test_data_there_is_no_test_error():
+    assert train(small_network())[0]["test_error"] is None
+
+
+class Recorder:
+    """A loss that changes nothing (its gradient is zero) and remembers what it was given."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, logits, labels, indices):
+        self.batches.append((logits.copy(), labels.copy(), indices.copy()))
+        return 1.5 * len(labels), np.zeros_like(logits)
+
+
+def test_a_loss_gets_logits_labels_and_indices_of_the_same_images():
+    network = Network([Linear(1, 3)])
+    network.parameters()["0.weight"][...] = 1
+    images = np.arange(70, dtype=np.float32)[:, None]  # each image is its own index, and so is its first logit
+    labels = np.random.default_rng(0).integers(0, 3, 70)
+    recorder = Recorder()
+    train(network, data=(images, labels), loss=recorder, batch_size=32, epochs=2)
+    assert [len(indices) for _, _, indices in recorder.batches] == [32, 32, 6] * 2
+    for logits, batch_labels, indices in recorder.batches:
+        assert np.array_equal(logits[:, 0], indices) and np.array_equal(batch_labels, labels[indices])
+    first, second = (np.concatenate([batch[2] for batch in recorder.batches[start : start + 3]]) for start in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(70))  # every image once in an epoch, the small batch included
+    assert not np.array_equal(first, second) and not np.array_equal(first, np.arange(70))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
+    history = train(small_network(), loss=Recorder(), batch_size=32)
+    assert history[0]["loss"] == pytest.approx(1.5 * (32 * 32 + 32 * 32 + 6 * 6) / 70)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    recorder = Recorder()
+    train(small_network(), loss=recorder, batch_size=1000)
+    assert [len(indices) for *_, indices in recorder.batches] == [70] * 3
+
+
+def test_fit_changes_neither_images_nor_labels():
+    images, labels = separable()
+    for array in (images, labels):
+        array.setflags(write=False)
+    train(small_network(), data=(images, labels))
+
+
+def test_one_step_of_fit_is_forward_loss_backward_and_the_optimizer():
+    images, labels = separable()
+    network, by_hand = small_network(), small_network()
+    train(network, epochs=1, batch_size=70)
+    _, gradient = cross_entropy(by_hand.forward(images), labels)
+    by_hand.backward(gradient)
+    for name, array in network.parameters().items():  # the order of the images differs, so the last bits may
+        expected = by_hand.parameters()[name] - 0.1 * by_hand.gradients()[name]
+        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_weights_stay_float32(dtype):
+    images, labels = separable()
+    network = small_network()
+    train(network, data=(images.astype(dtype), labels), optimizer=Adam(0.01, l1=1e-3, l2=1e-3))
+    assert {array.dtype for array in network.parameters().values()} == {np.dtype(np.float32)}
+
+
+def test_l1_makes_weights_vanish_and_l2_makes_them_small():
+    weights = {}
+    for name, penalty in {"none": {}, "l1": {"l1": 0.02}, "l2": {"l2": 0.1}}.items():
+        network = small_network()
+        train(network, epochs=200, optimizer=SGD(0.02, **penalty), schedule=linear_decay)
+        weights[name] = np.concatenate([network.parameters()[f"{i}.weight"].ravel() for i in (0, 2)])
+    gone = {name: int((np.abs(w) < 0.01).sum()) for name, w in weights.items()}
+    assert gone["l1"] > 10 and gone["l1"] > 2 * max(gone["none"], gone["l2"])
+    assert np.linalg.norm(weights["l2"]) < 0.75 * np.linalg.norm(weights["none"])
+
+
+# ---------------------------------------------------------------- masks
+
+WARM = {"fresh": False, "warm": True}
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.1),
+    "plain_sgd": lambda: SGD(0.1, momentum=0.0),
+    "sgd_penalties": lambda: SGD(0.1, l1=1e-3, l2=1e-2),
+    "adam": lambda: Adam(0.01),
+    "adam_penalties": lambda: Adam(0.01, l1=1e-3, l2=1e-2),
+}
+
+
+def random_masks(network):
+    rng = np.random.default_rng(2)
+    return {name: rng.random(array.shape) < 0.5 for name, array in network.parameters().items() if "weight" in name}
+
+
+@pytest.mark.parametrize("warm", WARM.values(), ids=WARM)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_masks_hold_before_every_step_and_after_the_last(kind, warm):
+    network, optimizer = small_network(), OPTIMIZERS[kind]()
+    if warm:  # a training without masks fills the momentum of every weight
+        train(network, optimizer=optimizer)
+    masks = random_masks(network)
+    steps = []
+
+    def watching(logits, labels, indices):
+        steps.append(all(not network.parameters()[name][~mask].any() for name, mask in masks.items()))
+        return cross_entropy(logits, labels)
+
+    train(network, optimizer=optimizer, loss=watching, masks=masks)
+    assert len(steps) == 15 and all(steps)
+    for name, mask in masks.items():
+        assert not network.parameters()[name][~mask].any()
+        assert (network.parameters()[name][mask] != 0).mean() > 0.9  # l1 may bring a few to zero
+
+
+@pytest.mark.parametrize("warm", WARM.values(), ids=WARM)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_the_momentum_of_a_masked_weight_is_zero(kind, warm):
+    network, optimizer = small_network(), OPTIMIZERS[kind]()
+    if warm:
+        train(network, optimizer=optimizer)
+    masks = random_masks(network)
+    train(network, optimizer=optimizer, masks=masks)
+    for name, mask in masks.items():
+        means = optimizer.state[name][: 2 if isinstance(optimizer, Adam) else 1]  # behind them: room to compute in
+        for remembered in means:
+            assert not remembered[~mask].any() and remembered[mask].any()
+
+
+def test_kept_weights_train_as_if_the_others_were_not_there():
+    images, labels = separable()
+    network, without = Network([Linear(4, 3, rng=np.random.default_rng(0))]), Network([Linear(3, 3)])
+    without.load_parameters({"0.weight": network.parameters()["0.weight"][:, :3], "0.bias": np.zeros(3)})
+    mask = np.ones((3, 4), bool)
+    mask[:, 3] = False
+    train(network, masks={"0.weight": mask})
+    train(without, data=(images[:, :3], labels))
+    for name, part in (("0.weight", (slice(None), slice(3))), ("0.bias", ...)):
+        np.testing.assert_allclose(network.parameters()[name][part], without.parameters()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_of_ones_is_no_mask_and_masks_are_not_changed():
+    one, other = small_network(), small_network()
+    masks = {name: np.ones(array.shape, bool) for name, array in one.parameters().items()}
+    train(one, masks=masks)
+    train(other)
+    assert all(np.array_equal(one.parameters()[name], other.parameters()[name]) for name in masks)
+    assert all(mask.all() for mask in masks.values())
+
+
+def test_biases_can_be_masked_too():
+    network = small_network()
+    network.parameters()["2.bias"][...] = 5
+    train(network, masks={"2.bias": np.array([True, False, True])})
+    assert network.parameters()["2.bias"][1] == 0 and (network.parameters()["2.bias"][[0, 2]] != 5).all()
+
+
+# ---------------------------------------------------------------- refusals of fit and evaluate
+
+IMAGES, LABELS = separable()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        ((IMAGES, LABELS + 1), {}, ValueError, r"labels must be in \[0, 2\], got 1 to 3"),
+        ((IMAGES, LABELS - 1), {}, ValueError, r"labels must be in \[0, 2\], got -1 to 1"),
+        ((IMAGES, LABELS[:-1]), {}, ValueError, r"equally many and not none, got \(70, 4\) and \(69,\)"),
+        ((IMAGES, LABELS[:, None]), {}, ValueError, r"labels must have 1 dimensions, got shape \(70, 1\)"),
+        ((IMAGES, LABELS.astype(float)), {}, TypeError, "labels must be integers, got dtype float64"),
+        ((IMAGES, LABELS > 1), {}, TypeError, "labels must be integers, got dtype bool"),
+        ((IMAGES[:0], LABELS[:0]), {}, ValueError, "images must not be empty"),
+        ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
+        ((IMAGES.astype(str), LABELS), {}, TypeError, "images must hold real numbers"),
+        ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(16, 3\)"),
+        ((IMAGES, LABELS, IMAGES[:5], LABELS[:4]), {}, ValueError, "equally many"),
+        ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
+        ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
+        ((IMAGES,), {}, ValueError, "got 1 arrays"),
+        (None, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
+        (None, {"epochs": 1.0}, TypeError, "epochs must be an integer, got 1.0"),
+        (None, {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        (None, {"batch_size": True}, TypeError, "batch_size must be an integer, got True"),
+        (
+            None,
+            {"masks": {"1.weight": np.ones((6, 4), bool)}},
+            ValueError,
+            "a mask's name must be one of 0.weight, 0.bias",
+        ),
+        (
+            None,
+            {"masks": {"0.weight": np.ones((6, 4))}},
+            ValueError,
+            r"mask of 0.weight must be bool of shape \(6, 4\), got fl",
+        ),
+        (None, {"masks": {"0.weight": np.ones((4, 6), bool)}}, ValueError, r"got bool of shape \(4, 6\)"),
+        (None, {"masks": {"0.weight": True}}, ValueError, r"got bool of shape \(\)"),
+    ],
+)
+def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, error, message):
+    network = small_network()
+    with pytest.raises(error, match=message):
+        train(network, data=data, **options)
+    for name, array in small_network().parameters().items():
+        assert np.array_equal(network.parameters()[name], array)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # what floats do on the way to infinity
+@pytest.mark.parametrize("optimizer", [SGD(1e6), SGD(1e30), Adam(1e20)], ids=["sgd", "sgd_at_once", "adam"])
+def test_a_training_that_diverges_says_so_once_and_names_the_rate(optimizer):
+    with pytest.raises(ValueError, match=r"the training diverged, try a smaller rate than 1"):
+        train(small_network(), epochs=50, optimizer=optimizer)
+
+
+def test_a_loss_of_nan_is_a_divergence_too():
+    with pytest.raises(ValueError, match="the loss is nan: the training diverged"):
+        train(small_network(), loss=lambda logits, labels, indices: (math.nan, np.zeros_like(logits)))
+
+
+def test_the_error_is_the_fraction_of_images_that_are_not_at_their_label():
+    network = Network([Linear(3, 3)])
+    network.load_parameters({"0.weight": np.eye(3), "0.bias": np.zeros(3)})
+    assert evaluate(network, np.eye(3), [0, 1, 2]) == 0
+    assert evaluate(network, np.eye(3), [0, 2, 2]) == pytest.approx(1 / 3)
+    assert evaluate(network, np.eye(3, dtype=np.float32), np.array([1, 2, 0], np.uint8)) == 1
+    assert isinstance(evaluate(network, np.eye(3), [0, 1, 2]), float)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "message"),
+    [
+        (IMAGES, LABELS[:-1], ValueError, "equally many"),
+        (IMAGES[:0], LABELS[:0], ValueError, "not none"),
+        (IMAGES, LABELS.astype(np.float32), TypeError, "labels must be integers"),
+        (IMAGES * np.nan, LABELS, ValueError, "images must be finite"),
+    ],
+)
+def test_evaluate_refuses_what_has_no_error(images, labels, error, message):
+    with pytest.raises(error, match=message):
+        evaluate(small_network(), images, labels)
+
+
+# ---------------------------------------------------------------- progress
+
+
+def test_progress_prints_a_line_an_epoch_to_standard_error(capsys):
+    train(small_network(), data=(IMAGES, LABELS, IMAGES, LABELS), progress=True, schedule=linear_decay)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) == 3
+    for epoch, line in enumerate(lines, start=1):
+        assert f"epoch   {epoch}/3" in line
+        for word in ("loss", "train error", "test error", "rate", "s left"):
+            assert word in line
+    assert "   0 s left" in lines[-1]
+
+
+def test_without_test_data_the_line_has_no_test_error(capsys):
+    train(small_network(), progress=True)
+    assert "train error" in (err := capsys.readouterr().err) and "test error" not in err
+
+
+def test_without_progress_nothing_is_printed(capsys):
+    train(small_network(), progress=False)
+    assert capsys.readouterr() == ("", "")

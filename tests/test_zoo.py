@@ -1,0 +1,115 @@
+"""The committed networks: there, whole, and as good as they are said to be; and the way to make them again."""
+
+import io
+
+import numpy as np
+import pytest
+
+from nnzip.data import Mnist
+from nnzip.nn import zoo
+from nnzip.nn.network import lenet_5, lenet_300_100
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import RECIPES, SEEDS, save, train, trained
+
+BUILD = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
+# LeCun et al. 1998 has 3.05 % for 784-300-100-10 and 0.95 % for LeNet-5, Han et al. 2015 1.64 % and 0.80 %
+WORST = {"lenet_300_100": 0.016, "lenet_5": 0.008}
+
+
+@pytest.fixture
+def short_recipe(monkeypatch, digits):
+    """Let the zoo train for one epoch on 1,000 images."""
+    monkeypatch.setattr(zoo, "RECIPES", {name: {**recipe, "epochs": 1} for name, recipe in RECIPES.items()})
+    monkeypatch.setattr(zoo, "load_mnist", lambda: Mnist(*digits))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", BUILD)
+def test_a_committed_network_has_the_shapes_of_its_kind_in_float32(name, seed):
+    parameters, own = trained(name, seed=seed).parameters(), BUILD[name]().parameters()
+    assert parameters.keys() == own.keys()
+    for key, array in parameters.items():
+        assert array.dtype == np.float32 and array.shape == own[key].shape
+        assert np.isfinite(array).all() and array.any()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", BUILD)
+def test_a_committed_network_errs_no_more_than_those_of_the_papers(name, seed, test_set):
+    assert evaluate(trained(name, seed=seed), *test_set) <= WORST[name]
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_the_seeds_are_different_networks(name):
+    weights = [next(iter(trained(name, seed=seed).parameters().values())) for seed in SEEDS]
+    assert not any(np.allclose(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_every_call_gives_a_network_of_its_own():
+    one, other = trained("lenet_300_100"), trained("lenet_300_100")
+    one.parameters()["1.weight"][...] = 0
+    assert other.parameters()["1.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("lenet", {}, ValueError, "name must be one of lenet_300_100, lenet_5, got 'lenet'"),
+        ("lenet", {"retrain": True}, ValueError, "name must be one of lenet_300_100, lenet_5, got 'lenet'"),
+        ("../lenet_5", {}, ValueError, "name must be one of"),
+        ("lenet_5", {"seed": 3}, ValueError, r"seed \(of a committed network\) must be one of 0, 1, 2, got 3"),
+        ("lenet_5", {"seed": -1}, ValueError, "seed"),
+        ("lenet_5", {"seed": -1, "retrain": True}, ValueError, "seed must be at least 0, got -1"),
+        ("lenet_5", {"seed": "0"}, TypeError, "seed must be an integer, got '0'"),
+        ("lenet_5", {"seed": True}, TypeError, "seed must be an integer, got True"),
+        ("lenet_5", {"seed": 1.0}, TypeError, "seed must be an integer, got 1.0"),
+    ],
+)
+def test_networks_that_are_not_there_are_refused(name, options, error, message):
+    with pytest.raises(error, match=message):
+        trained(name, **options)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_training_follows_the_seed_and_learns(name, short_recipe, digits, capsys):
+    network = train(name, seed=1, progress=False)
+    again = trained(name, seed=1, retrain=True)
+    start = BUILD[name](seed=1)
+    assert all(np.array_equal(network.parameters()[key], array) for key, array in again.parameters().items())
+    assert not any(np.array_equal(network.parameters()[key], array) for key, array in start.parameters().items())
+    before, after = (evaluate(n, digits.test_images, digits.test_labels) for n in (start, network))
+    assert after < before
+    assert "epoch   1/1" in capsys.readouterr().err  # retrain=True takes long, so it shows how far it is
+
+
+def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
+    network = lenet_300_100(seed=9)
+    path = save(network, "lenet_300_100", seed=2, folder=tmp_path / "new")
+    assert path == tmp_path / "new" / "lenet_300_100_seed2.npz"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    monkeypatch.setattr(zoo, "FOLDER", path.parent)
+    for key, array in trained("lenet_300_100", seed=2).parameters().items():
+        assert np.array_equal(array, network.parameters()[key]) and array.dtype == np.float32
+
+
+def test_saving_again_replaces_the_file_with_the_same_bytes(tmp_path):
+    network = lenet_300_100(seed=9)
+    first = save(network, "lenet_300_100", seed=0, folder=tmp_path).read_bytes()
+    assert save(network, "lenet_300_100", seed=0, folder=tmp_path).read_bytes() == first
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save(lenet_300_100(seed=9), "lenet_300_100", seed=0, folder=tmp_path)
+    before = path.read_bytes()
+
+    def break_off(file, **arrays):
+        if isinstance(file, io.IOBase):
+            file.write(b"half")
+        else:
+            file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez_compressed", break_off)
+    with pytest.raises(OSError, match="no space left"):
+        save(lenet_300_100(seed=8), "lenet_300_100", seed=0, folder=tmp_path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
