@@ -1,6 +1,7 @@
 """The commands: study (the main job, also without a name), train, bench."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ def _parser():
     study.add_argument("--quick", action="store_true", help="one seed and fewer points, under 40 s, into figures/quick")
     study.add_argument("--retrain", action="store_true", help="train the networks from scratch first (a quarter of an hour)")
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
+    study.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: as many as cores)")
     study.set_defaults(run=_study)
 
     train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
@@ -56,7 +58,8 @@ def _parser():
 def _study(asked):
     output = asked.output or Path("figures/quick" if asked.quick else "figures")
     output.mkdir(parents=True, exist_ok=True)
-    records = study.run_study(load_mnist(), quick=asked.quick, retrain=asked.retrain)
+    with study.process_pool(asked.jobs) as executor:
+        records = study.run_study(load_mnist(), quick=asked.quick, retrain=asked.retrain, executor=executor)
     report.write_report(records, output)
     print(report.summary(records, output))
 

@@ -18,9 +18,11 @@ WORST = {"lenet_300_100": 0.016, "lenet_5": 0.008}
 
 @pytest.fixture
 def short_recipe(monkeypatch, digits):
-    """Let the zoo train for one epoch on 1,000 images."""
+    """Let the zoo train for one epoch on 500 images."""
     monkeypatch.setattr(zoo, "RECIPES", {name: {**recipe, "epochs": 1} for name, recipe in RECIPES.items()})
-    monkeypatch.setattr(zoo, "load_mnist", lambda: Mnist(*digits))
+    monkeypatch.setattr(
+        zoo, "load_mnist", lambda: Mnist(*(array[:500] for array in digits[:2]), *(array[:100] for array in digits[2:]))
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -33,8 +35,9 @@ def test_a_committed_network_has_the_shapes_of_its_kind_in_float32(name, seed):
         assert np.isfinite(array).all() and array.any()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize(  # the other two convolutional ones: test_nn_oracles.py
+    ("name", "seed"), [("lenet_300_100", 0), ("lenet_300_100", 1), ("lenet_300_100", 2), ("lenet_5", 0)]
+)
 def test_a_committed_network_errs_no_more_than_those_of_the_papers(name, seed, test_set):
     assert evaluate(trained(name, seed=seed), *test_set) <= WORST[name]
 
@@ -71,15 +74,19 @@ def test_networks_that_are_not_there_are_refused(name, options, error, message):
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_training_follows_the_seed_and_learns(name, short_recipe, digits, capsys):
-    network = train(name, seed=1, progress=False)
-    again = trained(name, seed=1, retrain=True)
-    start = BUILD[name](seed=1)
-    assert all(np.array_equal(network.parameters()[key], array) for key, array in again.parameters().items())
+def test_training_starts_from_the_seed_and_learns(name, short_recipe, digits):
+    images, labels = digits.test_images[:200], digits.test_labels[:200]
+    start, network = BUILD[name](seed=1), train(name, seed=1, progress=False)
     assert not any(np.array_equal(network.parameters()[key], array) for key, array in start.parameters().items())
-    before, after = (evaluate(n, digits.test_images, digits.test_labels) for n in (start, network))
-    assert after < before
-    assert "epoch   1/1" in capsys.readouterr().err  # retrain=True takes long, so it shows how far it is
+    assert evaluate(network, images, labels) < evaluate(start, images, labels)
+
+
+def test_retrain_trains_the_same_network_again_and_shows_how_far_it_is(short_recipe, capsys):
+    network = train("lenet_300_100", seed=7, progress=False)
+    assert capsys.readouterr().err == ""
+    again = trained("lenet_300_100", seed=7, retrain=True)
+    assert all(np.array_equal(network.parameters()[key], array) for key, array in again.parameters().items())
+    assert "epoch   1/1" in capsys.readouterr().err
 
 
 def test_what_save_writes_trained_loads(tmp_path, monkeypatch):

@@ -33,6 +33,7 @@ def _seconds(function):
 
 def run(*, rounds=40):
     """Yield a line of text for every row of the benchmark, as soon as it is measured."""
+    rounds = check_integer(rounds, "rounds", 1)
     torch = _import_torch()
     yield f"{'':42}{'nnzip':>10}{'peer':>10}{'peer / nnzip':>15}"
     for name, ours, peer in training_rows(torch) + forward_rows(torch):

@@ -50,8 +50,7 @@ def error_curves(records, *, axes=None):
     -------
     matplotlib Figure
     """
-    if not records:
-        raise ValueError("error_curves needs at least one record, got none")
+    _check_records(records, "error_curves")
     with plt.rc_context(STYLE):
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
@@ -73,6 +72,11 @@ def error_curves(records, *, axes=None):
         for axis in axes:
             axis.legend(ncols=1)
         return left.figure
+
+
+def _check_records(records, figure):
+    if not records:
+        raise ValueError(f"{figure} needs at least one record that it can draw, got none")
 
 
 def _look(i, network):
@@ -99,7 +103,7 @@ def _mean_and_band(axis, records, key, look, label):
     errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
     at = [FLOAT_AT if value == FLOAT else value for value in values]
     axis.plot(at, [100 * np.mean(e) for e in errors], label=label, **look)
-    axis.fill_between(at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.15)
+    axis.fill_between(at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.12, linewidth=0)
 
 
 def _bits_axis(axis):
@@ -112,7 +116,7 @@ def _sparsity_axis(axis):
     """Stretch the axis toward 1: at 90, 99 % the weights that are left count, 10 %, 1 %."""
     axis.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
     axis.set_xlim(0, SPARSITIES[-1] + 0.002)
-    ticks = (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+    ticks = (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:.0%}"))
@@ -130,6 +134,7 @@ def _error_axis(axis):
 
 def error_map(records, *, axis=None):
     """Draw the test error over bits and sparsity together, the mean over the seeds, one number in every field."""
+    _check_records(records, "error_map")
     with plt.rc_context(STYLE):
         if axis is None:
             _, axis = plt.subplots(figsize=(8, 4.2))
@@ -138,10 +143,10 @@ def error_map(records, *, axis=None):
         errors = np.array(
             [[100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities] for b in bits]
         )
-        image = axis.imshow(np.log10(errors), cmap="viridis_r", aspect="auto", origin="lower")
-        middle = np.log10(errors).mean() if np.ptp(errors) == 0 else (np.log10(errors.max()) + np.log10(errors.min())) / 2
+        shades = np.log10(np.maximum(errors, 0.01))  # 0 has no logarithm; 0.01 % is one image of 10,000
+        image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower")
         for (row, column), error in np.ndenumerate(errors):
-            colour = "white" if np.log10(error) > middle else "black"
+            colour = "white" if shades[row, column] > (shades.max() + shades.min()) / 2 else "black"
             axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set_yticks(range(len(bits)), ["float" if b == FLOAT else str(b) for b in bits])
@@ -156,11 +161,13 @@ def error_map(records, *, axis=None):
 
 def sqnr_curves(records, *, axis=None):
     """Draw the SQNR of the weights against bit width, with 6.02 dB a bit as the slope that theory gives in the limit."""
+    rounded = [r for r in records if r["sparsity"] == 0 and r["bits"] != FLOAT]
+    techniques = [t for t in ("per_tensor", "per_channel") if select(rounded, technique=t)]
+    chosen = [r for r in rounded if r["technique"] in techniques]
+    _check_records(chosen, "sqnr_curves")
     with plt.rc_context(STYLE):
         if axis is None:
             _, axis = plt.subplots(figsize=(6.5, 4.4))
-        chosen = [r for r in records if r["sparsity"] == 0 and r["bits"] != FLOAT]
-        techniques = [t for t in ("per_tensor", "per_channel") if select(chosen, technique=t)]
         for network in NETWORKS:
             for i, technique in enumerate(techniques):
                 own = select(chosen, network=network, technique=technique)

@@ -7,8 +7,12 @@ bits, and 32 bits means that nothing is rounded. A record is a dict: technique, 
 import csv
 import io
 import itertools
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -85,8 +89,30 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]
     data = Mnist(data[0][:CALIBRATION_IMAGES], data[1][:CALIBRATION_IMAGES], *data[2:])  # little to send to a process
     fixed = (itertools.repeat(argument, len(points)) for argument in (network, data, technique))
-    run = map if executor is None else executor.map
-    return list(run(measure, *fixed, *zip(*points, strict=True)))
+    arguments = (*fixed, *zip(*points, strict=True))
+    if executor is None:
+        return list(map(measure, *arguments))
+    return list(executor.map(measure, *arguments, chunksize=max(1, len(points) // 8)))  # the data travel once a chunk
+
+
+@contextmanager
+def process_pool(jobs):
+    """Give an executor of `jobs` new processes with one BLAS thread each, so that they do not fight over the cores.
+
+    With one job it gives None: everything then runs in this process, with all of its BLAS threads.
+    """
+    if check_integer(jobs, "jobs", 1) == 1:
+        yield None
+        return
+    limits = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)  # read by NumPy as a new process loads it
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+            yield executor
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def measure(network, data, technique, bits, sparsity):
@@ -94,12 +120,19 @@ def measure(network, data, technique, bits, sparsity):
     apply = TECHNIQUES.get(technique, technique)
     compressed = apply(network, data, bits=bits, sparsity=sparsity)
     return {
-        "technique": technique if isinstance(technique, str) else technique.__name__,
+        "technique": name_of(technique),
         "bits": bits,
         "sparsity": sparsity,
         "error": evaluate(compressed, data.test_images, data.test_labels),
         "sqnr_db": sqnr_db(all_weights(network), all_weights(compressed)),
     }
+
+
+def name_of(technique):
+    """Return the name that records give a technique: a functools.partial goes by its function, an object by its class."""
+    if isinstance(technique, str):
+        return technique
+    return getattr(technique, "__name__", None) or getattr(technique, "func", type(technique)).__name__
 
 
 def all_weights(network):  # -> [every weight of every layer, no biases]
@@ -123,7 +156,6 @@ def plan(*, quick=False):
             grids.append({**one, "technique": "per_channel", "bits": bits, "sparsities": sparsities[1:]})
         else:
             grids.append({**one, "technique": "per_channel", "bits": (4, FLOAT), "sparsities": sparsities[1:]})
-        grids.append({**one, "technique": "per_tensor", "bits": (4,), "sparsities": sparsities[1:]})
     return grids
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnzip.atomic import atomic_write
 from nnzip.checks import check_choice, check_integer
 from nnzip.data import load_mnist
 from nnzip.nn.network import lenet_5, lenet_300_100
@@ -41,7 +42,7 @@ def trained(name, *, seed=0, retrain=False):
     if retrain:
         return train(name, seed=seed)
     check_choice(name, "name", BUILD)
-    check_choice(seed, "seed (of a committed network)", SEEDS)
+    check_choice(check_integer(seed, "seed", 0), "seed (of a committed network)", SEEDS)
     network = BUILD[name]()
     with np.load(FOLDER / f"{name}_seed{seed}.npz", allow_pickle=False) as weights:
         network.load_parameters(dict(weights))
@@ -73,5 +74,6 @@ def save(network, name, *, seed, folder=FOLDER):
     """Write the weights where `trained` looks for them; return the path."""
     path = Path(folder) / f"{name}_seed{seed}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **network.parameters())
+    with atomic_write(path) as file:
+        np.savez_compressed(file, **network.parameters())
     return path

@@ -1,0 +1,111 @@
+"""The benchmark measures what it says, side by side; how long anything takes is nobody's business here."""
+
+import numpy as np
+import pytest
+
+from nnzip.book import bench
+
+
+class Clock:
+    """A clock for the benchmark that stands still unless a measured function moves it."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def __call__(self):
+        return self.now
+
+    def takes(self, name, seconds):
+        """Return a function that takes these seconds, one after the other, the last for ever."""
+        left = list(seconds)
+
+        def run():
+            self.calls.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(bench.time, "perf_counter", clock)
+    return clock
+
+
+def test_each_round_runs_one_then_its_peer_after_two_rounds_to_warm_up(clock):
+    bench.side_by_side(clock.takes("ours", [1]), clock.takes("peer", [1]), rounds=3)
+    assert clock.calls == ["ours", "peer"] * 5
+
+
+def test_the_ratio_is_the_median_over_the_rounds_and_above_1_where_ours_is_faster(clock):
+    ours = clock.takes("ours", [50, 50, 1, 1, 2])  # the first two do not count
+    peer = clock.takes("peer", [1, 1, 2, 9, 16])
+    mine, theirs, ratio = bench.side_by_side(ours, peer, rounds=3)
+    assert (mine, theirs, ratio) == (1, 9, 8)  # of the ratios 2, 9 and 8
+
+
+def test_a_ratio_of_medians_would_be_another_thing(clock):
+    ours, peer = clock.takes("ours", [9, 9, 1, 2, 4]), clock.takes("peer", [9, 9, 4, 6, 4])
+    assert bench.side_by_side(ours, peer, rounds=3) == (2, 4, 3)  # 4, 3, 1: not 4 / 2
+
+
+@pytest.mark.parametrize(("rounds", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)])
+def test_rounds_must_be_a_whole_number_from_1(rounds, error, monkeypatch):
+    with pytest.raises(error, match="rounds must be"):
+        bench.side_by_side(lambda: None, lambda: None, rounds=rounds)
+    monkeypatch.setattr(bench, "_import_torch", lambda: None)
+    with pytest.raises(error, match="rounds must be"):
+        list(bench.run(rounds=rounds))
+
+
+def test_every_row_without_pytorch_is_a_measurement_of_ours_alone():
+    rows = bench.training_rows(None) + bench.forward_rows(None)
+    names = [name for name, _, _ in rows]
+    assert len(set(names)) == len(names) == 6
+    assert all("LeNet" in name and "batch" in name for name in names)
+    assert all(callable(ours) and peer is None for _, ours, peer in rows)
+
+
+def test_forward_rows_give_logits_of_the_batch_they_name():
+    for name, ours, _ in bench.forward_rows(None):
+        if name.endswith("batch 1"):
+            assert ours().shape == (1, 10)
+
+
+def test_a_training_step_changes_the_weights():
+    rows = bench.training_rows(None)
+    for _, ours, _ in rows:
+        first_loss, _ = ours()
+        second_loss, logits = ours()
+        assert logits.shape == (bench.BATCH, 10) and second_loss != first_loss
+
+
+def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
+    def two_rows(torch):
+        return [
+            ("alone", clock.takes("alone", [2e-3]), None),
+            ("with a peer", clock.takes("ours", [1e-3]), clock.takes("peer", [3e-3])),
+        ]
+
+    monkeypatch.setattr(bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(bench, "training_rows", two_rows)
+    monkeypatch.setattr(bench, "forward_rows", lambda torch: [])
+    head, alone, pair = bench.run(rounds=2)
+    assert "nnzip" in head and "peer / nnzip" in head
+    assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
+    assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
+
+
+class FakeTorch:
+    __version__ = "9.8.7"
+    get_num_threads = staticmethod(lambda: 5)
+
+
+@pytest.mark.parametrize(("torch", "peers"), [(None, ""), (FakeTorch, "PyTorch 9.8.7 with 5 threads")])
+def test_the_machine_and_the_peers_are_named_in_one_line(torch, peers, monkeypatch):
+    monkeypatch.setattr(bench, "_import_torch", lambda: torch)
+    line = bench.machine()
+    assert "\n" not in line and f"NumPy {np.__version__}" in line and "cores" in line and "Python 3." in line
+    assert line.endswith(peers) and ("PyTorch" in line) == (torch is not None)

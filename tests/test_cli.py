@@ -1,0 +1,185 @@
+"""The command line: what each command leaves and prints, and one clear line with exit code 2 for what is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+import nnzip
+from nnzip import cli
+from nnzip.book import study
+from nnzip.nn import zoo
+from nnzip.nn.network import lenet_300_100
+
+# Everything that the summary and the figures show of one network, on as few points as they can do with.
+SMALL_PLAN = [
+    {"network": network, "seed": 0, "technique": technique, "bits": bits, "sparsities": sparsities}
+    for network in study.NETWORKS
+    for technique, bits, sparsities in (
+        ("per_tensor", (2, 3, 4, 8, study.FLOAT), (0.0,)),
+        ("per_channel", (2, 3, 4, 8, study.FLOAT), (0.0, 0.9)),
+    )
+]
+FILES = {
+    "02_quantization.csv",
+    "02_quantization_map.png",
+    "02_quantization_signature.png",
+    "02_quantization_sqnr.png",
+    "results.csv",
+    "results.md",
+}
+
+
+@pytest.fixture
+def small_study(monkeypatch, digits, tmp_path):
+    """Let the study run its small plan on 100 test images, and anything without a folder land in a temporary one."""
+    small = digits._replace(test_images=digits.test_images[:100], test_labels=digits.test_labels[:100])
+    monkeypatch.setattr(cli, "load_mnist", lambda: small)
+    monkeypatch.setattr(study, "plan", lambda *, quick: SMALL_PLAN)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path, digits):
+    """Let nothing be measured; return what the study was asked for."""
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "load_mnist", lambda: digits)
+    monkeypatch.setattr(cli.bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(cli.study, "run_study", lambda data, **options: calls.append(options) or [])
+    monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder))
+    monkeypatch.setattr(cli.report, "summary", lambda records, folder: f"summary of {folder}")
+    return calls
+
+
+# ---------------------------------------------------------------- study
+
+
+def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, capsys):
+    assert cli.main(["study", "--quick"]) == 0
+    folder = tmp_path / "figures" / "quick"
+    assert {path.name for path in folder.iterdir()} == FILES and all(path.stat().st_size for path in folder.iterdir())
+    out, err = capsys.readouterr()
+    assert "LeNet-300-100 (MLP)" in out and "LeNet-5 (CNN)" in out and "breaks at" in out and "nan" not in out
+    assert "60 records" not in out and "30 records" in out  # 2 networks x (5 + 5 x 2) points
+    assert len(err.splitlines()) == len(SMALL_PLAN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "quick", "retrain", "folder"),
+    [
+        ([], False, False, "figures"),
+        (["study"], False, False, "figures"),
+        (["--quick"], True, False, "figures/quick"),
+        (["study", "--quick", "--retrain"], True, True, "figures/quick"),
+        (["--output", "a/b"], False, False, "a/b"),
+        (["study", "--quick", "--output", "c"], True, False, "c"),
+    ],
+)
+def test_study_is_what_happens_without_a_command(arguments, quick, retrain, folder, asked, tmp_path, capsys):
+    assert cli.main(arguments) == 0
+    options, written = asked
+    assert options == {"quick": quick, "retrain": retrain} and written.as_posix() == folder
+    assert (tmp_path / folder).is_dir() and "summary of" in capsys.readouterr().out
+
+
+def test_without_arguments_those_of_the_process_are_read(asked, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["nnzip", "study", "--quick"])
+    assert cli.main() == 0 and asked[0]["quick"]
+
+
+# ---------------------------------------------------------------- train
+
+
+def test_train_saves_every_network_that_is_asked_for(tmp_path, monkeypatch, digits, capsys):
+    trained = []
+
+    def fake_train(name, *, seed):
+        trained.append((name, seed))
+        return zoo.BUILD[name](seed=seed)
+
+    monkeypatch.setattr(cli, "load_mnist", lambda: digits)
+    monkeypatch.setattr(cli.zoo, "train", fake_train)
+    assert cli.main(["train", "--networks", "lenet_300_100", "--seeds", "1", "5", "--output", str(tmp_path)]) == 0
+    assert trained == [("lenet_300_100", 1), ("lenet_300_100", 5)]
+    assert {path.name for path in tmp_path.iterdir()} == {"lenet_300_100_seed1.npz", "lenet_300_100_seed5.npz"}
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all("test error" in line and str(tmp_path) in line for line in lines)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    weights = zoo.trained("lenet_300_100", seed=1).parameters()
+    assert (weights["1.weight"] == lenet_300_100(seed=1).parameters()["1.weight"]).all()
+
+
+def test_train_means_all_the_committed_networks_and_their_folder():
+    asked = cli._parser().parse_args(["train"])
+    assert asked.networks == ["lenet_300_100", "lenet_5"] and asked.seeds == [0, 1, 2] and asked.output == zoo.FOLDER
+
+
+# ---------------------------------------------------------------- bench
+
+
+def test_bench_prints_the_machine_and_a_row_for_each_measurement(monkeypatch, capsys):
+    monkeypatch.setattr(cli.bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(cli.bench, "run", lambda *, rounds: iter([f"{rounds} rounds", "another row"]))
+    assert cli.main(["bench", "--rounds", "3"]) == 0
+    machine, *rows = capsys.readouterr().out.splitlines()
+    assert "NumPy" in machine and rows == ["3 rounds", "another row"]
+
+
+# ---------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["study", "--slow"],
+        ["study", "extra"],
+        ["train", "--networks", "resnet"],
+        ["train", "--seeds", "one"],
+        ["bench", "--rounds", "many"],
+    ],
+)
+def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("usage: python -m nnzip") and "error:" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--seeds", "-1"], "seed must be at least 0, got -1"),
+        (["bench", "--rounds", "0"], "rounds must be at least 1, got 0"),
+        (["study", "--output", "a_file"], "a_file"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(arguments, message, asked, tmp_path, capsys):
+    (tmp_path / "a_file").write_text("in the way")
+    assert cli.main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nnzip: ")]
+    assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_names_every_command(option, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([option])
+    out = capsys.readouterr().out
+    assert stopped.value.code == 0 and all(command in out for command in ("study", "train", "bench"))
+
+
+def test_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"nnzip {nnzip.__version__}\n"
+
+
+def test_the_package_runs_as_a_module_and_hands_on_the_exit_code(tmp_path):
+    (tmp_path / "a_file").write_text("in the way")
+    command = [sys.executable, "-m", "nnzip", "study", "--output", str(tmp_path / "a_file")]
+    wrong = subprocess.run(command, capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stdout == "" and wrong.stderr.startswith("nnzip: ")
+    assert len(wrong.stderr.splitlines()) == 1

@@ -1,0 +1,261 @@
+"""Uniform quantization against ONNX (its reference and ONNX Runtime), PyTorch and SciPy: who rounds how, to the bit."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from nnzip import calibration
+from nnzip.quantization import QuantParams, choose_qparams, dequantize, fake_quantize, quantize, sqnr_db
+
+pytestmark = pytest.mark.oracle
+
+SCALES = [1.0, 0.25, 0.1, 1 / 3, 0.0123]
+ONNX_TYPES = ["int8", "uint8", "int16", "uint16"]
+
+
+def ties_and_noise(scale, low, high, n=3001):  # an odd number: vector code and its remainder loop
+    """Half of the values lie as near to a tie between two codes as float32 can, the rest anywhere, some outside."""
+    rng = np.random.default_rng(0)
+    steps = rng.integers(low - 50, high + 50, n) + 0.5
+    steps[::2] = rng.normal(0, (high - low) / 3, steps[::2].size)
+    return (steps * np.float32(scale)).astype(np.float32)
+
+
+# ONNX
+
+
+def onnx_outputs(nodes, inputs, outputs, feeds, initializers=()):
+    """Run a graph in onnx.reference and in ONNX Runtime; inputs and outputs: name -> ONNX type name."""
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from onnx.reference import ReferenceEvaluator
+
+    helper = onnx.helper
+
+    def infos(names):
+        return [helper.make_tensor_value_info(n, getattr(onnx.TensorProto, t.upper()), None) for n, t in names.items()]
+
+    graph = helper.make_graph(
+        [helper.make_node(op, names, [out], **attributes) for op, names, out, attributes in nodes],
+        "quantize",
+        infos(inputs),
+        infos(outputs),
+        initializer=[helper.make_tensor(n, getattr(onnx.TensorProto, t), (), [v]) for n, t, v in initializers],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return ReferenceEvaluator(model).run(None, feeds)[0], session.run(None, feeds)[0]
+
+
+def onnx_quantize(x, grid, **attributes):
+    dtype = grid.dtype.name
+    feeds = {"x": x, "scale": grid.scale, "zero_point": grid.zero_point.astype(grid.dtype)}
+    node = ("QuantizeLinear", ["x", "scale", "zero_point"], "codes", attributes)
+    return onnx_outputs([node], {"x": "float", "scale": "float", "zero_point": dtype}, {"codes": dtype}, feeds)
+
+
+def onnx_dequantize(codes, grid, **attributes):
+    dtype = grid.dtype.name
+    feeds = {"codes": codes, "scale": grid.scale, "zero_point": grid.zero_point.astype(grid.dtype)}
+    node = ("DequantizeLinear", ["codes", "scale", "zero_point"], "x", attributes)
+    return onnx_outputs([node], {"codes": dtype, "scale": "float", "zero_point": dtype}, {"x": "float"}, feeds)
+
+
+def assert_both_equal(outputs, expected):
+    for output in outputs:
+        assert output.dtype == expected.dtype
+        np.testing.assert_array_equal(output, expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("zero_point", [0, 3, 100])
+@pytest.mark.parametrize("dtype", ONNX_TYPES)
+def test_onnx_quantizes_and_dequantizes_a_tensor_to_the_same_bits(dtype, zero_point, scale):
+    bits = np.dtype(dtype).itemsize * 8
+    grid = QuantParams(scale, zero_point, bits=bits, signed=dtype.startswith("i"))
+    x = ties_and_noise(scale, grid.qmin, grid.qmax)
+    codes = quantize(x, grid)
+    assert_both_equal(onnx_quantize(x, grid), codes)
+    assert_both_equal(onnx_dequantize(codes, grid), dequantize(codes, grid))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", ONNX_TYPES)
+def test_onnx_quantizes_along_an_axis_to_the_same_bits(dtype, axis):
+    signed, bits = dtype.startswith("i"), np.dtype(dtype).itemsize * 8
+    x = np.stack([ties_and_noise(scale, -100, 100, 45).reshape(9, 5) for scale in SCALES], axis=axis)
+    grid = choose_qparams(x, bits=bits, symmetric=False, signed=signed, axis=axis)
+    codes = quantize(x, grid)
+    assert_both_equal(onnx_quantize(x, grid, axis=axis), codes)
+    assert_both_equal(onnx_dequantize(codes, grid, axis=axis), dequantize(codes, grid))
+
+
+@pytest.mark.parametrize("dtype", ONNX_TYPES)
+def test_onnx_blocks_are_groups(dtype):
+    signed, bits = dtype.startswith("i"), np.dtype(dtype).itemsize * 8
+    x = ties_and_noise(0.1, -100, 100, 8 * 24).reshape(8, 24)
+    grid = choose_qparams(x, bits=bits, symmetric=False, signed=signed, group_size=6)
+    codes = quantize(x, grid)
+    assert_both_equal(onnx_quantize(x, grid, axis=1, block_size=6), codes)
+    assert_both_equal(onnx_dequantize(codes, grid, axis=1, block_size=6), dequantize(codes, grid))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_onnx_four_bits_there_and_back(signed):
+    """Codes of 4 bits never leave the graph: quantize and dequantize in one."""
+    grid = QuantParams(0.1, 3, bits=4, signed=signed)
+    x = ties_and_noise(0.1, grid.qmin, grid.qmax)
+    nodes = [
+        ("QuantizeLinear", ["x", "scale", "zero_point"], "codes", {}),
+        ("DequantizeLinear", ["codes", "scale", "zero_point"], "y", {}),
+    ]
+    constants = [("scale", "FLOAT", 0.1), ("zero_point", "INT4" if signed else "UINT4", 3)]
+    outputs = onnx_outputs(nodes, {"x": "float"}, {"y": "float"}, {"x": x}, constants)
+    assert_both_equal(outputs, fake_quantize(x, grid))
+
+
+# PyTorch
+
+
+def multiplied(x, grid, *, zero_point_first=False):
+    """Fake quantization with the reciprocal of the scale, in float32, and the zero point added after or before."""
+    scale, zero_point = grid.scale.reshape(-1, 1), grid.zero_point.reshape(-1, 1).astype(np.float32)
+    steps = x * (np.float32(1) / scale)
+    codes = np.rint(steps + zero_point) if zero_point_first else np.rint(steps) + zero_point
+    return dequantize(np.clip(codes, grid.qmin, grid.qmax).astype(int).reshape(x.shape), grid)
+
+
+def torch_fake_quantize(torch, x, grid):
+    x = torch.from_numpy(x)
+    if grid.axis is None:
+        scale, zero_point = float(grid.scale), int(grid.zero_point)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, grid.qmin, grid.qmax).numpy()
+    scale, zero_point = torch.tensor(grid.scale.copy()), torch.tensor(grid.zero_point.copy())
+    return torch.fake_quantize_per_channel_affine(x, scale, zero_point, grid.axis, grid.qmin, grid.qmax).numpy()
+
+
+def torch_grids(scales):
+    for signed, zero_points in ((False, (0, 3, 128, 255)), (True, (-128, 0, 7))):
+        for zero_point in zero_points:
+            for scale in scales:
+                yield QuantParams(scale, zero_point, bits=8, signed=signed)
+        yield QuantParams(scales, [zero_points[-1]] * len(scales), bits=8, signed=signed, axis=0)
+
+
+def rows_for(grid):
+    rows = [ties_and_noise(scale, -300, 300) for scale in grid.scale.reshape(-1)]
+    return np.stack(rows) if grid.axis == 0 else rows[0][None]
+
+
+def test_torch_fake_quantize_is_ours_for_power_of_two_scales():
+    torch = pytest.importorskip("torch")
+    for grid in torch_grids([2.0, 0.25, 2.0**-20]):
+        x = rows_for(grid)
+        np.testing.assert_array_equal(torch_fake_quantize(torch, x, grid), fake_quantize(x, grid))
+
+
+def test_torch_fake_quantize_multiplies_by_the_reciprocal():
+    """rint(x * (1 / scale)) + zero_point: it differs from ours where the two quotients round apart, nowhere else."""
+    torch = pytest.importorskip("torch")
+    differences = 0
+    for grid in torch_grids([0.1, 1 / 3, 0.0123, 0.7]):
+        x = rows_for(grid)
+        theirs = torch_fake_quantize(torch, x, grid)
+        np.testing.assert_array_equal(theirs, multiplied(x, grid))
+        apart = theirs != fake_quantize(x, grid)
+        scale = grid.scale.reshape(-1, 1)
+        assert not np.any(apart & (np.rint(x / scale) == np.rint(x * (np.float32(1) / scale))))
+        distance = np.abs(theirs - fake_quantize(x, grid))[apart]
+        assert np.all(distance <= 1.001 * grid.scale.max())  # one code apart, on a tie
+        differences += apart.sum()
+    assert differences > 0
+
+
+def test_torch_quantize_adds_the_zero_point_before_it_rounds():
+    """An odd zero point turns every tie around: 0.5 + 1 rounds to 2, but 0.5 rounds to 0, plus 1."""
+    torch = pytest.importorskip("torch")
+
+    def torch_codes(x, grid):
+        with warnings.catch_warnings():  # deprecated in PyTorch 2.13
+            warnings.simplefilter("ignore")
+            quantized = torch.quantize_per_tensor(
+                torch.from_numpy(x), float(grid.scale), int(grid.zero_point), torch.quint8
+            )
+        return quantized.int_repr().numpy(), quantized.dequantize().numpy()
+
+    x = np.array([0.5, 1.5, 2.5], np.float32)
+    odd, even = (QuantParams(1.0, zero_point, bits=8, signed=False) for zero_point in (1, 2))
+    assert torch_codes(x, odd)[0].tolist() == [2, 2, 4]
+    assert quantize(x, odd).tolist() == [1, 3, 3]
+    assert torch_codes(x, even)[0].tolist() == quantize(x, even).tolist() == [2, 4, 4]
+    x = ties_and_noise(0.25, -10, 200)
+    for zero_point in (0, 1, 2, 77, 128):  # with a power of two every step is exact, so only the order is left
+        grid = QuantParams(0.25, zero_point, bits=8, signed=False)
+        codes, decoded = torch_codes(x, grid)
+        np.testing.assert_array_equal(decoded, multiplied(x[None], grid, zero_point_first=True)[0])
+        np.testing.assert_array_equal(decoded, dequantize(codes, grid))
+        assert np.array_equal(codes, quantize(x, grid)) == (zero_point % 2 == 0)
+
+
+# SciPy and hypothesis
+
+
+def test_the_divergence_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    x = rng.laplace(size=(3, 5000))
+    top = np.abs(x).max(axis=1)
+    centres, counts = calibration.histogram(x, -top, top)
+    grid = choose_qparams(np.stack([-0.4 * top, 0.4 * top], axis=1), bits=5, axis=0)
+    codes = quantize(centres, grid)
+    cost = calibration.divergence_cost(
+        centres, counts, -0.4 * top, 0.4 * top, round_trip=lambda *_: (codes, None), smoothing=1e-9
+    )
+    for i in range(3):
+        inside = np.abs(centres[i]) <= 0.4 * top[i]
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        p = np.where(inside, counts[i], 0)
+        p[first] += counts[i, :first].sum()
+        p[last] += counts[i, last + 1 :].sum()
+        q = np.zeros(p.size)
+        for code in np.unique(codes[i]):
+            level = inside & (codes[i] == code) & (counts[i] > 0)
+            q[level] = counts[i, level].mean() if level.any() else 0
+        q = (1 - 1e-9) * q / q.sum() + 1e-9 / q.size
+        assert cost[i] == pytest.approx(stats.entropy(p, q), rel=1e-9)
+
+
+def test_any_floats_give_finite_codes_and_values():
+    hypothesis = pytest.importorskip("hypothesis")
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as arrays
+
+    floats = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1e-45, 1.0]))
+    values = arrays.arrays(np.float32, arrays.array_shapes(max_dims=3, max_side=4), elements=floats)
+
+    @hypothesis.settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(
+        values,
+        st.integers(2, 16),
+        st.sampled_from([(True, None), (False, None), (False, True)]),
+        st.sampled_from(["minmax", "percentile", "mse", "entropy"]),
+        st.booleans(),
+    )
+    def check(x, bits, kind, method, per_channel):
+        options = {"bits": bits, "method": method, "axis": 0 if per_channel else None}
+        grid = choose_qparams(x, symmetric=kind[0], signed=kind[1], **options)
+        codes = quantize(x, grid)
+        decoded = dequantize(codes, grid)
+        assert codes.min() >= grid.qmin and codes.max() <= grid.qmax
+        assert np.all(np.isfinite(decoded))
+        np.testing.assert_array_equal(quantize(decoded, grid), codes)
+        assert not np.isnan(sqnr_db(x, decoded))
+        zeros = x == 0
+        assert not np.any(decoded[zeros])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "FRACTIONS", calibration.FRACTIONS[::16])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check()

@@ -1,0 +1,464 @@
+"""The study: every record is what measuring by hand gives; tables, figures and files say what the records say."""
+
+import csv
+import functools
+import itertools
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from nnzip.book import plots, report, study
+from nnzip.book.study import (
+    FLOAT,
+    NETWORKS,
+    TECHNIQUES,
+    error_grid,
+    plan,
+    read_records,
+    run_study,
+    select,
+    write_records,
+)
+from nnzip.compression.pruned import prune_network
+from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.nn.layers import Flatten, Linear
+from nnzip.nn.network import Network
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+from nnzip.quantization import sqnr_db
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    return trained("lenet_300_100")
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def synthetic_records(*, techniques=TECHNIQUES, seeds=(0, 1)):
+    """Records of everything in the quick plan, with errors from a formula: worse for fewer bits and for more zeros."""
+    records = []
+    for grid, seed in itertools.product(plan(quick=True), seeds):
+        if grid["technique"] not in techniques:
+            continue
+        for bits, sparsity in itertools.product(grid["bits"], grid["sparsities"]):
+            error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
+            error += 0.001 * list(TECHNIQUES).index(grid["technique"]) * (bits != FLOAT)
+            noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
+            record = {
+                "technique": grid["technique"],
+                "bits": bits,
+                "sparsity": sparsity,
+                "error": error,
+                "sqnr_db": noise,
+            }
+            records.append({"network": grid["network"], "seed": seed, **record})
+    return records
+
+
+# ---------------------------------------------------------------- error_grid
+
+
+def by_hand(network, data, technique, bits, sparsity):
+    """Prune, round and count wrong answers without the study."""
+    compressed = prune_network(network, sparsity)
+    if bits != FLOAT:
+        compressed = quantize_weights(compressed, bits=bits, per_channel=technique != "per_tensor")
+    if bits != FLOAT and technique == "with_activations":
+        compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
+    wrong = sum(compressed.predict(data.test_images) != data.test_labels)
+    names = [name for name in network.parameters() if name.endswith("weight")]
+    before, after = (np.concatenate([n.parameters()[name].ravel() for name in names]) for n in (network, compressed))
+    return wrong / len(data.test_labels), sqnr_db(before, after)
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_records_are_what_measuring_by_hand_gives(technique, mlp, digits):
+    before = {name: array.copy() for name, array in mlp.parameters().items()}
+    records = error_grid(mlp, digits, technique=technique, bits=(3, 8, FLOAT), sparsities=(0, 0.9))
+    assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product((3, 8, FLOAT), (0.0, 0.9)))
+    for record in records:
+        assert list(record) == ["technique", "bits", "sparsity", "error", "sqnr_db"]
+        assert record["technique"] == technique and type(record["sparsity"]) is float
+        expected = by_hand(mlp, digits, technique, record["bits"], record["sparsity"])
+        assert (record["error"], record["sqnr_db"]) == expected
+    assert records[4]["sqnr_db"] == math.inf  # float, nothing pruned: the network itself
+    assert all(np.array_equal(mlp.parameters()[name], array) for name, array in before.items())
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        lambda: ThreadPoolExecutor(2),
+        lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")),
+    ],
+    ids=["threads", "processes"],
+)
+def test_an_executor_gives_the_same_records_in_the_same_order(executor, mlp, digits):
+    asked = {"technique": "per_channel", "bits": (2, 8), "sparsities": (0.5,)}
+    with executor() as workers:
+        assert error_grid(mlp, digits, **asked, executor=workers) == error_grid(mlp, digits, **asked)
+
+
+def silenced(network, data, *, bits, sparsity):
+    """A technique of a reader: all logits are equal, so every answer is class 0."""
+    assert len(data.train_images) <= 1000  # what an executor has to send
+    return prune_network(Network([Flatten(), Linear(784, 10)]), 1)
+
+
+def test_any_function_is_a_technique(mlp, digits):
+    class_0 = Network([Flatten(), Linear(784, 10)])
+    [record] = error_grid(class_0, digits, technique=silenced, bits=[5], sparsities=[0.25])
+    assert record == {
+        "technique": "silenced",
+        "bits": 5,
+        "sparsity": 0.25,
+        "error": np.mean(digits.test_labels != 0),
+        "sqnr_db": 0.0,  # all of the signal is noise
+    }
+
+
+class Idea:
+    def __call__(self, network, data, *, bits, sparsity):
+        return network
+
+
+def test_partial_functions_and_objects_are_techniques_too(mlp, digits):
+    asked = {"bits": [8], "sparsities": [0]}
+    named, partial = functools.partial(study.per_channel), functools.partial(study.per_channel)
+    named.__name__ = "mine"
+    [expected] = error_grid(mlp, digits, technique="per_channel", **asked)
+    assert error_grid(mlp, digits, technique=partial, **asked) == [expected]
+    assert error_grid(mlp, digits, technique=named, **asked) == [{**expected, "technique": "mine"}]
+    assert error_grid(mlp, digits, technique=Idea(), **asked)[0]["technique"] == "Idea"
+
+
+def test_iterators_serve_as_bits_and_sparsities(mlp, digits):
+    grid = error_grid(mlp, digits, technique="per_tensor", bits=iter((8, 4)), sparsities=iter((0.0, 0.5)))
+    assert [(r["bits"], r["sparsity"]) for r in grid] == [(8, 0.0), (8, 0.5), (4, 0.0), (4, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"technique": "per_row"}, ValueError, "technique must be one of per_tensor, per_channel, with_activations"),
+        ({"technique": None}, ValueError, "technique must be one of"),
+        ({"bits": (1,)}, ValueError, r"bits \(or 32 for float\) must be from 2 to 16, got 1"),
+        ({"bits": (8, 17)}, ValueError, "must be from 2 to 16, got 17"),
+        ({"bits": (8.5,)}, TypeError, "must be an integer, got 8.5"),
+        ({"bits": (True,)}, TypeError, "must be an integer, got True"),
+        ({"sparsities": (0.5, 1.5)}, ValueError, r"a sparsity must be in \[0, 1\], got 1.5"),
+        ({"sparsities": (-0.1,)}, ValueError, r"a sparsity must be in \[0, 1\]"),
+        ({"sparsities": ("half",)}, TypeError, "a sparsity must be a number"),
+    ],
+)
+def test_points_that_do_not_exist_are_refused_before_anything_runs(options, error, message, mlp, digits, monkeypatch):
+    monkeypatch.setattr(study, "measure", lambda *point: pytest.fail("measured before the points were checked"))
+    with pytest.raises(error, match=message):
+        error_grid(mlp, digits, **({"technique": "per_tensor", "bits": (8,), "sparsities": (0,)} | options))
+
+
+# ---------------------------------------------------------------- plan, run_study, files
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
+    grids = plan(quick=quick)
+    assert {(g["network"], g["seed"]) for g in grids} == set(itertools.product(NETWORKS, [0] if quick else [0, 1, 2]))
+    points = [
+        (g["network"], g["seed"], g["technique"], bits, sparsity)
+        for g in grids
+        for bits, sparsity in itertools.product(g["bits"], g["sparsities"])
+    ]
+    assert len(points) == len(set(points))  # nothing is measured twice
+    widths = {2, 3, 4, 8, FLOAT} if quick else {2, 3, 4, 5, 6, 7, 8, FLOAT}
+    for network, technique in itertools.product(NETWORKS, TECHNIQUES):
+        own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
+        assert {bits for *_, bits, sparsity in own if sparsity == 0} == widths
+    for network, bits in itertools.product(NETWORKS, (4, FLOAT)):
+        sparsities = {p[4] for p in points if p[0] == network and p[2] == "per_channel" and p[3] == bits}
+        assert sparsities >= {0, 0.5, 0.8, 0.9, 0.99}
+    whole_map = {p[3:] for p in points if p[:3] == ("lenet_300_100", 0, "per_channel")}
+    assert whole_map == set(itertools.product(widths, {p[4] for p in points}))
+
+
+def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monkeypatch, capsys):
+    grids = [
+        {"network": "lenet_300_100", "seed": 1, "technique": "per_tensor", "bits": (2, FLOAT), "sparsities": (0.0,)},
+        {"network": "lenet_300_100", "seed": 0, "technique": "per_channel", "bits": (4,), "sparsities": (0.5,)},
+    ]
+    monkeypatch.setattr(study, "plan", lambda *, quick: grids if quick else pytest.fail("quick was lost"))
+    records = run_study(digits, quick=True)
+    assert [(r["seed"], r["technique"], r["bits"], r["sparsity"]) for r in records] == [
+        (1, "per_tensor", 2, 0.0),
+        (1, "per_tensor", FLOAT, 0.0),
+        (0, "per_channel", 4, 0.5),
+    ]
+    assert records[1]["error"] == evaluate(trained("lenet_300_100", seed=1), digits.test_images, digits.test_labels)
+    assert (records[2]["error"], records[2]["sqnr_db"]) == by_hand(mlp, digits, "per_channel", 4, 0.5)
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 2 and "100%" in err.splitlines()[-1] and "s left" in err
+    run_study(digits, quick=True, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_retrain_trains_each_network_once(digits, monkeypatch):
+    grid = {"network": "lenet_300_100", "technique": "per_tensor", "bits": (FLOAT,), "sparsities": (0.0,)}
+    asked = []
+
+    def fake_trained(name, *, seed, retrain):
+        asked.append((name, seed, retrain))
+        return Network([Flatten(), Linear(784, 10)])
+
+    monkeypatch.setattr(study, "plan", lambda *, quick: [{**grid, "seed": seed} for seed in (0, 1, 0)])
+    monkeypatch.setattr(study, "trained", fake_trained)
+    run_study(digits, retrain=True, progress=False)
+    assert asked == [("lenet_300_100", 0, True), ("lenet_300_100", 1, True)]
+
+
+def test_records_come_back_from_a_file_to_the_digits_that_are_written(tmp_path):
+    records = synthetic_records()
+    write_records(records, tmp_path / "records.csv")
+    back = read_records(tmp_path / "records.csv")
+    assert len(back) == len(records)
+    for one, other in zip(records, back, strict=True):
+        for key in ("network", "seed", "technique", "bits", "sparsity"):
+            assert other[key] == one[key] and type(other[key]) is type(one[key])
+        assert other["error"] == pytest.approx(one["error"], abs=0.5001e-4)  # four decimals: one image of 10,000
+        assert other["sqnr_db"] == pytest.approx(one["sqnr_db"], abs=0.5001e-2)
+    write_records(back, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "records.csv").read_bytes()
+    lines = (tmp_path / "records.csv").read_bytes().split(b"\n")
+    assert lines[0] == b"network,seed,technique,bits,sparsity,error,sqnr_db" and b"\r" not in lines[0]
+
+
+def test_select_returns_the_records_that_have_all_values():
+    records = synthetic_records()
+    chosen = select(records, network="lenet_5", bits=4, sparsity=0.0)
+    assert chosen == [r for r in records if (r["network"], r["bits"], r["sparsity"]) == ("lenet_5", 4, 0.0)]
+    assert select(records) == records and select(records, bits=99) == []
+
+
+# ---------------------------------------------------------------- tables
+
+
+def row(network, technique, seed, bits, error, sparsity=0.0):
+    point = {"technique": technique, "bits": bits, "sparsity": sparsity, "error": error, "sqnr_db": 20.0}
+    return {"network": network, "seed": seed, **point}
+
+
+FEW = [  # written in no order at all
+    row("lenet_5", "per_channel", 0, 4, 0.02),
+    row("lenet_300_100", "per_tensor", 1, FLOAT, 0.03),
+    row("lenet_300_100", "per_tensor", 0, 2, 0.50),
+    row("lenet_300_100", "per_tensor", 0, FLOAT, 0.01),
+    row("lenet_300_100", "per_tensor", 0, 4, 0.90, sparsity=0.5),  # not in the table: pruned
+    row("lenet_300_100", "per_tensor", 1, 2, 0.70),
+    row("lenet_5", "per_channel", 0, FLOAT, 0.01),
+    row("lenet_300_100", "per_tensor", 0, 4, 0.02),
+    row("lenet_300_100", "per_tensor", 1, 4, 0.05),
+]
+
+
+def test_the_table_has_mean_spread_and_distance_to_float():
+    expected = [
+        ("lenet_300_100", "per_tensor", FLOAT, 0.02, 0.01, 0.03, 0.0),
+        ("lenet_300_100", "per_tensor", 4, 0.035, 0.02, 0.05, 0.015),
+        ("lenet_300_100", "per_tensor", 2, 0.6, 0.5, 0.7, 0.58),
+        ("lenet_5", "per_channel", FLOAT, 0.01, 0.01, 0.01, 0.0),
+        ("lenet_5", "per_channel", 4, 0.02, 0.02, 0.02, 0.01),
+    ]
+    rows = report.results_table(FEW)
+    assert len(rows) == len(expected)
+    for got, (network, technique, bits, *numbers) in zip(rows, expected, strict=True):
+        assert (got["network"], got["technique"], got["bits"]) == (network, technique, bits)
+        found = [got[key] for key in ("error", "lowest", "highest", "over_float")]
+        assert found == pytest.approx(numbers, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("over_float", "expected"),
+    [
+        ({32: 0, 8: 0.001, 4: 0.02, 2: 0.5}, 4),
+        ({32: 0, 8: 0.011, 4: 0.005, 2: 0.5}, 8),  # the widest, even if a narrower one is better by luck
+        ({32: 0, 8: 0.001, 4: 0.01}, None),  # at one point exactly it holds
+        ({32: 0, 8: -0.5}, None),
+    ],
+)
+def test_a_network_breaks_at_the_widest_width_that_costs_over_a_point(over_float, expected):
+    rows = [{"bits": bits, "over_float": value} for bits, value in over_float.items()]
+    assert report.breaking_width(rows) == expected
+
+
+def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair():
+    lines = report.markdown_table(report.results_table(FEW)).splitlines()
+    head, rule, *body = [line for line in lines if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
+    assert cells[0] == ["network", "weights rounded", "float", "4 bits", "2 bits"]
+    assert rule.count("---") == 5 and {len(line) for line in cells} == {5}
+    assert cells[1][2:] == ["2.00% (1.00-3.00%)", "3.50% (2.00-5.00%)", "60.00% (50.00-70.00%)"]
+    assert cells[2][2:] == ["1.00% (1.00-1.00%)", "2.00% (2.00-2.00%)", ""]  # what was not measured stays empty
+    assert "fake-quantized" in lines[1]
+
+
+def test_the_summary_says_where_each_network_breaks_and_where_the_files_are(tmp_path):
+    records = synthetic_records()
+    text = report.summary(records, tmp_path)
+    # 0.5 * 4^-b is over one point up to 2 bits (3.1 points); at 3 bits it is 0.8, and 1 more with the third technique
+    lines = [line for line in text.splitlines() if line.rstrip().endswith("bits")]
+    widths = [line.split()[-2] for line in lines if "LeNet" in line and "%" in line]
+    assert widths[:6] == ["2", "2", "2"] * 2
+    assert f"{len(records)} records" in text and str(tmp_path) in text and "mean over 2 seeds" in text
+    assert "nan" not in text
+
+
+def test_the_report_writes_the_same_files_every_time(tmp_path):
+    records = synthetic_records()
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        report.write_report(records, folder)
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == [
+        "02_quantization.csv",
+        "02_quantization_map.png",
+        "02_quantization_signature.png",
+        "02_quantization_sqnr.png",
+        "results.csv",
+        "results.md",
+    ]
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert len(read_records(folders[0] / "02_quantization.csv")) == len(records)
+    with open(folders[0] / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
+    assert (folders[0] / "results.md").read_text() == report.markdown_table(report.results_table(records))
+    assert plt.get_fignums() == []
+
+
+# ---------------------------------------------------------------- figures
+
+
+def line_of(axes, label):
+    [line] = [line for line in axes.get_lines() if line.get_label() == label]
+    return line
+
+
+def test_the_signature_figure_draws_means_and_bands_of_the_records():
+    records = synthetic_records()
+    figure = plots.error_curves(records)
+    assert isinstance(figure, Figure)
+    left, right = figure.axes
+    line = line_of(left, "per channel, MLP")
+    bits, errors = line.get_data()
+    assert list(bits[:-1]) == [2, 3, 4, 8] and bits[-1] > 8  # float stands beyond the widest
+    own = select(records, network="lenet_300_100", technique="per_channel", sparsity=0.0)
+    for width, error in zip((2, 3, 4, 8, FLOAT), errors, strict=True):
+        assert error == pytest.approx(100 * np.mean([r["error"] for r in select(own, bits=width)]))
+    line = line_of(right, "4 bits per channel, CNN")
+    own = select(records, network="lenet_5", technique="per_channel", bits=4)
+    assert list(line.get_xdata()) == [0, 0.5, 0.8, 0.9, 0.99]
+    for sparsity, error in zip(*line.get_data(), strict=True):
+        assert error == pytest.approx(100 * np.mean([r["error"] for r in select(own, sparsity=sparsity)]))
+    bands = [band.get_paths()[0].vertices[:, 1] for band in left.collections]
+    own = [100 * r["error"] for r in select(records, network="lenet_300_100", technique="per_tensor", sparsity=0.0)]
+    assert bands[0].min() == pytest.approx(min(own)) and bands[0].max() == pytest.approx(max(own))
+    assert len(bands) == len(left.get_lines())
+
+
+def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
+    figure = plots.error_curves(synthetic_records())
+    for axes, count in zip(figure.axes, (6, 6), strict=True):  # 3 techniques x 2 networks; 2 of them and float, x 2
+        labels = [line.get_label() for line in axes.get_lines()]
+        assert len(set(labels)) == len(labels) == count and not any(label.startswith("_") for label in labels)
+        assert sorted(text.get_text() for text in axes.get_legend().get_texts()) == sorted(labels)
+        looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()}
+        assert len(looks) == count
+
+
+def test_given_axes_are_drawn_into():
+    figure, axes = plt.subplots(1, 2)
+    assert plots.error_curves(synthetic_records(), axes=axes) is figure
+    assert all(panel.get_lines() for panel in axes) and len(plt.get_fignums()) == 1
+    figure, axis = plt.subplots()
+    assert plots.error_map(select(synthetic_records(), technique="per_channel"), axis=axis) is figure and axis.images
+    figure, axis = plt.subplots()
+    assert plots.sqnr_curves(synthetic_records(), axis=axis) is figure and axis.get_lines()
+
+
+def test_a_technique_of_a_reader_is_drawn_under_its_own_name():
+    records = [{**r, "technique": "my_idea"} for r in synthetic_records(techniques=["per_channel"])]
+    left, right = plots.error_curves(records).axes
+    assert {line.get_label() for line in left.get_lines()} == {"my_idea, MLP", "my_idea, CNN"}
+    assert "4 bits my_idea, MLP" in {line.get_label() for line in right.get_lines()}
+
+
+def test_the_map_has_the_mean_error_in_every_field():
+    records = select(synthetic_records(), network="lenet_300_100", technique="per_channel")
+    axes = plots.error_map(records).axes[0]
+    fields = {text.get_position(): text.get_text() for text in axes.texts}
+    assert len(fields) == 25
+    for (row, bits), (column, sparsity) in itertools.product(
+        enumerate((2, 3, 4, 8, FLOAT)), enumerate((0.0, 0.5, 0.8, 0.9, 0.99))
+    ):
+        mean = 100 * np.mean([r["error"] for r in select(records, bits=bits, sparsity=sparsity)])
+        assert fields[column, row] == f"{mean:.1f}"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "8", "float"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_map_without_a_single_error_is_drawn_too():
+    records = [{**r, "error": 0.0 if r["bits"] > 4 else 0.5} for r in synthetic_records(techniques=["per_channel"])]
+    figure = plots.error_map(select(records, network="lenet_300_100"))
+    figure.canvas.draw()
+    assert {text.get_text() for text in figure.axes[0].texts} == {"0.0", "50.0"}
+
+
+def test_the_sqnr_of_rounded_weights_is_drawn_over_bits():
+    axes = plots.sqnr_curves(synthetic_records()).axes[0]
+    line = line_of(axes, "per tensor, CNN")
+    assert list(line.get_xdata()) == [2, 3, 4, 8] and list(line.get_ydata()) == [12, 18, 24, 48]
+    slope = next(line for line in axes.get_lines() if "slope" in line.get_label()).get_ydata()
+    for lower, upper, bits in zip(slope, slope[1:], (2, 3), strict=False):  # narrow grids: steps of 1 / (2^(b-1) - 1)
+        assert upper - lower == pytest.approx(20 * math.log10((2**bits - 1) / (2 ** (bits - 1) - 1)))
+
+
+@pytest.mark.parametrize(
+    ("draw", "records"),
+    [
+        (plots.error_curves, []),
+        (plots.error_map, []),
+        (plots.sqnr_curves, []),
+        (plots.sqnr_curves, [row("lenet_5", "per_channel", 0, FLOAT, 0.01)]),
+        (plots.sqnr_curves, [row("lenet_5", "my_idea", 0, 4, 0.01)]),
+    ],
+)
+def test_no_records_make_no_figure(draw, records):
+    with pytest.raises(ValueError, match=f"{draw.__name__} needs at least one record"):
+        draw(records)
+    assert plt.get_fignums() == []
+
+
+def test_a_figure_saved_twice_has_the_same_bytes_and_is_closed(tmp_path):
+    for name in ("one.png", "two.png"):
+        plots.save_figure(plots.error_curves(synthetic_records()), tmp_path / name)
+    content = (tmp_path / "one.png").read_bytes()
+    assert content == (tmp_path / "two.png").read_bytes() and content.startswith(b"\x89PNG")
+    assert b"Software" not in content and b"Creation" not in content
+    assert plt.get_fignums() == []
+
+
+def test_drawing_leaves_the_readers_settings_alone():
+    before = dict(plt.rcParams)
+    plots.error_curves(synthetic_records())
+    assert dict(plt.rcParams) == before
