@@ -27,7 +27,9 @@ def check_finite(array, name="x"):
     """Raise ValueError if the array holds NaN or infinity (min and max carry both, without a copy)."""
     if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         bad = np.flatnonzero(~np.isfinite(array))
-        raise ValueError(f"{name} must be finite, got {array.flat[bad[0]]} at flat index {bad[0]} ({bad.size} such values)")
+        raise ValueError(
+            f"{name} must be finite, got {array.flat[bad[0]]} at flat index {bad[0]} ({bad.size} such values)"
+        )
 
 
 def check_not_empty(array, name="x"):

@@ -38,7 +38,9 @@ def _parser():
 
     study = commands.add_parser("study", help="error against bit width and sparsity: records, figures, a table")
     study.add_argument("--quick", action="store_true", help="one seed and fewer points, under 40 s, into figures/quick")
-    study.add_argument("--retrain", action="store_true", help="train the networks from scratch first (a quarter of an hour)")
+    study.add_argument(
+        "--retrain", action="store_true", help="train the networks from scratch first (a quarter of an hour)"
+    )
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
     study.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: as many as cores)")
     study.set_defaults(run=_study)
@@ -46,7 +48,9 @@ def _parser():
     train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
     train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
     train.add_argument("--seeds", nargs="+", type=int, default=list(zoo.SEEDS), metavar="SEED")
-    train.add_argument("--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)")
+    train.add_argument(
+        "--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)"
+    )
     train.set_defaults(run=_train)
 
     speed = commands.add_parser("bench", help="speed, as ratios measured side by side in one process")

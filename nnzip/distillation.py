@@ -1,4 +1,4 @@
-"""Softmax with a temperature, what networks turn logits into and what a teacher hands to its student."""
+"""Softmax with a temperature: what turns logits into probabilities, and what a teacher hands to its student."""
 
 import numpy as np
 
@@ -25,9 +25,26 @@ def softmax(logits, *, temperature=1.0):  # [..., classes] -> [..., classes]
     >>> softmax([0.0, 1.0], temperature=1e6).round(3).tolist()
     [0.5, 0.5]
     """
+    z, dtype = _exponents(logits, temperature)
+    weights = np.exp(z)
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(dtype, copy=False)
+
+
+def log_softmax(logits, *, temperature=1.0):  # [..., classes] -> [..., classes]
+    """Return the logarithm of `softmax`, which stays finite where the probability itself would be rounded to 0.
+
+    Examples
+    --------
+    >>> log_softmax([0.0, 1000.0]).tolist()
+    [-1000.0, 0.0]
+    """
+    z, dtype = _exponents(logits, temperature)
+    return (z - np.log(np.exp(z).sum(axis=-1, keepdims=True))).astype(dtype, copy=False)
+
+
+def _exponents(logits, temperature):  # -> (z - max z) / T in float64, so that no exponential overflows; the float dtype
     z = real_array(logits, "logits")
     if z.ndim == 0:
         raise ValueError("logits must have at least one dimension, got a single number")
     temperature = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
-    weights = np.exp((z - z.max(axis=-1, keepdims=True)) / np.float64(temperature))  # no exponent above 0
-    return (weights / weights.sum(axis=-1, keepdims=True)).astype(z.dtype, copy=False)
+    return (z - z.max(axis=-1, keepdims=True)) / np.float64(temperature), z.dtype

@@ -49,6 +49,7 @@ def test_what_are_no_real_numbers_is_a_type_error(x):
         (np.ones((3, 0)), {}, r"x must not be empty, got shape \(3, 0\)"),
         ([1, math.nan, 3], {}, r"x must be finite, got nan at flat index 1 \(1 such values\)"),
         ([[1, 2], [math.inf, -math.inf]], {}, r"x must be finite, got inf at flat index 2 \(2 such values\)"),
+        ([1, math.inf], {}, r"x must be finite, got inf at flat index 1 \(1 such values\)"),
         ([-math.inf, math.nan], {}, r"x must be finite, got -inf at flat index 0 \(2 such values\)"),
         ([[1], [2, 3]], {}, "x is not a rectangular array"),
         ([1], {"ndim": 2}, r"x must have 2 dimensions, got shape \(1,\)"),

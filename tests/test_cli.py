@@ -56,7 +56,7 @@ def asked(monkeypatch, tmp_path, digits):
 
 
 def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, capsys):
-    assert cli.main(["study", "--quick"]) == 0
+    assert cli.main(["study", "--quick", "--jobs", "1"]) == 0
     folder = tmp_path / "figures" / "quick"
     assert {path.name for path in folder.iterdir()} == FILES and all(path.stat().st_size for path in folder.iterdir())
     out, err = capsys.readouterr()
@@ -79,8 +79,13 @@ def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tm
 def test_study_is_what_happens_without_a_command(arguments, quick, retrain, folder, asked, tmp_path, capsys):
     assert cli.main(arguments) == 0
     options, written = asked
-    assert options == {"quick": quick, "retrain": retrain} and written.as_posix() == folder
+    assert (options["quick"], options["retrain"]) == (quick, retrain) and written.as_posix() == folder
     assert (tmp_path / folder).is_dir() and "summary of" in capsys.readouterr().out
+
+
+def test_jobs_is_the_number_of_processes(asked):
+    assert cli.main(["study", "--jobs", "1"]) == 0 and asked[0]["executor"] is None
+    assert cli.main(["study", "--jobs", "2"]) == 0 and asked[2]["executor"] is not None
 
 
 def test_without_arguments_those_of_the_process_are_read(asked, monkeypatch):
@@ -154,6 +159,7 @@ def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
         (["train", "--seeds", "-1"], "seed must be at least 0, got -1"),
         (["bench", "--rounds", "0"], "rounds must be at least 1, got 0"),
         (["study", "--output", "a_file"], "a_file"),
+        (["study", "--jobs", "0"], "jobs must be at least 1, got 0"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(arguments, message, asked, tmp_path, capsys):

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
@@ -44,25 +45,24 @@ def closed_figures():
     plt.close("all")
 
 
-def synthetic_records(*, techniques=TECHNIQUES, seeds=(0, 1)):
-    """Records of everything in the quick plan, with errors from a formula: worse for fewer bits and for more zeros."""
+WIDTHS = (2, 3, 4, 8, FLOAT)
+ZEROS = (0.0, 0.5, 0.8, 0.9, 0.99)
+
+
+def synthetic_records():
+    """A record of every point, with errors from a formula: worse for fewer bits and for more zeros."""
     records = []
-    for grid, seed in itertools.product(plan(quick=True), seeds):
-        if grid["technique"] not in techniques:
-            continue
-        for bits, sparsity in itertools.product(grid["bits"], grid["sparsities"]):
-            error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
-            error += 0.001 * list(TECHNIQUES).index(grid["technique"]) * (bits != FLOAT)
-            noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
-            record = {
-                "technique": grid["technique"],
-                "bits": bits,
-                "sparsity": sparsity,
-                "error": error,
-                "sqnr_db": noise,
-            }
-            records.append({"network": grid["network"], "seed": seed, **record})
+    for network, technique, bits, sparsity, seed in itertools.product(NETWORKS, TECHNIQUES, WIDTHS, ZEROS, (0, 1)):
+        error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
+        error += 0.001 * list(TECHNIQUES).index(technique) * (bits != FLOAT)
+        noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
+        records.append(row(network, technique, seed, bits, error, sparsity, noise))
     return records
+
+
+def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
+    point = {"technique": technique, "bits": bits, "sparsity": sparsity, "error": error, "sqnr_db": sqnr}
+    return {"network": network, "seed": seed, **point}
 
 
 # ---------------------------------------------------------------- error_grid
@@ -107,6 +107,26 @@ def test_an_executor_gives_the_same_records_in_the_same_order(executor, mlp, dig
     asked = {"technique": "per_channel", "bits": (2, 8), "sparsities": (0.5,)}
     with executor() as workers:
         assert error_grid(mlp, digits, **asked, executor=workers) == error_grid(mlp, digits, **asked)
+
+
+def test_a_pool_has_one_blas_thread_a_process_and_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    with study.process_pool(2) as executor:
+        assert executor.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+    assert dict(os.environ) == before
+    with pytest.raises(KeyError), study.process_pool(2):
+        raise KeyError
+    assert dict(os.environ) == before
+
+
+def test_a_pool_of_one_is_this_process():
+    with study.process_pool(1) as executor:
+        assert executor is None
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"), study.process_pool(0):
+        pass
 
 
 def silenced(network, data, *, bits, sparsity):
@@ -251,11 +271,6 @@ def test_select_returns_the_records_that_have_all_values():
 # ---------------------------------------------------------------- tables
 
 
-def row(network, technique, seed, bits, error, sparsity=0.0):
-    point = {"technique": technique, "bits": bits, "sparsity": sparsity, "error": error, "sqnr_db": 20.0}
-    return {"network": network, "seed": seed, **point}
-
-
 FEW = [  # written in no order at all
     row("lenet_5", "per_channel", 0, 4, 0.02),
     row("lenet_300_100", "per_tensor", 1, FLOAT, 0.03),
@@ -361,7 +376,8 @@ def test_the_signature_figure_draws_means_and_bands_of_the_records():
     left, right = figure.axes
     line = line_of(left, "per channel, MLP")
     bits, errors = line.get_data()
-    assert list(bits[:-1]) == [2, 3, 4, 8] and bits[-1] > 8  # float stands beyond the widest
+    named = {label.get_text(): at for at, label in zip(left.get_xticks(), left.get_xticklabels(), strict=True)}
+    assert list(bits) == [2, 3, 4, 8, named["float"]] and named["float"] > named["8"] == 8
     own = select(records, network="lenet_300_100", technique="per_channel", sparsity=0.0)
     for width, error in zip((2, 3, 4, 8, FLOAT), errors, strict=True):
         assert error == pytest.approx(100 * np.mean([r["error"] for r in select(own, bits=width)]))
@@ -378,7 +394,9 @@ def test_the_signature_figure_draws_means_and_bands_of_the_records():
 
 def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
     figure = plots.error_curves(synthetic_records())
-    for axes, count in zip(figure.axes, (6, 6), strict=True):  # 3 techniques x 2 networks; 2 of them and float, x 2
+    for axes, count in zip(
+        figure.axes, (6, 8), strict=True
+    ):  # three techniques of two networks; on the right float too
         labels = [line.get_label() for line in axes.get_lines()]
         assert len(set(labels)) == len(labels) == count and not any(label.startswith("_") for label in labels)
         assert sorted(text.get_text() for text in axes.get_legend().get_texts()) == sorted(labels)
@@ -397,7 +415,7 @@ def test_given_axes_are_drawn_into():
 
 
 def test_a_technique_of_a_reader_is_drawn_under_its_own_name():
-    records = [{**r, "technique": "my_idea"} for r in synthetic_records(techniques=["per_channel"])]
+    records = [{**r, "technique": "my_idea"} for r in select(synthetic_records(), technique="per_channel")]
     left, right = plots.error_curves(records).axes
     assert {line.get_label() for line in left.get_lines()} == {"my_idea, MLP", "my_idea, CNN"}
     assert "4 bits my_idea, MLP" in {line.get_label() for line in right.get_lines()}
@@ -418,7 +436,9 @@ def test_the_map_has_the_mean_error_in_every_field():
 
 @pytest.mark.filterwarnings("error")
 def test_a_map_without_a_single_error_is_drawn_too():
-    records = [{**r, "error": 0.0 if r["bits"] > 4 else 0.5} for r in synthetic_records(techniques=["per_channel"])]
+    records = [
+        {**r, "error": 0.0 if r["bits"] > 4 else 0.5} for r in select(synthetic_records(), technique="per_channel")
+    ]
     figure = plots.error_map(select(records, network="lenet_300_100"))
     figure.canvas.draw()
     assert {text.get_text() for text in figure.axes[0].texts} == {"0.0", "50.0"}

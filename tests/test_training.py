@@ -20,6 +20,7 @@ from nnzip.nn.training import (
     linear_decay,
     random_shift,
     step_decay,
+    training_step,
 )
 
 
@@ -34,6 +35,9 @@ def separable(count=70):
     labels = np.arange(count) % 3
     corners = np.array([[3, 0, 0, 1], [0, 3, 0, 1], [0, 0, 3, 1]], np.float32)
     return corners[labels] + rng.uniform(-0.5, 0.5, (count, 4)).astype(np.float32), labels
+
+
+IMAGES, LABELS = separable()
 
 
 def train(network, *, data=None, **options):
@@ -466,6 +470,15 @@ def test_the_momentum_of_a_masked_weight_is_zero(kind, warm):
             assert not remembered[~mask].any() and remembered[mask].any()
 
 
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_one_step_keeps_masked_weights_at_zero_whatever_the_optimizer_remembers(kind):
+    network, optimizer = small_network(), OPTIMIZERS[kind]()
+    train(network, optimizer=optimizer)
+    masks = random_masks(network)
+    training_step(network, IMAGES, LABELS, np.arange(len(LABELS)), optimizer, masks=masks)
+    assert not any(network.parameters()[name][~mask].any() for name, mask in masks.items())
+
+
 def test_kept_weights_train_as_if_the_others_were_not_there():
     images, labels = separable()
     network, without = Network([Linear(4, 3, rng=np.random.default_rng(0))]), Network([Linear(3, 3)])
@@ -495,8 +508,6 @@ def test_biases_can_be_masked_too():
 
 
 # ---------------------------------------------------------------- refusals of fit and evaluate
-
-IMAGES, LABELS = separable()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,20 @@ def test_training_starts_from_the_seed_and_learns(name, short_recipe, digits):
     assert evaluate(network, images, labels) < evaluate(start, images, labels)
 
 
+@pytest.mark.parametrize("name", BUILD)
+def test_the_recipe_and_the_seed_are_followed(name, short_recipe, monkeypatch):
+    calls = []
+    monkeypatch.setattr(zoo, "fit", lambda network, data, **options: calls.append(options))
+    network = train(name, seed=5, progress=False)
+    assert all(
+        np.array_equal(network.parameters()[key], array) for key, array in BUILD[name](seed=5).parameters().items()
+    )
+    [options] = calls
+    assert (options["seed"], options["epochs"], options["progress"]) == (5, 1, False)
+    optimizer = options["optimizer"]
+    assert (optimizer.rate, optimizer.l2) == (RECIPES[name]["rate"], RECIPES[name]["l2"])
+
+
 def test_retrain_trains_the_same_network_again_and_shows_how_far_it_is(short_recipe, capsys):
     network = train("lenet_300_100", seed=7, progress=False)
     assert capsys.readouterr().err == ""

@@ -1,7 +1,9 @@
 """Speed, as ratios measured side by side: each round times one thing, then its peer, in the same process.
 
 A machine's speed drifts, and the two of a pair drift together: the ratio of each round, and the median over the
-rounds, can be trusted where single times cannot.
+rounds, can be trusted where single times cannot. Each turn begins with a short pause and one call that is not
+counted: the threads of NumPy's BLAS and of PyTorch stay awake for a while after their work, and would take the cores
+from one another.
 """
 
 import os
@@ -16,19 +18,27 @@ from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 
 BATCH = 128
+PAUSE = 0.05  # seconds
+CALLS = 5
 
 
 def side_by_side(ours, peer, *, rounds):
     """Return the median times of two functions in seconds, and the median of peer / ours: above 1, ours is faster."""
     rounds = check_integer(rounds, "rounds", 1)
-    times = np.array([(_seconds(ours), _seconds(peer)) for _ in range(rounds + 2)])[2:]  # two to warm up  [rounds, 2]
+    times = np.array([(_seconds(ours), _seconds(peer)) for _ in range(rounds)])  # [rounds, 2]
     return *np.median(times, axis=0), float(np.median(times[:, 1] / times[:, 0]))
 
 
 def _seconds(function):
-    start = time.perf_counter()
+    """Return the median time of a few calls, after a pause and a call to warm up."""
+    time.sleep(PAUSE)
     function()
-    return time.perf_counter() - start
+    times = []
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
 
 
 def run(*, rounds=40):
@@ -38,7 +48,8 @@ def run(*, rounds=40):
     yield f"{'':42}{'nnzip':>10}{'peer':>10}{'peer / nnzip':>15}"
     for name, ours, peer in training_rows(torch) + forward_rows(torch):
         if peer is None:
-            yield f"{name:42}{1e3 * np.median([_seconds(ours) for _ in range(rounds)]):7.2f} ms   (PyTorch is not installed)"
+            mine = np.median([_seconds(ours) for _ in range(rounds)])
+            yield f"{name:42}{1e3 * mine:7.2f} ms   (PyTorch is not installed)"
             continue
         mine, theirs, ratio = side_by_side(ours, peer, rounds=rounds)
         yield f"{name:42}{1e3 * mine:7.2f} ms{1e3 * theirs:7.2f} ms{ratio:12.2f} x"

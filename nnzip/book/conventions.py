@@ -1,7 +1,8 @@
 """Who rounds how: the arithmetic by which well-known toolkits turn a float into an integer code, each in one line.
 
-Each function takes float32 values, a scale and a zero point and returns uint8 codes (GGUF: int8, without a zero
-point). The oracle tests hold each to its toolkit, bit for bit.
+Each function takes float32 values, a scale and a zero point and returns codes as floats, of uint8 (GGUF: of int8,
+without a zero point). The oracle tests hold them to their toolkits bit for bit, but for TensorFlow Lite, whose line is
+read from the source of its reference kernel.
 """
 
 import numpy as np
@@ -20,8 +21,9 @@ def torch_fake_quantize(x, scale, zero_point):
 
 
 def torch_quantize_per_tensor(x, scale, zero_point):
-    """torch.quantize_per_tensor: add the zero point first, then round half to even: a tie goes by the parity of the sum."""
-    return np.clip(np.rint(x * (np.float32(1) / np.float32(scale)) + np.float32(zero_point)), 0, 255)
+    """torch.quantize_per_tensor: add the zero point first, then round, once: a tie goes by the parity of the sum."""
+    steps = x * np.float64(np.float32(1) / np.float32(scale)) + zero_point  # one fused multiply-add, rounded once
+    return np.clip(np.rint(steps.astype(np.float32)), 0, 255)
 
 
 def tflite_quantize(x, scale, zero_point):

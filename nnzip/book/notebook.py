@@ -1,4 +1,4 @@
-"""Help for chapters: show the library's own source and plain tables, so that no chapter repeats what stands in a module."""
+"""Help for chapters: the library's own source on display, so that no chapter repeats it, and plain tables."""
 
 import ast
 import inspect
@@ -41,7 +41,10 @@ class Table:
 
     def __repr__(self):
         widths = [max(map(len, column)) for column in zip(self.heads, *self.rows, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [self.heads, *self.rows])
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in [self.heads, *self.rows]
+        )
 
     def _repr_markdown_(self):
         lines = [self.heads, ["---"] * len(self.heads), *self.rows]

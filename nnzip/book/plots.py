@@ -34,7 +34,7 @@ STYLE = {
 
 
 def error_curves(records, *, axes=None):
-    """Draw the signature figure: test error against bit width, and against sparsity, for every technique in the records.
+    """Draw the signature figure: test error against bit width and against sparsity, for every technique in the records.
 
     Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
     CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst. Left nothing is pruned;
@@ -42,7 +42,7 @@ def error_curves(records, *, axes=None):
 
     Parameters
     ----------
-    records : list of dicts, as `run_study` returns and figures/*.csv hold them
+    records : list of dicts, as `run_study` and `error_grid` return and figures/*.csv hold them
     axes : two matplotlib axes, optional
         To draw into; without them a new figure is made.
 
@@ -55,8 +55,9 @@ def error_curves(records, *, axes=None):
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
         left, right = axes
+        records = [{"network": "network", "seed": 0, **record} for record in records]  # error_grid knows neither
         techniques = list(dict.fromkeys(record["technique"] for record in records))
-        for network in NETWORKS:
+        for network in dict.fromkeys(record["network"] for record in records):
             own = select(records, network=network)
             for i, technique in enumerate(techniques):
                 look = _look(i, network)
@@ -92,7 +93,7 @@ def _look(i, network):
 
 
 def _short(network):
-    return "CNN" if network == "lenet_5" else "MLP"
+    return {"lenet_300_100": "MLP", "lenet_5": "CNN"}.get(network, network)
 
 
 def _mean_and_band(axis, records, key, look, label):
@@ -103,7 +104,9 @@ def _mean_and_band(axis, records, key, look, label):
     errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
     at = [FLOAT_AT if value == FLOAT else value for value in values]
     axis.plot(at, [100 * np.mean(e) for e in errors], label=label, **look)
-    axis.fill_between(at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.12, linewidth=0)
+    axis.fill_between(
+        at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.12, linewidth=0
+    )
 
 
 def _bits_axis(axis):
@@ -141,7 +144,10 @@ def error_map(records, *, axis=None):
         bits = sorted({record["bits"] for record in records})
         sparsities = sorted({record["sparsity"] for record in records})
         errors = np.array(
-            [[100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities] for b in bits]
+            [
+                [100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities]
+                for b in bits
+            ]
         )
         shades = np.log10(np.maximum(errors, 0.01))  # 0 has no logarithm; 0.01 % is one image of 10,000
         image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower")
@@ -160,7 +166,7 @@ def error_map(records, *, axis=None):
 
 
 def sqnr_curves(records, *, axis=None):
-    """Draw the SQNR of the weights against bit width, with 6.02 dB a bit as the slope that theory gives in the limit."""
+    """Draw the SQNR of the weights against bit width, and the slope that theory gives: 6.02 dB a bit in the limit."""
     rounded = [r for r in records if r["sparsity"] == 0 and r["bits"] != FLOAT]
     techniques = [t for t in ("per_tensor", "per_channel") if select(rounded, technique=t)]
     chosen = [r for r in rounded if r["technique"] in techniques]

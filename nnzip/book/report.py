@@ -25,13 +25,15 @@ def results_table(records):
         for bits in sorted(errors, reverse=True):
             mean, low, high = np.mean(errors[bits]), min(errors[bits]), max(errors[bits])
             rows.append(
-                dict(zip(TABLE, (network, technique, bits, mean, low, high, mean - np.mean(errors[FLOAT])), strict=True))
+                dict(
+                    zip(TABLE, (network, technique, bits, mean, low, high, mean - np.mean(errors[FLOAT])), strict=True)
+                )
             )
     return rows
 
 
 def breaking_width(rows):
-    """Return the widest bit width whose error is over the float network's by more than BROKEN, None if there is none."""
+    """Return the widest bit width whose error is over the float network's by more than BROKEN, or None."""
     return max((row["bits"] for row in rows if row["over_float"] > BROKEN), default=None)
 
 
@@ -82,11 +84,17 @@ def summary(records, folder):
         errors = {row["bits"]: row["error"] for row in group}
         broken = breaking_width(group)
         cells = "".join(f"{errors[b]:9.2%}" for b in widths)
-        lines.append(f"{plots.NAMES[network]:23}{plots.NAMES[technique]:29}{cells}   " + (f"{broken} bits" if broken else "no width"))
+        lines.append(
+            f"{plots.NAMES[network]:23}{plots.NAMES[technique]:29}{cells}   "
+            + (f"{broken} bits" if broken else "no width")
+        )
     lines += ["", f"It breaks at the widest width that costs more than {BROKEN:.0%} of error over float."]
     lines += ["", "Pruned to a sparsity by magnitude, weights per channel:", ""]
     lines += _sparsity_lines(records)
-    lines += ["", f"Figures, the table (results.md, results.csv) and all {len(records)} records (02_quantization.csv): {folder}"]
+    lines += [
+        "",
+        f"Figures, the table (results.md, results.csv) and all {len(records)} records (02_quantization.csv): {folder}",
+    ]
     return "\n".join(lines)
 
 

@@ -104,7 +104,9 @@ def process_pool(jobs):
     if check_integer(jobs, "jobs", 1) == 1:
         yield None
         return
-    limits = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    limits = dict.fromkeys(
+        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+    )
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)  # read by NumPy as a new process loads it
     try:
@@ -129,7 +131,7 @@ def measure(network, data, technique, bits, sparsity):
 
 
 def name_of(technique):
-    """Return the name that records give a technique: a functools.partial goes by its function, an object by its class."""
+    """Return the name that records give a technique: a partial goes by its function, an object by its class."""
     if isinstance(technique, str):
         return technique
     return getattr(technique, "__name__", None) or getattr(technique, "func", type(technique)).__name__
@@ -176,7 +178,9 @@ def run_study(data, *, quick=False, retrain=False, executor=None, progress=True)
         if progress:
             spent = time.perf_counter() - start
             left = f"{spent / done * (total - done):4.0f} s left"
-            print(f"{done / total:4.0%}  {key[0]} seed {key[1]}, {grid['technique']}  {left}", file=sys.stderr, flush=True)
+            print(
+                f"{done / total:4.0%}  {key[0]} seed {key[1]}, {grid['technique']}  {left}", file=sys.stderr, flush=True
+            )
     return records
 
 

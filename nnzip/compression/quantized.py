@@ -4,8 +4,6 @@ The numbers are fake-quantized floats: float32 values that lie on the integer gr
 toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.
 """
 
-import numpy as np
-
 from nnzip.checks import check_integer, real_array
 from nnzip.nn.layers import Conv2d, Linear
 from nnzip.quantization import RangeObserver, choose_qparams, fake_quantize
@@ -47,6 +45,7 @@ def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmet
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nnzip.nn.network import lenet_300_100
     >>> rounded = quantize_weights(lenet_300_100(), bits=2, per_channel=False)
     >>> len(np.unique(rounded.parameters()["1.weight"]))

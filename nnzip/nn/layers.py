@@ -1,7 +1,8 @@
 """Linear, Conv2d, ReLU, MaxPool2d and Flatten: forward and backward passes written by hand.
 
 A layer has `forward(x) -> y`, `backward(grad_y) -> grad_x`, and two dicts of the same keys, `params` and `grads`
-(empty for a layer without weights). `backward` belongs to the last `forward`: it fills `grads` and changes no weight.
+(empty for a layer without weights). `backward` belongs to the last `forward`: it fills `grads`, whose arrays are used
+again by the next `backward`, and changes no weight.
 Shapes are PyTorch's: Linear weight (out_features, in_features), Conv2d weight (out, in, kH, kW), images (N, C, H, W).
 
 In memory a batch of feature maps lies as [H, C, W, N], the batch last; (N, C, H, W) is a transposed view of it. One
@@ -67,12 +68,15 @@ class Linear(Layer):
             raise ValueError(f"Linear takes x of shape (N, {self.in_features}), got {x.shape}")
         self._seen["x"] = x
         weight, bias = _as_dtype(self.params, x.dtype)
-        return x @ weight.T + bias
+        y = x @ weight.T
+        y += bias
+        return y
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, out] -> [N, in]
         x = self._recall("x")
         grad_y = _check_grad(grad_y, (len(x), self.out_features), self)
-        self.grads["weight"] = grad_y.T @ x
+        grad_weight = self._buffer("grad_weight", self.params["weight"].shape, x.dtype)
+        self.grads["weight"] = np.matmul(grad_y.T, x, out=grad_weight)  # [out, N] @ [N, in]
         self.grads["bias"] = grad_y.sum(axis=0)
         return grad_y @ _as_dtype(self.params, x.dtype)[0] if input_gradient else None
 
@@ -118,7 +122,9 @@ class Conv2d(Layer):
         N, C, H, W = x.shape
         k, s, p = self.kernel_size, self.stride, self.padding
         if C != self.in_channels or min(H, W) + 2 * p < k:
-            raise ValueError(f"{self} takes x of shape (N, {self.in_channels}, H, W), H and W >= {k - 2 * p}, got {x.shape}")
+            raise ValueError(
+                f"{self} takes x of shape (N, {self.in_channels}, H, W), H and W >= {k - 2 * p}, got {x.shape}"
+            )
         H_out, W_out = (H + 2 * p - k) // s + 1, (W + 2 * p - k) // s + 1
         rows = self._buffer("rows", (H + 2 * p, C, k, W_out, N), x.dtype)
         padded = self._padded(x.transpose(2, 1, 3, 0))  # [H + 2p, C, W + 2p, N]
@@ -134,18 +140,18 @@ class Conv2d(Layer):
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, O, H', W'] -> [N, C, H, W]
         windows, (N, C, H, W) = self._recall("windows"), self._recall("x_shape")
-        k, s, p, O = self.kernel_size, self.stride, self.padding, self.out_channels
+        k, O = self.kernel_size, self.out_channels
         H_out, W_out = len(windows), windows.shape[2] // N
         grad_y = _check_grad(grad_y, (N, O, H_out, W_out), self)
         grad = np.ascontiguousarray(grad_y.transpose(2, 1, 3, 0)).reshape(H_out, O, W_out * N)
-        grad_matrix = (grad @ windows.transpose(0, 2, 1)).sum(axis=0)  # [H', O, k C k] -> [O, k C k]
-        self.grads["weight"] = np.ascontiguousarray(grad_matrix.reshape(O, k, C, k).transpose(0, 2, 1, 3))
+        grad_matrix = (windows @ grad.transpose(0, 2, 1)).sum(axis=0)  # [H', k C k, O] -> [k C k, O]
+        self.grads["weight"] = np.ascontiguousarray(grad_matrix.reshape(k, C, k, O).transpose(3, 1, 0, 2))
         self.grads["bias"] = grad.sum(axis=(0, 2))
         return self._input_gradient(grad.reshape(H_out, O, W_out, N), H, W) if input_gradient else None
 
     def _input_gradient(self, grad, H, W):  # [H', O, W', N] -> [N, C, H, W]
         """Collect, for each row of the input, what the output rows it took part in send back to it."""
-        H_out, O, W_out, N = grad.shape
+        H_out, _, W_out, N = grad.shape
         C, k, s, p = self.in_channels, self.kernel_size, self.stride, self.padding
         weight = _as_dtype(self.params, grad.dtype)[0]
         kernel = np.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))  # [C, v, u from last to first, O]
@@ -239,8 +245,14 @@ class MaxPool2d(Layer):
     def backward(self, grad_y, *, input_gradient=True):
         x, row_max, y = self._recall("x"), self._recall("row_max"), self._recall("y")
         grad_y = _check_grad(grad_y, y.shape, self)
-        grad_row_max = _route_to_first_maximum(grad_y, row_max, y, self.size, 2)
-        return _route_to_first_maximum(grad_row_max, x, row_max, self.size, 3)
+        k = self.size
+        grad_x = np.zeros_like(x) if x.shape[2] % k or x.shape[3] % k else np.empty_like(x)
+        for i in range(y.shape[2]):  # a row of windows at a time: it stays in the cache
+            out, rows = np.s_[:, :, i : i + 1], np.s_[:, :, k * i : k * (i + 1)]
+            grad_row_max = np.empty_like(row_max[rows])
+            _route_to_first_maximum(grad_y[out], row_max[rows], y[out], k, 2, out=grad_row_max)
+            _route_to_first_maximum(grad_row_max, x[rows], row_max[rows], k, 3, out=grad_x[rows])
+        return grad_x
 
     def __repr__(self):
         return f"MaxPool2d({self.size})"
@@ -257,12 +269,14 @@ class Flatten(Layer):
 
     def forward(self, x):
         x = _float_input(x, self, None)
-        self._seen["x_shape"] = x.shape
+        self._seen["x"] = x
         return x.reshape(len(x), -1)
 
     def backward(self, grad_y, *, input_gradient=True):
-        shape = self._recall("x_shape")
-        return _check_grad(grad_y, (shape[0], int(np.prod(shape[1:]))), self).reshape(shape)
+        x = self._recall("x")
+        grad_x = np.empty_like(x, dtype=grad_y.dtype)  # in the memory order of x: the layer before goes on in it
+        grad_x[...] = _check_grad(grad_y, (len(x), x[0].size), self).reshape(x.shape)
+        return grad_x
 
     def __repr__(self):
         return "Flatten()"
@@ -316,14 +330,12 @@ def _running_maximum(slices):
     return y
 
 
-def _route_to_first_maximum(grad_y, x, y, size, axis):
+def _route_to_first_maximum(grad_y, x, y, size, axis, *, out):
     """Hand each window's gradient to its first maximum along the axis; the last slice takes what is left."""
-    grad_x = np.zeros_like(x) if x.shape[axis] % size else np.empty_like(x)
     *slices, _ = _phases(x, size, axis)
-    *grads, left = _phases(grad_x, size, axis)
+    *grads, left = _phases(out, size, axis)
     if not slices:
         left[...] = grad_y
     for part, grad_part in zip(slices, grads, strict=True):
         np.multiply(grad_y, part == y, out=grad_part)
         grad_y = np.subtract(grad_y, grad_part, out=left)
-    return grad_x

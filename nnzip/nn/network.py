@@ -14,7 +14,7 @@ class Network:
     Parameters
     ----------
     layers : list of layers
-        Anything with `forward`, `backward`, `params` and `grads`.
+        Anything with `forward(x)`, `backward(grad_y, *, input_gradient=True)`, `params` and `grads`.
 
     Examples
     --------
@@ -36,11 +36,12 @@ class Network:
         return x
 
     def backward(self, grad_logits, *, input_gradient=False):
-        """Fill every layer's `grads`; return the gradient at the input only if asked, since training has no use for it."""
+        """Fill every layer's `grads`; go on to the gradient at the input, and return it, only if asked."""
+        stop = 0 if input_gradient else next((i for i, layer in enumerate(self.layers) if layer.params), 0)
         grad = grad_logits
-        for layer in reversed(self.layers[1:]):
-            grad = layer.backward(grad)
-        return self.layers[0].backward(grad, input_gradient=input_gradient)
+        for i, layer in reversed(list(enumerate(self.layers[stop:], stop))):
+            grad = layer.backward(grad, input_gradient=input_gradient or i > stop)
+        return grad if input_gradient else None
 
     def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
         images = np.asarray(images)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
-from nnzip.distillation import softmax
+from nnzip.distillation import log_softmax
 
 
 def cross_entropy(logits, labels, indices=None):  # [N, classes], [N] -> value, [N, classes]
@@ -33,12 +33,10 @@ def cross_entropy(logits, labels, indices=None):  # [N, classes], [N] -> value, 
     """
     logits = real_array(logits, "logits", ndim=2)
     labels = check_labels(labels, logits.shape)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    rows = np.arange(len(labels))
-    log_likelihood = shifted[rows, labels] - np.log(np.exp(shifted).sum(axis=1))
-    gradient = softmax(logits)
+    rows, log_p = np.arange(len(labels)), log_softmax(logits)
+    gradient = np.exp(log_p)
     gradient[rows, labels] -= 1
-    return float(-log_likelihood.mean()), gradient / len(labels)
+    return float(-log_p[rows, labels].mean()), gradient / len(labels)
 
 
 def check_labels(labels, shape):
@@ -64,6 +62,7 @@ class Optimizer:
         self.l1 = check_number(l1, "l1", 0, np.inf, open_high=True)
         self.l2 = check_number(l2, "l2", 0, np.inf, open_high=True)
         self.state = {}
+        self.steps = {}
 
     def step(self, parameters, gradients, *, factor=1.0):
         """Change every parameter in place, at `factor` times the rate; the gradients are left as they are."""
@@ -77,11 +76,13 @@ class Optimizer:
         """Return `count` arrays like the parameter that start at zero and last as long as the optimizer."""
         if name not in self.state or self.state[name][0].shape != parameter.shape:
             self.state[name] = [np.zeros_like(parameter) for _ in range(count)]
+            self.steps[name] = 0
+        self.steps[name] += 1
         return self.state[name]
 
 
 class SGD(Optimizer):
-    """Gradient descent with momentum: v <- momentum v + gradient, w <- w - rate v (Sutskever et al. 2013; PyTorch's form).
+    """Gradient descent with momentum: v <- momentum v + gradient, w <- w - rate v (PyTorch's form of Polyak's)
 
     Examples
     --------
@@ -119,11 +120,10 @@ class Adam(Optimizer):
         self.beta1 = check_number(beta1, "beta1", 0, 1, open_high=True)
         self.beta2 = check_number(beta2, "beta2", 0, 1, open_high=True)
         self.epsilon = check_number(epsilon, "epsilon", 0, 1, open_low=True)
-        self.steps = {}
 
     def _update(self, name, parameter, gradient, rate):
         mean, square, scratch, change = self._remember(name, parameter, 4)
-        t = self.steps[name] = self.steps.get(name, 0) + 1
+        t = self.steps[name]
         mean *= self.beta1
         mean += np.multiply(gradient, 1 - self.beta1, out=scratch)
         square *= self.beta2
@@ -214,6 +214,7 @@ def fit(
     labels = _check_images_and_labels(images, labels)
     if test:
         _check_images_and_labels(real_array(test[0], "test images"), test[1])
+    check_labels(labels, (len(images), network.forward(images[:1]).shape[1]))
     epochs = check_integer(epochs, "epochs", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     masks = _check_masks(masks, network.parameters())
@@ -252,7 +253,9 @@ def training_step(network, images, labels, indices, optimizer, loss=cross_entrop
     logits = network.forward(images)
     value, grad_logits = loss(logits, labels, indices) if np.isfinite(logits).all() else (np.inf, None)
     if not np.isfinite(value):
-        raise ValueError(f"the loss is {value}: the training diverged, try a smaller rate than {optimizer.rate * factor}")
+        raise ValueError(
+            f"the loss is {value}: the training diverged, try a smaller rate than {optimizer.rate * factor}"
+        )
     network.backward(grad_logits)
     parameters, gradients = network.parameters(), network.gradients()
     for name, mask in (masks or {}).items():
@@ -340,7 +343,8 @@ def _check_masks(masks, parameters):
         check_choice(name, "a mask's name", parameters)
         if mask.dtype != bool or mask.shape != parameters[name].shape:
             raise ValueError(
-                f"the mask of {name} must be bool of shape {parameters[name].shape}, got {mask.dtype} of shape {mask.shape}"
+                f"the mask of {name} must be bool of shape {parameters[name].shape}, "
+                f"got {mask.dtype} of shape {mask.shape}"
             )
     return masks
 
