@@ -69,6 +69,7 @@ def _study(asked):
 
 
 def _train(asked):
+    asked.output.mkdir(parents=True, exist_ok=True)  # before an hour of training, not after
     data = load_mnist()
     for name in asked.networks:
         for seed in asked.seeds:

@@ -39,7 +39,8 @@ def log_softmax(logits, *, temperature=1.0):  # [..., classes] -> [..., classes]
     [-1000.0, 0.0]
     """
     z, dtype = _exponents(logits, temperature)
-    return (z - np.log(np.exp(z).sum(axis=-1, keepdims=True))).astype(dtype, copy=False)
+    log_p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    return np.maximum(log_p, np.finfo(dtype).min).astype(dtype, copy=False)
 
 
 def _exponents(logits, temperature):  # -> (z - max z) / T in float64, so that no exponential overflows; the float dtype
@@ -47,4 +48,5 @@ def _exponents(logits, temperature):  # -> (z - max z) / T in float64, so that n
     if z.ndim == 0:
         raise ValueError("logits must have at least one dimension, got a single number")
     temperature = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
-    return (z - z.max(axis=-1, keepdims=True)) / np.float64(temperature), z.dtype
+    with np.errstate(over="ignore"):  # to -infinity, whose exponential is 0
+        return (z - z.max(axis=-1, keepdims=True)) / np.float64(temperature), z.dtype

@@ -189,3 +189,10 @@ def test_the_package_runs_as_a_module_and_hands_on_the_exit_code(tmp_path):
     wrong = subprocess.run(command, capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stdout == "" and wrong.stderr.startswith("nnzip: ")
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_train_finds_out_about_its_folder_before_it_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli.zoo, "train", lambda name, *, seed: pytest.fail("trained for nothing"))
+    (tmp_path / "taken").touch()
+    assert cli.main(["train", "--output", str(tmp_path / "taken")]) == 2
+    assert "taken" in capsys.readouterr().err

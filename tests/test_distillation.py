@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnzip.distillation import softmax
+from nnzip.distillation import log_softmax, softmax
 
 
 def softmax_of_a_row(row, temperature):
@@ -95,3 +95,15 @@ def test_every_positive_temperature_is_served(temperature, expected, dtype):
 def test_what_has_no_softmax_is_refused(logits, options, error, message):
     with pytest.raises(error, match=message):
         softmax(logits, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_the_largest_logits_overflow_nothing(dtype):
+    logits = np.array([np.finfo(dtype).max, np.finfo(dtype).min, 0], dtype)
+    assert softmax(logits).tolist() == [1, 0, 0]
+    assert log_softmax(logits)[0] == 0 and np.isfinite(log_softmax(logits)).all()
+
+
+def test_the_smallest_temperature_overflows_nothing():
+    assert softmax([1.0, 2.0], temperature=1e-320).tolist() == [0, 1]
+    assert np.isfinite(log_softmax([1.0, 2.0], temperature=1e-320)).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layer_cases import in_float64, slope, tiny_cnn
 
-from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
 from nnzip.nn.training import gradient_check
 
@@ -214,3 +214,55 @@ def test_the_seed_decides_the_initial_weights(build):
 def test_the_convolutional_one_has_no_relu_after_its_convolutions():
     kinds = [type(layer).__name__ for layer in lenet_5().layers]
     assert kinds == ["Conv2d", "MaxPool2d", "Conv2d", "MaxPool2d", "Flatten", "Linear", "ReLU", "Linear"]
+
+
+# ---------------------------------------------------------------- careless use
+
+
+@pytest.mark.parametrize("layers", [["ReLU"], [ReLU], [[ReLU()]], [None]])
+def test_what_is_no_layer_is_refused_by_its_place(layers):
+    with pytest.raises(TypeError, match="layer 1 must be a layer such as"):
+        Network([Flatten(), *layers])
+
+
+def test_a_layer_may_stand_in_a_network_once():
+    relu = ReLU()  # its second forward would overwrite what backward needs of the first
+    with pytest.raises(ValueError, match="layer 2 is also layer 0"):
+        Network([relu, Linear(3, 3), relu])
+
+
+def test_predict_wants_one_row_of_logits_for_each_image():
+    network = Network([Conv2d(1, 10, 8)])
+    with pytest.raises(ValueError, match=r"logits must have 2 dimensions, got shape \(2, 10, 1, 1\)"):
+        network.predict(np.ones((2, 1, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("images", ["images", None, np.ones((2, 3), np.uint8), np.ones((2, 3), complex)])
+def test_predict_refuses_images_that_are_not_floats(images):
+    with pytest.raises(TypeError, match="predict takes a float array, got dtype"):
+        Network([Linear(3, 2)]).predict(images)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, 3e38])
+def test_a_network_that_diverged_predicts_nothing(weight):
+    network = Network([Linear(3, 2)])
+    network.parameters()["0.weight"][...] = weight
+    with pytest.raises(ValueError, match="logits must be finite"):
+        network.predict(np.full((2, 3), 2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("bias", "error", "message"),
+    [
+        (np.array(["a", "b"]), TypeError, "0.bias must hold real numbers"),
+        (np.array([1j, 2]), TypeError, "0.bias must hold real numbers"),
+        (np.array([1.0, 2.0], object), TypeError, "0.bias must hold real numbers"),
+        (np.array([1.0, 1e300]), ValueError, "0.bias must be finite"),  # as the float32 that it becomes
+    ],
+)
+def test_parameters_that_are_no_float32_are_refused_and_nothing_changes(bias, error, message):
+    network = Network([Linear(3, 2, rng=0)])
+    before = network.copy().parameters()
+    with pytest.raises(error, match=message):
+        network.load_parameters({"0.weight": np.ones((2, 3)), "0.bias": bias})
+    assert all(np.array_equal(array, before[name]) for name, array in network.parameters().items())

@@ -62,3 +62,9 @@ def test_half_of_the_weights_of_a_trained_network_are_not_missed(digits):
 def test_a_sparsity_outside_0_to_1_is_refused(sparsity):
     with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\]"):
         prune_network(tiny_cnn(), sparsity)
+
+
+@pytest.mark.parametrize("network", [None, "lenet_5", tiny_cnn().parameters()])
+def test_what_is_no_network_is_refused(network):
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        prune_network(network, 0.5)

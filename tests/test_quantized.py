@@ -9,7 +9,7 @@ from layer_cases import tiny_cnn
 from nnzip.compression.quantized import RoundedInput, has_weight, quantize_activations, quantize_weights
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_5
-from nnzip.nn.training import evaluate
+from nnzip.nn.training import evaluate, gradient_check
 from nnzip.nn.zoo import trained
 from nnzip.quantization import QuantParams, choose_qparams, fake_quantize
 
@@ -266,3 +266,16 @@ def test_eight_bits_cost_next_to_nothing_on_all_test_images(test_set, digits):
     assert abs(evaluate(both, *test_set) - error) <= 0.002
     coarse = quantize_weights(network, bits=2, per_channel=False)
     assert evaluate(coarse, digits.test_images, digits.test_labels) > error + 0.01  # two bits are another matter
+
+
+@pytest.mark.parametrize("network", [None, "lenet_5", Linear(2, 3), tiny_cnn().parameters()])
+def test_what_is_no_network_is_refused(network):
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        quantize_weights(network, bits=4)
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        quantize_activations(network, IMAGES, bits=4)
+
+
+def test_gradient_check_takes_a_network_with_rounded_inputs():
+    network = quantize_activations(tiny_cnn(), IMAGES, bits=8)
+    assert gradient_check(network, IMAGES[:1]) > 0.01  # the rounding is a staircase, and backward ignores it

@@ -439,3 +439,11 @@ def test_modes_and_links_are_those_of_a_plain_write(tmp_path):
         file.write(b"through the link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"through the link"
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_is_no_network_is_refused(tmp_path):
+    for network in (None, small().parameters()):
+        with pytest.raises(TypeError, match="network must be a Network, got"):
+            save_state_dict(network, tmp_path / "net.npz")
+        with pytest.raises(TypeError, match="network must be a Network, got"):
+            load_state_dict(network, tmp_path / "net.npz")

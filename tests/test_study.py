@@ -482,3 +482,60 @@ def test_drawing_leaves_the_readers_settings_alone():
     before = dict(plt.rcParams)
     plots.error_curves(synthetic_records())
     assert dict(plt.rcParams) == before
+
+
+# ---------------------------------------------------------------- careless use
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 8}, "bits must be a list or other iterable, got 8"),
+        ({"sparsities": 0.5}, "sparsities must be a list or other iterable, got 0.5"),
+        ({"network": "lenet_5"}, "network must be a Network, got str"),
+        ({"data": None}, "data must be a Mnist, as load_mnist"),
+        ({"data": (1, 2)}, "data must be a Mnist, as load_mnist"),
+        ({"technique": lambda network, data, *, bits, sparsity: None}, "network must be a Network, got NoneType"),
+    ],
+)
+def test_error_grid_says_what_it_takes(options, message, mlp, digits):
+    usual = {"network": mlp, "data": digits, "technique": "per_tensor", "bits": [8], "sparsities": [0]} | options
+    with pytest.raises(TypeError, match=message):
+        error_grid(usual.pop("network"), usual.pop("data"), **usual)
+
+
+def test_records_without_a_network_make_every_figure():
+    records = select(synthetic_records(), network="lenet_300_100", seed=0, technique="per_channel")
+    bare = [{key: value for key, value in r.items() if key not in ("network", "seed")} for r in records]
+    assert len(plots.sqnr_curves(bare).axes[0].get_lines()) == 2  # theirs, and the slope
+    assert len(plots.error_curves(bare).axes) == 2
+
+
+@pytest.mark.parametrize(
+    "points", [[(8, 0.0), (3, 0.0)], [(FLOAT, 0.0), (FLOAT, 0.5)]], ids=["no sparsities", "no widths"]
+)
+def test_a_panel_without_lines_has_no_legend(points):
+    records = [row("lenet_5", "per_channel", 0, bits, 0.01) | {"sparsity": sparsity} for bits, sparsity in points]
+    axes = plots.error_curves(records).axes
+    assert sorted(axis.get_legend() is None for axis in axes) == [False, True]
+
+
+def test_one_point_makes_no_curve():
+    with pytest.raises(ValueError, match="error_curves needs records of two bit widths or of two sparsities"):
+        plots.error_curves([row("lenet_5", "per_channel", 0, 4, 0.01)])
+    assert plt.get_fignums() == []
+
+
+def test_the_float_network_stands_behind_the_widest_bits():
+    records = [row("lenet_5", "per_channel", 0, bits, 0.01) for bits in (8, 12, 16, FLOAT)]
+    left, _ = plots.error_curves(records).axes
+    assert list(line_of(left, "per channel, CNN").get_xdata()) == [8, 12, 16, 17.5]
+    ticks = dict(zip((label.get_text() for label in left.get_xticklabels()), left.get_xticks(), strict=True))
+    assert ticks["16"] == 16 and ticks["float"] == 17.5
+
+
+def test_a_map_with_holes_is_refused():
+    records = [row("lenet_5", "per_channel", 0, 8, 0.01), row("lenet_5", "per_channel", 0, 4, 0.01) | {"sparsity": 0.5}]
+    with pytest.raises(ValueError, match="error_map needs a record at every pair, has none at 4 bits"):
+        plots.error_map(records)
+    assert plt.get_fignums() == []

@@ -17,6 +17,7 @@ from nnzip.nn.training import (
     cross_entropy,
     evaluate,
     fit,
+    gradient_check,
     linear_decay,
     random_shift,
     step_decay,
@@ -522,7 +523,7 @@ def test_biases_can_be_masked_too():
         ((IMAGES[:0], LABELS[:0]), {}, ValueError, "images must not be empty"),
         ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
         ((IMAGES.astype(str), LABELS), {}, TypeError, "images must hold real numbers"),
-        ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(16, 3\)"),
+        ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(1, 3\)"),
         ((IMAGES, LABELS, IMAGES[:5], LABELS[:4]), {}, ValueError, "equally many"),
         ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
         ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
@@ -613,3 +614,82 @@ def test_without_test_data_the_line_has_no_test_error(capsys):
 def test_without_progress_nothing_is_printed(capsys):
     train(small_network(), progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+# ---------------------------------------------------------------- careless use
+
+
+@pytest.mark.parametrize("optimizer", [None, "sgd", SGD, 0.1])
+def test_fit_wants_an_optimizer(optimizer):
+    with pytest.raises(TypeError, match=r"optimizer must be one such as SGD\(0.1\)"):
+        train(small_network(), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("network", [None, "lenet_5", Linear(4, 3)])
+def test_what_is_no_network_is_refused(network):
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        train(network)
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        evaluate(network, IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("masks", [[True], np.ones((6, 4), bool)])
+def test_masks_come_by_name(masks):
+    with pytest.raises(TypeError, match="masks must be a dict"):
+        train(small_network(), masks=masks)
+
+
+def test_test_images_may_be_integers_as_training_images_may():
+    images = IMAGES.round().astype(np.int64)
+    history = train(small_network(), data=(images, LABELS, images, LABELS))
+    assert 0 <= history[-1]["test_error"] <= 1
+
+
+@pytest.mark.parametrize("labels", [LABELS + 1, LABELS - 1])
+def test_test_labels_that_count_from_elsewhere_are_refused_before_training(labels):
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\]"):
+        train(network := small_network(), data=(IMAGES, LABELS, IMAGES, labels))
+    before = small_network().parameters()
+    assert all(np.array_equal(array, before[name]) for name, array in network.parameters().items())
+
+
+@pytest.mark.parametrize("optimizer", [SGD(1e30), SGD(1e300), Adam(1e38), SGD(0.1, l2=1e38)])
+def test_a_training_that_overflows_ends_in_one_error_without_warnings(optimizer):
+    with pytest.raises(ValueError, match="the training diverged"):
+        train(small_network(), optimizer=optimizer, batch_size=8)
+
+
+def test_the_errors_in_the_history_are_plain_floats():
+    [record, *_] = train(small_network(), data=(IMAGES, LABELS, IMAGES, LABELS))
+    assert type(record["train_error"]) is float and type(record["test_error"]) is float
+
+
+def test_a_step_before_backward_says_so():
+    network = small_network()
+    with pytest.raises(ValueError, match=r"no gradient for 0\.bias, 0\.weight, .*: run backward first"):
+        SGD(0.1).step(network.parameters(), network.gradients())
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(0.1)])
+def test_a_gradient_is_never_broadcast(optimizer):
+    with pytest.raises(ValueError, match="must have the same shape"):
+        optimizer.step({"0.weight": np.ones((2, 2))}, {"0.weight": np.ones(2)})
+
+
+@pytest.mark.parametrize(("epsilon", "error"), [(0, ValueError), (np.nan, ValueError), ("small", TypeError)])
+def test_gradient_check_wants_a_positive_epsilon(epsilon, error):
+    with pytest.raises(error, match="epsilon must be"):
+        gradient_check(Linear(3, 2), np.ones((2, 3)), epsilon=epsilon)
+
+
+@pytest.mark.parametrize(
+    ("images", "pixels", "error", "message"),
+    [
+        (np.ones((2, 1, 4, 4)), -1, ValueError, "pixels must be at least 0"),
+        (np.ones((2, 1, 4, 4)), 1.5, TypeError, "pixels must be an integer"),
+        (np.ones((2, 4, 4)), 1, ValueError, "images must have 4 dimensions"),
+    ],
+)
+def test_random_shift_refuses_what_it_cannot_move(images, pixels, error, message):
+    with pytest.raises(error, match=message):
+        random_shift(images, np.random.default_rng(0), pixels=pixels)

@@ -1,12 +1,13 @@
 """The book's figures: one look for all, safe for colour-blind eyes, the same bytes at every rerun."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nnzip.book.study import BITS, FLOAT, NETWORKS, SPARSITIES, select
+from nnzip.book.study import BITS, FLOAT, SPARSITIES, select
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -17,7 +18,6 @@ NAMES = {
     "per_channel": "per channel",
     "with_activations": "per channel, and activations",
 }
-FLOAT_AT = 9.5  # where the float network stands on an axis of 2 to 8 bits
 SPARSITY_BITS = 4  # the width at which a technique is drawn against sparsity, beside float
 STYLE = {
     "figure.dpi": 100,
@@ -51,33 +51,42 @@ def error_curves(records, *, axes=None):
     matplotlib Figure
     """
     _check_records(records, "error_curves")
+    records = _with_network(records)
+    if max(len({record[key] for record in records}) for key in ("bits", "sparsity")) < 2:
+        raise ValueError("error_curves needs records of two bit widths or of two sparsities, got one point")
+    widths = sorted({*BITS, *(record["bits"] for record in records)} - {FLOAT})
+    place = {FLOAT: widths[-1] + 1.5}  # where the float network stands on the axis of bits
     with plt.rc_context(STYLE):
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
         left, right = axes
-        records = [{"network": "network", "seed": 0, **record} for record in records]  # error_grid knows neither
         techniques = list(dict.fromkeys(record["technique"] for record in records))
         for network in dict.fromkeys(record["network"] for record in records):
             own = select(records, network=network)
             for i, technique in enumerate(techniques):
                 look = _look(i, network)
                 label = f"{NAMES.get(technique, technique)}, {_short(network)}"
-                _mean_and_band(left, select(own, technique=technique, sparsity=0.0), "bits", look, label)
+                _mean_and_band(left, select(own, technique=technique, sparsity=0.0), "bits", look, label, place)
                 rounded = select(own, technique=technique, bits=SPARSITY_BITS)
                 _mean_and_band(right, rounded, "sparsity", look, f"{SPARSITY_BITS} bits {label}")
             floats = {(r["seed"], r["sparsity"]): r for r in select(own, bits=FLOAT)}.values()
             _mean_and_band(right, list(floats), "sparsity", _look(6, network), f"float, {_short(network)}")
-        _bits_axis(left)
+        _bits_axis(left, widths, place)
         _sparsity_axis(right)
         _error_axis(left)
         for axis in axes:
-            axis.legend(ncols=1)
+            if axis.lines:
+                axis.legend(ncols=1)
         return left.figure
 
 
 def _check_records(records, figure):
     if not records:
         raise ValueError(f"{figure} needs at least one record that it can draw, got none")
+
+
+def _with_network(records):  # error_grid knows neither name nor seed
+    return [{"network": "network", "seed": 0, **record} for record in records]
 
 
 def _look(i, network):
@@ -96,23 +105,22 @@ def _short(network):
     return {"lenet_300_100": "MLP", "lenet_5": "CNN"}.get(network, network)
 
 
-def _mean_and_band(axis, records, key, look, label):
+def _mean_and_band(axis, records, key, look, label, place=None):
     """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest."""
     values = sorted({record[key] for record in records})
     if len(values) < 2:
         return
     errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
-    at = [FLOAT_AT if value == FLOAT else value for value in values]
+    at = [(place or {}).get(value, value) for value in values]
     axis.plot(at, [100 * np.mean(e) for e in errors], label=label, **look)
     axis.fill_between(
         at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.12, linewidth=0
     )
 
 
-def _bits_axis(axis):
+def _bits_axis(axis, widths, place):
     axis.set_xlabel("bits a weight")
-    at = [FLOAT_AT if bits == FLOAT else bits for bits in BITS]
-    axis.set_xticks(at, ["float" if bits == FLOAT else str(bits) for bits in BITS])
+    axis.set_xticks([*widths, place[FLOAT]], [*map(str, widths), "float"])
 
 
 def _sparsity_axis(axis):
@@ -138,11 +146,14 @@ def _error_axis(axis):
 def error_map(records, *, axis=None):
     """Draw the test error over bits and sparsity together, the mean over the seeds, one number in every field."""
     _check_records(records, "error_map")
+    bits = sorted({record["bits"] for record in records})
+    sparsities = sorted({record["sparsity"] for record in records})
+    for b, s in itertools.product(bits, sparsities):
+        if not select(records, bits=b, sparsity=s):
+            raise ValueError(f"error_map needs a record at every pair, has none at {b} bits and sparsity {s}")
     with plt.rc_context(STYLE):
         if axis is None:
             _, axis = plt.subplots(figsize=(8, 4.2))
-        bits = sorted({record["bits"] for record in records})
-        sparsities = sorted({record["sparsity"] for record in records})
         errors = np.array(
             [
                 [100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities]
@@ -167,14 +178,14 @@ def error_map(records, *, axis=None):
 
 def sqnr_curves(records, *, axis=None):
     """Draw the SQNR of the weights against bit width, and the slope that theory gives: 6.02 dB a bit in the limit."""
-    rounded = [r for r in records if r["sparsity"] == 0 and r["bits"] != FLOAT]
+    rounded = [r for r in _with_network(records) if r["sparsity"] == 0 and r["bits"] != FLOAT]
     techniques = [t for t in ("per_tensor", "per_channel") if select(rounded, technique=t)]
     chosen = [r for r in rounded if r["technique"] in techniques]
     _check_records(chosen, "sqnr_curves")
     with plt.rc_context(STYLE):
         if axis is None:
             _, axis = plt.subplots(figsize=(6.5, 4.4))
-        for network in NETWORKS:
+        for network in dict.fromkeys(r["network"] for r in chosen):
             for i, technique in enumerate(techniques):
                 own = select(chosen, network=network, technique=technique)
                 bits = sorted({r["bits"] for r in own})

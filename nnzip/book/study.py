@@ -10,6 +10,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from nnzip.checks import check_choice, check_integer, check_number
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
 from nnzip.data import Mnist
+from nnzip.nn.network import check_network
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
 from nnzip.quantization import sqnr_db
@@ -84,6 +86,12 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     >>> record["bits"], record["error"] < 0.02, record["sqnr_db"] > 30
     (8, True, True)
     """
+    check_network(network)
+    for name, values in (("bits", bits), ("sparsities", sparsities)):
+        if not isinstance(values, Iterable):
+            raise TypeError(f"{name} must be a list or other iterable, got {values!r}")
+    if not isinstance(data, tuple) or len(data) != 4:
+        raise TypeError(f"data must be a Mnist, as load_mnist() returns it, got {type(data).__name__}")
     if not callable(technique):
         check_choice(technique, "technique", TECHNIQUES)
     points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]

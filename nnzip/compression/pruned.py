@@ -1,5 +1,6 @@
 """Prune every layer of a network to one sparsity: the smallest weights become zero, the biases stay."""
 
+from nnzip.nn.network import check_network
 from nnzip.pruning import magnitude_mask
 
 
@@ -13,6 +14,7 @@ def prune_network(network, sparsity):
     >>> int((weight == 0).sum()), weight.size
     (900, 1000)
     """
+    check_network(network)
     pruned = network.copy()
     for name, weight in pruned.parameters().items():
         if name.endswith("weight"):

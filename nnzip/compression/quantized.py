@@ -6,6 +6,7 @@ toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.
 
 from nnzip.checks import check_integer, real_array
 from nnzip.nn.layers import Conv2d, Linear
+from nnzip.nn.network import check_network
 from nnzip.quantization import RangeObserver, choose_qparams, fake_quantize
 
 
@@ -51,6 +52,7 @@ def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmet
     >>> len(np.unique(rounded.parameters()["1.weight"]))
     3
     """
+    check_network(network)
     rounded = network.copy()
     axis = 0 if per_channel and group_size is None else None
     for name, weight in rounded.parameters().items():
@@ -71,6 +73,16 @@ def quantize_activations(network, calibration_images, *, bits, method="minmax", 
         Training images; the ranges of the activations are seen on them (Jacob et al. 2018, section 3.1).
     method : as in `choose_qparams`, applied to a histogram of all the calibration batches
     """
+    qparams = activation_qparams(network, calibration_images, bits=bits, method=method, batch_size=batch_size)
+    rounded = network.copy()
+    for i, grid in qparams.items():
+        rounded.layers[i] = RoundedInput(rounded.layers[i], grid)
+    return rounded
+
+
+def activation_qparams(network, calibration_images, *, bits, method="minmax", batch_size=250):
+    """Return the affine grid for what enters each Linear and Conv2d: {index of the layer: QuantParams}."""
+    check_network(network)
     images = real_array(calibration_images, "calibration_images")
     check_integer(batch_size, "batch_size", 1)
     observers = {i: RangeObserver("histogram") for i, layer in enumerate(network.layers) if has_weight(layer)}
@@ -80,10 +92,7 @@ def quantize_activations(network, calibration_images, *, bits, method="minmax", 
             if i in observers:
                 observers[i].observe(x)
             x = layer.forward(x)
-    rounded = network.copy()
-    for i, observer in observers.items():
-        rounded.layers[i] = RoundedInput(rounded.layers[i], observer.qparams(bits=bits, symmetric=False, method=method))
-    return rounded
+    return {i: seen.qparams(bits=bits, symmetric=False, method=method) for i, seen in observers.items()}
 
 
 def has_weight(layer):

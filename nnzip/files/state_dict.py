@@ -25,6 +25,7 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.checks import check_choice, check_finite
+from nnzip.nn.network import check_network
 
 
 def save_state_dict(network, path):
@@ -46,6 +47,7 @@ def save_state_dict(network, path):
     >>> bool((saved.parameters()["1.weight"] == other.parameters()["1.weight"]).all())
     True
     """
+    check_network(network)
     suffix = check_suffix(path)
     tensors = {name: to_float32(array, name) for name, array in network.parameters().items()}
     with atomic_write(path) as file:
@@ -70,6 +72,7 @@ def load_state_dict(network, path):
     ImportError
         The file is .safetensors and that package is missing.
     """
+    check_network(network)
     suffix = check_suffix(path)
     open(path, "rb").close()  # a missing file says so itself
     wanted = {name: array.shape for name, array in network.parameters().items()}

@@ -44,7 +44,7 @@ class Linear(Layer):
     Parameters
     ----------
     in_features, out_features : int
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or seed, optional
         Draws the weights uniformly with variance 1 / in_features (LeCun et al. 1998, Efficient BackProp, eq. 16);
         biases start at 0.
 
@@ -92,7 +92,7 @@ class Conv2d(Layer):
     in_channels, out_channels, kernel_size, stride : int
     padding : int
         Rows and columns of zeros on each side.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or seed, optional
         Draws the weights uniformly with variance 1 / (in_channels * kernel_size ** 2); biases start at 0.
 
     Notes
@@ -274,8 +274,9 @@ class Flatten(Layer):
 
     def backward(self, grad_y, *, input_gradient=True):
         x = self._recall("x")
+        grad_y = _check_grad(grad_y, (len(x), x[0].size), self)
         grad_x = np.empty_like(x, dtype=grad_y.dtype)  # in the memory order of x: the layer before goes on in it
-        grad_x[...] = _check_grad(grad_y, (len(x), x[0].size), self).reshape(x.shape)
+        grad_x[...] = grad_y.reshape(x.shape)
         return grad_x
 
     def __repr__(self):
@@ -284,9 +285,8 @@ class Flatten(Layer):
 
 def _uniform(shape, fan_in, rng):
     """Draw float32 weights from U(-a, a), a = sqrt(3 / fan_in), so that their variance is 1 / fan_in."""
-    rng = np.random.default_rng() if rng is None else rng
     limit = np.sqrt(3 / fan_in)
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
+    return np.random.default_rng(rng).uniform(-limit, limit, shape).astype(np.float32)
 
 
 def _float_input(x, layer, ndim):
@@ -300,6 +300,8 @@ def _float_input(x, layer, ndim):
 
 def _check_grad(grad_y, shape, layer):
     grad_y = np.asarray(grad_y)
+    if grad_y.dtype.kind != "f":
+        raise TypeError(f"the gradient at {layer} must be a float array, got dtype {grad_y.dtype}")
     if grad_y.shape != shape:
         raise ValueError(f"the gradient at {layer} must have the output's shape {shape}, got {grad_y.shape}")
     return grad_y

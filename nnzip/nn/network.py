@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from nnzip.checks import check_finite, check_integer, check_not_empty
+from nnzip.checks import check_finite, check_integer, check_not_empty, real_array
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
@@ -29,6 +29,12 @@ class Network:
         self.layers = list(layers)
         if not self.layers:
             raise ValueError("a Network needs at least one layer, got an empty list")
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, type) or not hasattr(layer, "forward"):
+                raise TypeError(f"layer {i} must be a layer such as ReLU(), got {layer!r}")
+            first = next(j for j, other in enumerate(self.layers) if other is layer)
+            if first != i:  # a layer remembers one forward pass
+                raise ValueError(f"layer {i} is also layer {first}; each place needs a layer of its own, got {layer}")
 
     def forward(self, x):  # [N, ...] -> logits [N, classes]
         for layer in self.layers:
@@ -45,11 +51,15 @@ class Network:
 
     def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
         images = np.asarray(images)
+        if images.dtype.kind != "f":
+            raise TypeError(f"predict takes a float array, got dtype {images.dtype}")
         check_not_empty(images, "images")
         check_finite(images, "images")
         check_integer(batch_size, "batch_size", 1)
         starts = range(0, len(images), batch_size)
-        return np.concatenate([self.forward(images[i : i + batch_size]).argmax(axis=1) for i in starts])
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below, as what the network gives
+            logits = [self.forward(images[i : i + batch_size]) for i in starts]
+        return real_array(np.concatenate(logits), "logits", ndim=2).argmax(axis=1)
 
     def parameters(self):
         """Return the live arrays under PyTorch's names: {"0.weight": ..., "0.bias": ..., "2.weight": ...}."""
@@ -62,18 +72,21 @@ class Network:
     def load_parameters(self, values):
         """Copy named arrays into the network's own; nothing is changed if any name or shape does not fit.
 
-        Raises ValueError for missing, unknown or misshapen arrays and for NaN or infinity.
+        Raises ValueError for missing, unknown or misshapen arrays and for NaN or infinity, TypeError for no numbers.
         """
         own = self.parameters()
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
+        converted = {}
         for name, array in own.items():
             if np.shape(values[name]) != array.shape:
                 raise ValueError(f"{name} must have shape {array.shape}, got {np.shape(values[name])}")
-            check_finite(np.asarray(values[name]), name)
+            with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
+                converted[name] = real_array(values[name], name).astype(array.dtype)
+            check_finite(converted[name], name)
         for name, array in own.items():
-            array[...] = values[name]
+            array[...] = converted[name]
 
     def copy(self):
         """Return an independent copy: changing one network's weights leaves the other's alone."""
@@ -81,6 +94,12 @@ class Network:
 
     def __repr__(self):
         return f"Network([{', '.join(map(repr, self.layers))}])"
+
+
+def check_network(network):
+    """Raise TypeError for what is no network: its name, its parameters, one layer."""
+    if not hasattr(network, "predict"):
+        raise TypeError(f"network must be a Network, got {type(network).__name__}")
 
 
 def lenet_300_100(*, seed=0):

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
 from nnzip.distillation import log_softmax
+from nnzip.nn.network import check_network
 
 
 def cross_entropy(logits, labels, indices=None):  # [N, classes], [N] -> value, [N, classes]
@@ -66,8 +67,11 @@ class Optimizer:
 
     def step(self, parameters, gradients, *, factor=1.0):
         """Change every parameter in place, at `factor` times the rate; the gradients are left as they are."""
+        if missing := parameters.keys() - gradients.keys():
+            raise ValueError(f"no gradient for {', '.join(sorted(missing))}: run backward first")
         for name, parameter in parameters.items():
-            gradient = gradients[name]
+            gradient = np.asarray(gradients[name])
+            check_same_shape(gradient, parameter, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
                 gradient = gradient + self.l1 * np.sign(parameter) + self.l2 * parameter
             self._update(name, parameter, gradient, self.rate * factor)
@@ -157,6 +161,9 @@ def step_decay(progress):
 
 def random_shift(images, rng, *, pixels=2):  # [N, C, H, W] -> [N, C, H, W]
     """Move each image by up to `pixels` rows and columns, drawn anew for each; zeros move in."""
+    images = np.asarray(images)
+    check_ndim(images, "images", 4)
+    check_integer(pixels, "pixels", 0)
     N, C, H, W = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))  # [N, C, 2p + 1, 2p + 1, H, W]
@@ -207,14 +214,19 @@ def fit(
     ValueError
         If images, labels, masks or their shapes do not fit, or when the training diverges.
     """
+    check_network(network)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be one such as SGD(0.1), got {optimizer!r}")
     if len(data) not in (2, 4):
         raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
     images, labels, *test = data
     images = real_array(images, "images")
     labels = _check_images_and_labels(images, labels)
+    classes = network.forward(images[:1]).shape[1]
+    check_labels(labels, (len(images), classes))
     if test:
-        _check_images_and_labels(real_array(test[0], "test images"), test[1])
-    check_labels(labels, (len(images), network.forward(images[:1]).shape[1]))
+        test[0] = real_array(test[0], "test images")
+        check_labels(_check_images_and_labels(*test), (len(test[0]), classes))
     epochs = check_integer(epochs, "epochs", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     masks = _check_masks(masks, network.parameters())
@@ -232,7 +244,7 @@ def fit(
             factor = schedule(step / steps)
             value, logits = training_step(network, batch, labels[indices], indices, optimizer, loss, factor, masks)
             total += value * len(indices)
-            wrong += np.count_nonzero(logits.argmax(axis=1) != labels[indices])
+            wrong += int(np.count_nonzero(logits.argmax(axis=1) != labels[indices]))
             step += 1
         record = {
             "epoch": epoch,
@@ -248,6 +260,7 @@ def fit(
     return history
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as diverged
 def training_step(network, images, labels, indices, optimizer, loss=cross_entropy, factor=1.0, masks=None):
     """Forward, loss, backward, update, masks: return the loss and the logits before the update."""
     logits = network.forward(images)
@@ -268,7 +281,9 @@ def training_step(network, images, labels, indices, optimizer, loss=cross_entrop
 
 def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
-    labels = _check_images_and_labels(np.asarray(images), labels)
+    check_network(network)
+    images = np.asarray(images)
+    labels = _check_images_and_labels(images, labels)
     return float(np.mean(network.predict(images) != labels))
 
 
@@ -292,9 +307,10 @@ def gradient_check(layer, x, *, epsilon=1e-6, seed=0):
     >>> gradient_check(Linear(4, 3), np.random.default_rng(0).normal(size=(2, 4))) < 1e-6
     True
     """
+    check_number(epsilon, "epsilon", 0, 1, open_low=True)
     layer = copy.deepcopy(layer)
     for part in getattr(layer, "layers", [layer]):
-        part.params = {name: array.astype(np.float64) for name, array in part.params.items()}
+        part.params.update({name: array.astype(np.float64) for name, array in part.params.items()})
     params = layer.parameters() if hasattr(layer, "parameters") else layer.params
     x = real_array(x).astype(np.float64)
     rng = np.random.default_rng([seed, 1])  # not default_rng(seed), which may have drawn x: r = x hides a transposition
@@ -338,6 +354,8 @@ def _check_images_and_labels(images, labels):
 
 
 def _check_masks(masks, parameters):
+    if not isinstance(masks, dict | None):
+        raise TypeError(f"masks must be a dict of bool arrays by name, got {type(masks).__name__}")
     masks = {name: np.asarray(mask) for name, mask in (masks or {}).items()}
     for name, mask in masks.items():
         check_choice(name, "a mask's name", parameters)
