@@ -18,7 +18,7 @@ from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 
 BATCH = 128
-PAUSE = 0.05  # seconds
+PAUSE = 0.2  # seconds
 CALLS = 5
 
 

@@ -356,15 +356,18 @@ def _check_images_and_labels(images, labels):
 def _check_masks(masks, parameters):
     if not isinstance(masks, dict | None):
         raise TypeError(f"masks must be a dict of bool arrays by name, got {type(masks).__name__}")
-    masks = {name: np.asarray(mask) for name, mask in (masks or {}).items()}
-    for name, mask in masks.items():
+    held = {}
+    for name, mask in (masks or {}).items():
         check_choice(name, "a mask's name", parameters)
+        mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != parameters[name].shape:
             raise ValueError(
                 f"the mask of {name} must be bool of shape {parameters[name].shape}, "
                 f"got {mask.dtype} of shape {mask.shape}"
             )
-    return masks
+        held[name] = np.empty_like(parameters[name], dtype=bool)  # in the memory order of the weights
+        held[name][...] = mask
+    return held
 
 
 def _report(record, epochs):
