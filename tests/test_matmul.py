@@ -1,0 +1,423 @@
+"""nnzip.matmul against its definition in int64, on codes and sums at the ends of their ranges."""
+
+import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from nnzip import matmul
+from nnzip.matmul import exact_depth, int8_matmul, int8_matmul_by_definition, matmul_as, pack
+
+DTYPES = (np.int8, np.uint8)
+PAIRS = [(a, b) for a in DTYPES for b in DTYPES]
+DEPTHS = {("int8", "int8"): 1024, ("int8", "uint8"): 514, ("uint8", "int8"): 514, ("uint8", "uint8"): 258}
+OVERFLOWS = {
+    ("int8", "int8"): 131_072,
+    ("int8", "uint8"): 65_794,
+    ("uint8", "int8"): 65_794,
+    ("uint8", "uint8"): 33_026,
+}
+SHAPES = ((1, 1, 1), (3, 2, 4), (1, 300, 70), (9, 7, 1), (64, 784, 30), (513, 65, 17), (5, 2049, 3), (1, 6000, 5))
+
+
+def names(a_dtype, b_dtype):
+    return np.dtype(a_dtype).name, np.dtype(b_dtype).name
+
+
+def extreme(dtype):
+    """Return the code farthest from 0."""
+    return np.iinfo(dtype).min or np.iinfo(dtype).max
+
+
+def random_codes(rng, shape, dtype):
+    """Return codes over the whole range, half of them at its ends."""
+    codes = np.iinfo(dtype)
+    inner = rng.integers(codes.min, codes.max, shape, endpoint=True)
+    ends = rng.choice([codes.min, codes.max], shape)
+    return np.where(rng.random(shape) < 0.5, inner, ends).astype(dtype)
+
+
+def every_way(a, b, **options):
+    """Yield the product by NumPy and by the automatic choice, of b as it is and packed."""
+    for backend in ("numpy", "auto"):
+        for right in (b, pack(b)):
+            yield int8_matmul(a, right, backend=backend, **options)
+
+
+@pytest.fixture
+def fresh_choice():
+    """Forget what is known of numkong and of BLAS, before and after."""
+    caches = matmul._numkong, matmul._float32_is_exact
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_definition_is_python_arithmetic():
+    rng = np.random.default_rng(0)
+    a, b = random_codes(rng, (3, 5), np.uint8), random_codes(rng, (5, 4), np.int8)
+    a_zero, b_zero = [3, 0, 255], [-128, 0, 127, 5]
+    for m in range(3):
+        for n in range(4):
+            expected = sum((int(a[m, k]) - a_zero[m]) * (int(b[k, n]) - b_zero[n]) for k in range(5))
+            assert int8_matmul_by_definition(a, b, a_zero, b_zero)[m, n] == expected
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_random_codes(a_dtype, b_dtype, shape):
+    M, K, N = shape
+    rng = np.random.default_rng(M * K * N)
+    a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+    for result in every_way(a, b):
+        assert result.dtype == np.int32
+        np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b))
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+@pytest.mark.parametrize("K", (1, 2, 257, 258, 259, 514, 515, 1023, 1024, 1025, 2048, 2049, 4097))
+def test_all_codes_extreme(a_dtype, b_dtype, K):
+    a, b = np.full((2, K), extreme(a_dtype), a_dtype), np.full((K, 3), extreme(b_dtype), b_dtype)
+    for result in every_way(a, b):
+        assert np.all(result == K * int(extreme(a_dtype)) * int(extreme(b_dtype)))
+
+
+@pytest.mark.parametrize("a_dtype", DTYPES)
+@pytest.mark.parametrize("K", (1032, 2064, 5000))
+def test_partial_sums_far_larger_than_the_total(a_dtype, K):
+    a = np.full((3, K), extreme(a_dtype), a_dtype)
+    a[1, ::3] = 101  # odd numbers, which no float32 beyond 2^24 keeps
+    columns = np.full((K, 3), 127, np.int8)
+    columns[K // 2 :, 0] = -127  # first up, then down
+    columns[1::2, 1] = -127  # up and down
+    columns[: K // 2, 2] = -127
+    for result in every_way(a, columns):
+        np.testing.assert_array_equal(result, int8_matmul_by_definition(a, columns))
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_int32_ends_where_it_ends(a_dtype, b_dtype):
+    K = OVERFLOWS[names(a_dtype, b_dtype)]
+    a, b = np.full((1, K), extreme(a_dtype), a_dtype), np.full((K, 1), extreme(b_dtype), b_dtype)
+    exact = K * int(extreme(a_dtype)) * int(extreme(b_dtype))
+    mixed = exact < 0
+    for right in (b, pack(b)):
+        for backend in ("numpy", "auto"):
+            assert int8_matmul(a, right, out_dtype=np.int64, backend=backend).item() == exact
+            fits = int8_matmul(a[:, 1:], b[1:], backend=backend).item()
+            assert fits == exact // K * (K - 1)
+            out = np.full((1, 1), 7, np.int32)
+            with pytest.raises(OverflowError, match=rf"K = {K} .*2147483647.*int64"):
+                int8_matmul(a, right, out=out, backend=backend)
+            assert out.item() == 7 and abs(fits) <= 2**31 - (not mixed)
+
+
+def test_minus_2_to_the_31_fits_int32():
+    K = 2**31 // (128 * 255) + 1
+    a, b = np.full((1, K), 255, np.uint8), np.full((K, 1), -128, np.int8)
+    rest = K * 255 * 128 - 2**31
+    a[0, 0] -= rest // 128  # rest is a multiple of 128
+    assert int8_matmul(a, b).item() == -(2**31)
+    a, b = np.append(a, [[1]], axis=1).astype(np.uint8), np.append(b, [[-1]], axis=0).astype(np.int8)
+    with pytest.raises(OverflowError, match=f"K = {K + 1}"):
+        int8_matmul(a, b)
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_a_million_deep(a_dtype, b_dtype):
+    rng = np.random.default_rng(0)
+    a, b = random_codes(rng, (2, 1_000_000), a_dtype), random_codes(rng, (1_000_000, 2), b_dtype)
+    expected = int8_matmul_by_definition(a, b, 5, 7)
+    for result in every_way(a, b, a_zero_point=5, b_zero_point=7, out_dtype=np.int64):
+        np.testing.assert_array_equal(result, expected)
+    if np.abs(expected).max() < 2**31:  # decided by the sums, not by K
+        np.testing.assert_array_equal(int8_matmul(a, b, a_zero_point=5, b_zero_point=7), expected)
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_zero_points(a_dtype, b_dtype):
+    rng = np.random.default_rng(1)
+    M, K, N = 6, 1500, 5
+    a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+    a_codes, b_codes = np.iinfo(a_dtype), np.iinfo(b_dtype)
+    a_zeros = [0, 3, a_codes.min, a_codes.max, random_codes(rng, M, a_dtype)]
+    b_zeros = [0, 3, b_codes.min, b_codes.max, random_codes(rng, N, b_dtype)]
+    for a_zero in a_zeros:
+        for b_zero in b_zeros:
+            expected = int8_matmul_by_definition(a, b, a_zero, b_zero)
+            for result in every_way(a, b, a_zero_point=a_zero, b_zero_point=b_zero):
+                np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_zero_points_that_lead_past_int32_on_the_way(a_dtype, b_dtype):
+    K = 33_500  # 255 * 255 * K does not fit
+    ends = np.iinfo(a_dtype), np.iinfo(b_dtype)
+    a, b = np.full((1, K), ends[0].max, a_dtype), np.full((K, 1), ends[1].max, b_dtype)
+    with pytest.raises(OverflowError, match="K = 33500"):
+        int8_matmul(a, b, a_zero_point=ends[0].min, b_zero_point=ends[1].min)
+    for result in every_way(a, b, a_zero_point=ends[0].max, b_zero_point=ends[1].min):  # all zero after all
+        assert result.item() == 0
+    assert int8_matmul(a[:, :33_025], b[:33_025], a_zero_point=ends[0].min, b_zero_point=ends[1].min) == 33_025 * 65_025
+
+
+def test_layouts_and_read_only_inputs_stay_as_they_are():
+    rng = np.random.default_rng(2)
+    a, b = random_codes(rng, (40, 60), np.uint8), random_codes(rng, (60, 30), np.int8)
+    lefts = (a, np.asfortranarray(a), a[::-1, ::-1], a[::3, ::2], np.broadcast_to(a[:1], (7, 60)))
+    for left in lefts:
+        for right in (b, np.asfortranarray(b), b[::-1, ::-1], np.broadcast_to(b[:, :1], (60, 4))):
+            right = right[: left.shape[1]]
+            before = left.copy(), right.copy()
+            for view in (left, right):
+                view.flags.writeable = False
+            for result in every_way(left, right, a_zero_point=3):
+                np.testing.assert_array_equal(result, int8_matmul_by_definition(left, right, 3))
+            np.testing.assert_array_equal(left, before[0])
+            np.testing.assert_array_equal(right, before[1])
+
+
+@pytest.mark.parametrize("dtype", (np.int32, np.int64))
+@pytest.mark.parametrize("backend", ("numpy", "auto"))
+def test_out_is_filled_and_returned(dtype, backend):
+    rng = np.random.default_rng(3)
+    a, b = random_codes(rng, (600, 1300), np.int8), random_codes(rng, (1300, 40), np.int8)
+    expected = int8_matmul_by_definition(a, b, 1, 2)
+    wide = np.zeros((600, 80), dtype)
+    for out in (np.full((600, 40), -1, dtype), np.zeros((40, 600), dtype).T, wide[:, ::2], wide[::-1, 40:]):
+        options = {"a_zero_point": 1, "b_zero_point": 2, "out": out, "out_dtype": dtype, "backend": backend}
+        assert int8_matmul(a, b, **options) is out
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_a_packed_matrix_is_a_copy():
+    b = np.ones((4, 2), np.int8)
+    packed = pack(b)
+    b[:] = 5
+    assert int8_matmul(np.ones((1, 4), np.int8), packed).tolist() == [[4, 4]]
+    assert repr(packed) == "PackedMatrix(shape=(4, 2), dtype=int8)"
+
+
+def test_threads_share_a_packed_matrix():
+    rng = np.random.default_rng(4)
+    b = random_codes(rng, (2000, 64), np.int8)
+    packed = pack(b)
+    lefts = [random_codes(rng, (M, 2000), DTYPES[M % 2]) for M in range(1, 40)]
+    with ThreadPoolExecutor(8) as pool:
+        for backend in ("numpy", "auto"):
+            results = pool.map(
+                lambda a, backend=backend: int8_matmul(a, packed, a_zero_point=9, backend=backend), lefts
+            )
+            for a, result in zip(lefts, results, strict=True):
+                np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 9))
+
+
+# The depth up to which float32 is exact
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_depth_of_the_largest_codes(a_dtype, b_dtype):
+    depth = DEPTHS[names(a_dtype, b_dtype)]
+    for K in (1, depth - 1, depth, depth + 1, 3 * depth):
+        b = np.full((K, 2), extreme(b_dtype), b_dtype)
+        assert exact_depth(a_dtype, b) == exact_depth(np.dtype(a_dtype).name, pack(b)) == min(K, depth)
+
+
+@pytest.mark.parametrize("a_dtype", DTYPES)
+def test_depth_is_the_last_one_that_is_certain(a_dtype):
+    rng = np.random.default_rng(5)
+    for size in (0.2, 1.0, 5.0, 40.0):
+        b = np.clip(np.rint(rng.normal(0, size, (8000, 7))), -127, 127).astype(np.int8)
+        wide = b.astype(np.int64)
+        positive, negative = np.cumsum(np.maximum(wide, 0), axis=0), np.cumsum(np.maximum(-wide, 0), axis=0)
+        reach = 128 * (positive + negative) if a_dtype == np.int8 else 255 * np.maximum(positive, negative)
+        assert exact_depth(a_dtype, b) == np.count_nonzero(np.all(reach <= 2**24, axis=1))
+
+
+def test_the_worst_sum_within_the_depth_is_a_float32_and_the_next_is_not():
+    """The inputs that reach the bound: every product odd or at its largest, all of one sign."""
+    for a_value, b_value, depth in ((255, 255, 258), (255, 127, 518)):
+        a, b = np.full((1, depth + 1), a_value, np.uint8), np.full((depth + 1, 1), b_value, np.uint8)
+        assert exact_depth(np.uint8, b) == depth
+        sums = [matmul_as(a[:, :K], b[:K], np.int64).item() for K in (depth, depth + 1)]
+        assert sums[0] <= 2**24 < sums[1]
+        assert matmul_as(a[:, :depth], b[:depth], np.float32).item() == sums[0]
+        assert float(np.float32(sums[1])) != sums[1] or sums[1] % 2 == 0
+
+
+def test_sparse_weights_need_no_split():
+    b = np.zeros((100_000, 3), np.int8)
+    b[::1000] = 127
+    packed = pack(b)
+    assert exact_depth(np.int8, packed) == 100_000
+    assert packed.edges(np.dtype(np.int8)) == [0, 100_000]
+    a = random_codes(np.random.default_rng(6), (4, 100_000), np.int8)
+    np.testing.assert_array_equal(int8_matmul(a, packed, backend="numpy"), int8_matmul_by_definition(a, b))
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_every_block_is_within_the_bound(a_dtype, b_dtype):
+    b = random_codes(np.random.default_rng(7), (7000, 5), b_dtype)
+    edges = pack(b).edges(np.dtype(a_dtype))
+    assert edges[0] == 0 and edges[-1] == 7000 and np.all(np.diff(edges[:-1]) >= DEPTHS[names(a_dtype, b_dtype)])
+    for start, stop in pairwise(edges):
+        assert exact_depth(a_dtype, b[start:stop]) == stop - start
+
+
+def test_the_ways_to_go_wrong_go_wrong():
+    a, b = np.full((1, 259), 255, np.uint8), np.full((259, 1), 255, np.uint8)
+    exact = int8_matmul(a, b).item()
+    assert matmul_as(a, b, np.int32).item() == exact == 259 * 255 * 255
+    assert (a @ b).item() == matmul_as(a, b, np.uint8).item() == exact % 256
+    assert matmul_as(a, b, np.float16).item() == np.inf
+    assert matmul_as(a, b, np.float32).item() != exact
+
+
+# Backends
+
+
+def test_without_exact_floats_integers_do_it(monkeypatch):
+    monkeypatch.setattr(matmul, "_float32_is_exact", lambda: False)
+    monkeypatch.setattr(matmul, "_float_product", None)
+    rng = np.random.default_rng(8)
+    a, b = random_codes(rng, (5, 2000), np.uint8), random_codes(rng, (2000, 6), np.int8)
+    for right in (b, pack(b)):
+        result = int8_matmul(a, right, a_zero_point=7, b_zero_point=-3, backend="numpy")
+        np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 7, -3))
+
+
+def test_this_machine_adds_exactly(fresh_choice):
+    assert matmul._float32_is_exact()
+
+
+def test_inexact_floats_are_noticed(fresh_choice, monkeypatch):
+    class Half(np.ndarray):
+        def __matmul__(self, other):
+            return np.asarray(self) @ np.asarray(other).astype(np.float16).astype(np.float32) * np.float32(1 + 2**-23)
+
+    where = np.where
+    monkeypatch.setattr(matmul.np, "where", lambda *args: where(*args).view(Half))
+    assert not matmul._float32_is_exact()
+
+
+def test_numkong_missing(fresh_choice, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numkong", None)
+    a = np.full((2, 3), 127, np.int8)
+    assert np.all(int8_matmul(a, a.T) == 3 * 127**2)
+    with pytest.raises(ImportError, match=r"numkong.*cannot be used.*pip install numkong"):
+        int8_matmul(a, a.T, backend="numkong")
+
+
+def test_numkong_too_old(fresh_choice, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numkong", types.SimpleNamespace(__version__="0.1"))
+    a = np.full((2, 3), 127, np.int8)
+    assert np.all(int8_matmul(a, pack(a.T)) == 3 * 127**2)
+    with pytest.raises(ImportError, match=r"numkong 0\.1 is too old, it has no dots_pack.*--upgrade"):
+        int8_matmul(a, a.T, backend="numkong")
+
+
+def fake_numkong(dots_packed):
+    return types.SimpleNamespace(__version__="9", from_dlpack=np.asarray, dots_pack=np.array, dots_packed=dots_packed)
+
+
+def test_numkong_refusing_or_wrong(fresh_choice, monkeypatch):
+    def refuse(a, b, out):
+        raise RuntimeError("no such instruction")
+
+    def saturate(a, b, out):
+        out[:] = np.clip(a.astype(np.int32) @ b.T.astype(np.int32), -(2**15), 2**15)
+
+    a = np.full((2, 3), 127, np.int8)
+    for broken, message in ((refuse, "fails on this machine: no such instruction"), (saturate, "gives wrong int8")):
+        matmul._numkong.cache_clear()
+        monkeypatch.setitem(sys.modules, "numkong", fake_numkong(broken))
+        assert np.all(int8_matmul(a, pack(a.T)) == 3 * 127**2)
+        with pytest.raises(ImportError, match=f"numkong 9 {message}"):
+            int8_matmul(a, a.T, backend="numkong")
+
+
+def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
+    """What surrounds numkong, with products that wrap at 32 bits as its instructions do, in NumPy."""
+
+    def dots_packed(a, b, out, start_row=0, end_row=None):
+        assert a.dtype == b.dtype and a.flags.c_contiguous and b.flags.c_contiguous
+        rows = slice(start_row, end_row)
+        out[rows] = (a[rows].astype(np.int64) @ b.T.astype(np.int64)).astype(out.dtype)
+
+    monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
+    monkeypatch.setattr(matmul, "SMALL", 1)  # threads for all
+    rng = np.random.default_rng(9)
+    for a_dtype, b_dtype in PAIRS:
+        for M, K, N in SHAPES:
+            a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+            zeros = {"a_zero_point": random_codes(rng, M, a_dtype), "b_zero_point": random_codes(rng, N, b_dtype)}
+            for right in (b, np.asfortranarray(b), pack(b)):
+                result = int8_matmul(a, right, backend="numkong", **zeros)
+                np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, *zeros.values()))
+
+
+# Refusals
+
+A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.uint8)
+REFUSED = [
+    (A.astype(np.float32), B, {}, TypeError, "a must be int8 or uint8, got float32"),
+    (A, B.astype(np.int16), {}, TypeError, "b must be int8 or uint8, got int16"),
+    (A[0], B, {}, ValueError, r"a must have 2 dimensions, got shape \(3,\)"),
+    (A, B[None], {}, ValueError, r"b must have 2 dimensions, got shape \(1, 3, 4\)"),
+    (A[:0], B, {}, ValueError, r"a must not be empty, got shape \(0, 3\)"),
+    (A[:, :0], B[:0], {}, ValueError, r"a must not be empty, got shape \(2, 0\)"),
+    (A, B[:2], {}, ValueError, r"a and b must meet in K, got shapes \(2, 3\) and \(2, 4\)"),
+    (A, B, {"a_zero_point": 128}, ValueError, "a_zero_point must be from -128 to 127 for int8 codes, got 128"),
+    (A, B, {"b_zero_point": -1}, ValueError, "b_zero_point must be from 0 to 255 for uint8 codes, got -1"),
+    (A, B, {"a_zero_point": 0.0}, TypeError, "a_zero_point must be an integer or integers, got 0.0"),
+    (A, B, {"a_zero_point": True}, TypeError, "a_zero_point must be an integer or integers, got True"),
+    (
+        A,
+        B,
+        {"a_zero_point": [1, 2, 3]},
+        ValueError,
+        r"a_zero_point must be one number or have shape \(2,\), got .*\(3,\)",
+    ),
+    (A, B, {"b_zero_point": [[1] * 4]}, ValueError, r"b_zero_point must be one number or have shape \(4,\)"),
+    (A, B, {"out_dtype": np.int16}, ValueError, "out_dtype must be int32 or int64, got int16"),
+    (
+        A,
+        B,
+        {"out": np.zeros((2, 4))},
+        ValueError,
+        r"out must be a writeable array of dtype int32 .*got float64 \(2, 4\)",
+    ),
+    (A, B, {"out": np.zeros((4, 2), np.int32)}, ValueError, r"shape \(2, 4\), got int32 \(4, 2\)"),
+    (A, B, {"out": [[0] * 4] * 2}, ValueError, "out must be a writeable array .*got list"),
+    (A, B, {"out": np.broadcast_to(np.int32(0), (2, 4))}, ValueError, "out must be a writeable array"),
+    (A, B, {"backend": "cuda"}, ValueError, "backend must be one of auto, numpy, numkong, got 'cuda'"),
+]
+
+
+@pytest.mark.parametrize("a, b, options, error, message", REFUSED)
+def test_refused(a, b, options, error, message):
+    with pytest.raises(error, match=message):
+        int8_matmul(a, b, **options)
+
+
+def test_out_must_lie_elsewhere():
+    memory = np.zeros(8, np.int32)
+    a, b = memory.view(np.int8).reshape(4, 8), np.ones((8, 2), np.int8)
+    with pytest.raises(ValueError, match="out must not share memory with a or b"):
+        int8_matmul(a, b, out=memory.reshape(4, 2))
+
+
+def test_pack_and_exact_depth_refuse():
+    with pytest.raises(TypeError, match="b must be int8 or uint8, got float64"):
+        pack(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="b must have 2 dimensions"):
+        pack(np.zeros(2, np.int8))
+    with pytest.raises(ValueError, match="b must not be empty"):
+        exact_depth(np.int8, np.zeros((0, 2), np.int8))
+    with pytest.raises(TypeError, match="a_dtype must be int8 or uint8, got float32"):
+        exact_depth(np.float32, np.zeros((2, 2), np.int8))

@@ -1,0 +1,123 @@
+"""nnzip.matmul against numkong, PyTorch and ONNX Runtime, bit for bit, and over generated matrices."""
+
+import numpy as np
+import pytest
+
+from nnzip.matmul import int8_matmul, int8_matmul_by_definition, pack, requantize
+
+pytestmark = pytest.mark.oracle
+
+DTYPES = (np.int8, np.uint8)
+PAIRS = [(a, b) for a in DTYPES for b in DTYPES]
+SHAPES = ((1, 1, 1), (1, 300, 7), (65, 784, 33), (33, 1030, 64), (300, 515, 130))
+
+
+def codes(rng, shape, dtype):
+    ends = np.iinfo(dtype)
+    inner = rng.integers(ends.min, ends.max, shape, endpoint=True)
+    return np.where(rng.random(shape) < 0.5, inner, rng.choice([ends.min, ends.max], shape)).astype(dtype)
+
+
+def multiply_in_runtime(a, b, **zero_points):
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    inputs = {"a": a, "b": b} | zero_points
+    types = {np.dtype(np.int8): onnx.TensorProto.INT8, np.dtype(np.uint8): onnx.TensorProto.UINT8}
+    infos = [onnx.helper.make_tensor_value_info(name, types[x.dtype], x.shape) for name, x in inputs.items()]
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, None)
+    node = onnx.helper.make_node("MatMulInteger", list(inputs), ["y"])
+    graph = onnx.helper.make_graph([node], "product", infos, [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    options = runtime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # exact on CPUs without VNNI too
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_numkong(a_dtype, b_dtype, shape):
+    pytest.importorskip("numkong")
+    M, K, N = shape
+    rng = np.random.default_rng(M + K)
+    a, b = codes(rng, (M, K), a_dtype), codes(rng, (K, N), b_dtype)
+    for zeros in ({}, {"a_zero_point": codes(rng, M, a_dtype), "b_zero_point": codes(rng, N, b_dtype)}):
+        expected = int8_matmul_by_definition(a, b, *zeros.values())
+        for right in (b, np.asfortranarray(b), pack(b)):
+            np.testing.assert_array_equal(int8_matmul(a, right, backend="numkong", **zeros), expected)
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
+def test_numkong_all_extreme_and_threaded(a_dtype, b_dtype):
+    pytest.importorskip("numkong")
+    for K in (1, 63, 64, 65, 1025, 33_025):
+        a = np.full((3, K), np.iinfo(a_dtype).min or 255, a_dtype)
+        b = np.full((K, 5), np.iinfo(b_dtype).min or 255, b_dtype)
+        result = int8_matmul(a, b, backend="numkong")
+        np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b))
+    rng = np.random.default_rng(0)
+    a, b = codes(rng, (511, 600), a_dtype), codes(rng, (600, 300), b_dtype)
+    np.testing.assert_array_equal(int8_matmul(a, b, backend="numkong"), int8_matmul(a, b, backend="numpy"))
+
+
+@pytest.mark.parametrize("shape", ((32, 1032, 64), (65, 784, 40)))
+def test_torch_int_mm(shape):
+    torch = pytest.importorskip("torch")
+    M, K, N = shape
+    rng = np.random.default_rng(K)
+    a, b = codes(rng, (M, K), np.int8), codes(rng, (K, N), np.int8)
+    theirs = torch._int_mm(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    np.testing.assert_array_equal(int8_matmul(a, pack(b)), theirs)
+
+
+@pytest.mark.parametrize("a_dtype, b_dtype", [(np.uint8, np.int8), (np.uint8, np.uint8), (np.int8, np.int8)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_onnx_runtime_matmul_integer(a_dtype, b_dtype, shape):
+    M, K, N = shape
+    rng = np.random.default_rng(K)
+    a, b = codes(rng, (M, K), a_dtype), codes(rng, (K, N), b_dtype)
+    a_zero, b_zero = codes(rng, (), a_dtype), codes(rng, N, b_dtype)
+    theirs = multiply_in_runtime(a, b, a_zero_point=a_zero, b_zero_point=b_zero)
+    np.testing.assert_array_equal(int8_matmul(a, b, a_zero_point=a_zero, b_zero_point=b_zero), theirs)
+
+
+@pytest.mark.parametrize("scales", ((0.1, 0.02, 0.1), (0.3, 0.1, 0.6), (0.07, 0.03, 0.21)))
+def test_onnx_runtime_qlinear_matmul(scales):
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    a, b = codes(rng, (200, 3), np.uint8), rng.integers(-9, 10, (3, 300)).astype(np.int8)  # small sums: many ties
+    sx, sw, sy = map(np.float32, scales)
+    inputs = {"a": a, "sx": sx, "zx": np.uint8(7), "b": b, "sw": sw, "zw": np.int8(0), "sy": sy, "zy": np.uint8(99)}
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.asarray(x).dtype), np.shape(x))
+        for name, x in inputs.items()
+    ]
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, None)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("QLinearMatMul", list(inputs), ["y"])], "q", infos, [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    theirs = session.run(None, {name: np.asarray(x) for name, x in inputs.items()})[0]
+    acc = int8_matmul(a, b, a_zero_point=7)
+    np.testing.assert_array_equal(requantize(acc, (sx * sw) / sy, 99, out_dtype=np.uint8), theirs)
+
+
+def test_any_matrices_any_zero_points():
+    hypothesis = pytest.importorskip("hypothesis")
+    st = hypothesis.strategies
+
+    @hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+    @hypothesis.given(st.data())
+    def check(data):
+        (M, K, N) = (data.draw(st.integers(1, high)) for high in (9, 2100, 9))
+        a_dtype, b_dtype = (np.iinfo(data.draw(st.sampled_from(DTYPES))) for _ in "ab")
+        rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+        a, b = codes(rng, (M, K), a_dtype.dtype), codes(rng, (K, N), b_dtype.dtype)
+        zeros = [data.draw(st.integers(ends.min, ends.max)) for ends in (a_dtype, b_dtype)]
+        expected = int8_matmul_by_definition(a, b, *zeros)
+        for right in (b, pack(b)):
+            for backend in ("numpy", "auto"):
+                result = int8_matmul(a, right, a_zero_point=zeros[0], b_zero_point=zeros[1], backend=backend)
+                np.testing.assert_array_equal(result, expected)
+
+    check()

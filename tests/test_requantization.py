@@ -1,0 +1,276 @@
+"""nnzip.requantization against gemmlowp's C written in Python's integers, and ONNX Runtime's order of operations."""
+
+import numpy as np
+import pytest
+
+from nnzip.matmul import fixed_point_multiplier, requantize, requantize_fixed_point
+from nnzip.quantization import ROUNDINGS, round_to_integer
+
+OUT_DTYPES = (np.int8, np.uint8, np.int16, np.uint16)
+MIN, MAX = -(2**31), 2**31 - 1
+EDGES = [
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    127,
+    128,
+    255,
+    256,
+    2**15,
+    2**24 - 1,
+    2**24,
+    2**24 + 1,
+    2**30 - 1,
+    2**30,
+    2**30 + 1,
+    MAX - 1,
+    MAX,
+]
+EDGES = np.array(sorted({sign * edge for edge in EDGES for sign in (1, -1)} | {MIN, MIN + 1}), np.int32)
+M0S = (2**30, 2**30 + 1, 3 * 2**29, 1_518_500_250, 2**31 - 2, 2**31 - 1)
+
+
+# gemmlowp's fixedpoint.h, statement for statement; Python's integers have no end, C's division truncates
+
+
+def divide(a, b):
+    return abs(a) // b * (1 if a >= 0 else -1)
+
+
+def high_mul(a, b):
+    if a == b == MIN:
+        return MAX
+    nudge = 2**30 if a * b >= 0 else 1 - 2**30
+    return divide(a * b + nudge, 2**31)
+
+
+def divide_by_pot(x, exponent):
+    mask = 2**exponent - 1
+    remainder = x & mask
+    threshold = (mask >> 1) + (x < 0)
+    return (x >> exponent) + (remainder > threshold)
+
+
+def multiply_double(x, m0, shift):
+    left, right = max(-shift, 0), max(shift, 0)
+    return divide_by_pot(high_mul(min(max(x * 2**left, MIN), MAX), m0), right)
+
+
+def multiply_single(x, m0, shift):
+    total = 31 + shift
+    return (x * m0 + 2 ** (total - 1)) >> total
+
+
+def reference(acc, m0, shift, zero_point, dtype, double):
+    codes = np.iinfo(dtype)
+    multiply = multiply_double if double else multiply_single
+    steps = [multiply(int(x), int(m0), int(shift)) + zero_point for x in acc]
+    return np.array([min(max(step, codes.min), codes.max) for step in steps], dtype)
+
+
+@pytest.mark.parametrize("double", (True, False))
+@pytest.mark.parametrize("shift", range(-30, 32))
+def test_fixed_point_edges(double, shift):
+    for m0 in M0S:
+        for dtype, zero_point in ((np.uint16, 0), (np.int16, -(2**15)), (np.int8, 3), (np.uint8, 255)):
+            result = requantize_fixed_point(EDGES, m0, shift, zero_point, out_dtype=dtype, double_rounding=double)
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result, reference(EDGES, m0, shift, zero_point, dtype, double))
+
+
+@pytest.mark.parametrize("double", (True, False))
+def test_fixed_point_random(double):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        m0, shift = int(rng.integers(2**30, 2**31)), int(rng.integers(-30, 32))
+        acc = np.rint(rng.normal(0, min(3.0e4 * 2.0**shift, 2e9), 50)).clip(MIN, MAX).astype(np.int32)
+        result = requantize_fixed_point(acc, m0, shift, 5, out_dtype=np.int16, double_rounding=double)
+        np.testing.assert_array_equal(result, reference(acc, m0, shift, 5, np.int16, double))
+
+
+def test_ties():
+    """m = 1/2 in one step, then in two: the high multiply rounds ties up, the shift away from zero."""
+    acc = np.array([-7, -5, -3, -1, 1, 3, 5, 7], np.int32)
+    up = np.floor(acc / 2 + 0.5)
+    np.testing.assert_array_equal(requantize_fixed_point(acc, 2**30, 0, 0, out_dtype=np.int8), up)
+    np.testing.assert_array_equal(
+        requantize_fixed_point(acc, 2**30, 0, 0, out_dtype=np.int8, double_rounding=False), up
+    )
+    doubled = 2 * acc  # exact in the first step, a tie in the second
+    away = round_to_integer(acc / 2, "half_away")
+    np.testing.assert_array_equal(requantize_fixed_point(doubled, 2**30, 1, 0, out_dtype=np.int8), away)
+    np.testing.assert_array_equal(
+        requantize_fixed_point(doubled, 2**30, 1, 0, out_dtype=np.int8, double_rounding=False), up
+    )
+
+
+def test_a_left_shift_saturates():
+    acc = np.array([2**30, -(2**30) - 1, MAX, MIN], np.int32)
+    result = requantize_fixed_point(acc, 2**30, -1, 0, out_dtype=np.int16)
+    np.testing.assert_array_equal(result, [2**15 - 1, -(2**15), 2**15 - 1, -(2**15)])
+
+
+def test_fixed_point_per_column():
+    rng = np.random.default_rng(1)
+    acc = rng.integers(-(10**6), 10**6, (20, 3)).astype(np.int32)
+    m0, shift = fixed_point_multiplier([1e-4, 0.5, 3.0])
+    result = requantize_fixed_point(acc, m0, shift, 7, out_dtype=np.int8)
+    for n in range(3):
+        np.testing.assert_array_equal(result[:, n], reference(acc[:, n], m0[n], shift[n], 7, np.int8, True))
+
+
+@pytest.mark.parametrize(
+    "m", (2.0**-32, 1e-9, 0.1, 1 / 3, 0.5, 0.75, 1.0, 1.5, 12345.678, np.nextafter(2.0**30, 0) / 2)
+)
+def test_multiplier_is_the_nearest(m):
+    m0, shift = fixed_point_multiplier(m)
+    assert isinstance(m0, int) and isinstance(shift, int) and 2**30 <= m0 < 2**31
+    step = 2.0 ** -(31 + shift)
+    assert abs(m0 * step - m) <= step / 2
+
+
+def test_multiplier_renormalizes():
+    for power in (-3, 0, 1, 20):
+        assert fixed_point_multiplier(np.nextafter(2.0**power, 0)) == (2**30, -power - 1)
+    assert fixed_point_multiplier(1 - 2**-32) == (2**30, -1)  # the tie goes up to 2^31
+    assert fixed_point_multiplier(1 - 2**-31) == (2**31 - 1, 0)
+
+
+def test_multiplier_of_an_array():
+    m = np.array([[0.3, 1.0], [5.0, 1e-5]], np.float32)
+    m0, shift = fixed_point_multiplier(m)
+    assert m0.dtype == shift.dtype == np.int32 and m0.shape == shift.shape == (2, 2)
+    assert [fixed_point_multiplier(x) for x in m.flat] == list(zip(m0.flat, shift.flat, strict=True))
+
+
+@pytest.mark.parametrize("m", (0.0, -1.0, 2.0**-33, 2.0**30, np.nextafter(2.0**30, 0), [1.0, -1.0], 1e300, 5e-324))
+def test_multiplier_out_of_range(m):
+    with pytest.raises(ValueError, match=r"m must be from 2\^-32 to below 2\^30, got"):
+        fixed_point_multiplier(m)
+
+
+# By float
+
+
+def one_by_one(acc, multiplier, zero_point, dtype, rounding):
+    """ONNX Runtime's operations on one number at a time, each rounded to float32 before the next."""
+    codes = np.iinfo(dtype)
+    products = [np.float32(np.float32(x) * np.float32(multiplier)) for x in acc.tolist()]
+    steps = [int(round_to_integer(float(product), rounding)) for product in products]
+    return np.array([min(max(step + zero_point, codes.min), codes.max) for step in steps], dtype)
+
+
+@pytest.mark.parametrize("rounding", [name for name in ROUNDINGS if name != "stochastic"])
+@pytest.mark.parametrize("dtype", OUT_DTYPES)
+def test_float_edges_and_ties(rounding, dtype):
+    acc = np.concatenate([EDGES, np.arange(-600, 600, dtype=np.int32)])
+    codes = np.iinfo(dtype)
+    for multiplier in (0.5, 0.02, 0.1 * 0.02 / 0.1, 0.07 * 0.03 / 0.21, 1.0, 3.5, 1e-9):
+        for zero_point in (codes.min, 1, codes.max):
+            result = requantize(acc, multiplier, zero_point, out_dtype=dtype, rounding=rounding)
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result, one_by_one(acc, multiplier, zero_point, dtype, rounding))
+
+
+def test_rounds_before_the_zero_point_is_added():
+    acc = np.array([1, 3, 5], np.int32)  # 0.5, 1.5, 2.5
+    assert requantize(acc, 0.5, 1, out_dtype=np.uint8).tolist() == [1, 3, 3]
+
+
+def test_sums_beyond_2_to_the_24_lose_their_last_bits():
+    acc = np.array([2**24 + 1, 2**24 + 3], np.int32)
+    result = requantize(acc, 2.0**-10, -(2**14), out_dtype=np.int16)
+    np.testing.assert_array_equal(result, [0, 0])
+    tie = np.array([2**25 + 2**9 + 1], np.int32)  # above a tie by so little that float32 makes it one
+    assert requantize(tie, 2.0**-10, -(2**15), out_dtype=np.int16).item() == 0
+
+
+def test_products_beyond_float32_are_clipped():
+    acc = np.array([MIN, -1, 0, 1, MAX], np.int32)
+    for rounding in ROUNDINGS:
+        result = requantize(acc, 3e38, 0, out_dtype=np.int8, rounding=rounding)
+        assert result.tolist() == [-128, -128, 0, 127, 127]
+
+
+def test_stochastic_rounding_is_right_on_average():
+    acc = np.full(20_000, 3, np.int32)
+    result = requantize(acc, 0.1, 0, out_dtype=np.int8, rounding="stochastic")
+    assert set(result.tolist()) == {0, 1} and abs(result.mean() - 0.3) < 6 * np.sqrt(0.21 / 20_000)
+
+
+def test_float_per_column_and_per_channel():
+    rng = np.random.default_rng(2)
+    acc = rng.integers(-(10**5), 10**5, (4, 3, 5)).astype(np.int32)
+    before = acc.copy()
+    factors = [0.001, 0.002, 0.01, 0.5, 0.0003]
+    by_column = requantize(acc, factors, 4, out_dtype=np.uint8)
+    by_channel = requantize(acc, np.reshape(factors[:3], (3, 1)), 4, out_dtype=np.uint8)
+    for n in range(5):
+        np.testing.assert_array_equal(by_column[..., n], requantize(acc[..., n], factors[n], 4, out_dtype=np.uint8))
+    for c in range(3):
+        np.testing.assert_array_equal(by_channel[:, c], requantize(acc[:, c], factors[c], 4, out_dtype=np.uint8))
+    np.testing.assert_array_equal(acc, before)
+
+
+# Refusals
+
+ACC = np.ones((2, 3), np.int32)
+
+
+@pytest.mark.parametrize("multiplier", (0.0, -1.0, np.nan, np.inf, 1e39, 1e-50, [1.0, 0.0, 1.0], []))
+def test_bad_multiplier(multiplier):
+    with pytest.raises(ValueError, match="multiplier must"):
+        requantize(ACC, multiplier, 0, out_dtype=np.int8)
+
+
+BAD_COMMON = [
+    ({"acc": ACC.astype(np.int64)}, TypeError, "acc must be int32, got int64"),
+    ({"acc": ACC[:0]}, ValueError, r"acc must not be empty, got shape \(0, 3\)"),
+    ({"zero_point": 128}, ValueError, "zero_point must be from -128 to 127, got 128"),
+    ({"zero_point": -1, "out_dtype": np.uint8}, ValueError, "zero_point must be from 0 to 255, got -1"),
+    ({"zero_point": 0.5}, TypeError, "zero_point must be an integer, got 0.5"),
+    ({"out_dtype": np.int32}, ValueError, "out_dtype must be int8, uint8, int16 or uint16, got int32"),
+]
+BAD_FLOAT = [
+    ({"multiplier": "fast"}, TypeError, "multiplier must hold real numbers"),
+    (
+        {"multiplier": [1.0, 2.0]},
+        ValueError,
+        r"multiplier must be one number or broadcast .*\(2, 3\), got shape \(2,\)",
+    ),
+    ({"multiplier": np.ones((2, 2, 3))}, ValueError, r"multiplier must be one number .*got shape \(2, 2, 3\)"),
+    ({"rounding": "nearest"}, ValueError, "rounding must be one of half_even"),
+]
+BAD_FIXED = [
+    ({"m0": 2**30 - 1}, ValueError, "m0 must be from 1073741824 to 2147483647, got 1073741823"),
+    ({"m0": 2**31}, ValueError, "m0 must be from 1073741824 to 2147483647"),
+    ({"m0": 1.5e9}, TypeError, "m0 must be integers, got 1500000000.0"),
+    ({"m0": [2**30] * 2}, ValueError, r"m0 must be one number or broadcast .*got shape \(2,\)"),
+    ({"shift": -31}, ValueError, "shift must be from -30 to 31, got -31"),
+    ({"shift": 32}, ValueError, "shift must be from -30 to 31, got 32"),
+    ({"shift": 1.0}, TypeError, "shift must be integers"),
+    ({"double_rounding": "yes"}, ValueError, "double_rounding must be one of True, False"),
+]
+
+
+@pytest.mark.parametrize("changes, error, message", BAD_COMMON + BAD_FLOAT)
+def test_requantize_refuses(changes, error, message):
+    arguments = {"acc": ACC, "multiplier": 0.5, "zero_point": 0, "out_dtype": np.int8} | changes
+    with pytest.raises(error, match=message):
+        requantize(**arguments)
+
+
+@pytest.mark.parametrize("changes, error, message", BAD_COMMON + BAD_FIXED)
+def test_requantize_fixed_point_refuses(changes, error, message):
+    arguments = {"acc": ACC, "m0": 2**30, "shift": 0, "zero_point": 0, "out_dtype": np.int8} | changes
+    with pytest.raises(error, match=message):
+        requantize_fixed_point(**arguments)
+
+
+@pytest.mark.parametrize("m", ("1", [np.nan], []))
+def test_fixed_point_multiplier_refuses(m):
+    with pytest.raises((TypeError, ValueError), match="m must"):
+        fixed_point_multiplier(m)
