@@ -62,7 +62,7 @@ def test_a_ratio_of_medians_would_be_another_thing(clock):
 def test_rounds_must_be_a_whole_number_from_1(rounds, error, monkeypatch):
     with pytest.raises(error, match="rounds must be"):
         bench.side_by_side(lambda: None, lambda: None, rounds=rounds)
-    monkeypatch.setattr(bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(bench, "_import", lambda name: None)
     with pytest.raises(error, match="rounds must be"):
         list(bench.run(rounds=rounds))
 
@@ -96,13 +96,17 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
             ("with a peer", clock.takes("ours", [1e-3]), clock.takes("peer", [3e-3])),
         ]
 
-    monkeypatch.setattr(bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(bench, "_import", lambda name: None)
     monkeypatch.setattr(bench, "training_rows", two_rows)
-    monkeypatch.setattr(bench, "forward_rows", lambda torch: [])
-    head, alone, pair = bench.run(rounds=2)
+    for rows in ("forward_rows", "integer_rows"):
+        monkeypatch.setattr(bench, rows, lambda torch: [])
+    monkeypatch.setattr(bench, "SIZES", ())
+    monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
+    head, alone, pair, *_, int32_head, int32_row, _ = bench.run(rounds=2)
     assert "nnzip" in head and "peer / nnzip" in head
     assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
     assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
+    assert "int32" in int32_head and int32_row.endswith("700.00 x")
 
 
 class FakeTorch:
@@ -112,7 +116,27 @@ class FakeTorch:
 
 @pytest.mark.parametrize(("torch", "peers"), [(None, ""), (FakeTorch, "PyTorch 9.8.7 with 5 threads")])
 def test_the_machine_and_the_peers_are_named_in_one_line(torch, peers, monkeypatch):
-    monkeypatch.setattr(bench, "_import_torch", lambda: torch)
+    monkeypatch.setattr(bench, "_import", lambda name: torch)
     line = bench.machine()
     assert "\n" not in line and f"NumPy {np.__version__}" in line and "cores" in line and "Python 3." in line
     assert line.endswith(peers) and ("PyTorch" in line) == (torch is not None)
+
+
+def test_every_way_to_multiply_gives_the_same_product():
+    ways = bench.matmul_ways(17, 40, 8)
+    exact = ways["float32 @"]()  # 40 products are far below 2^24
+    for name, way in ways.items():
+        result = way()
+        np.testing.assert_array_equal(np.asarray(result[0] if isinstance(result, list) else result), exact, name)
+    assert {"int8_matmul, packed", "int8_matmul, unpacked"} <= ways.keys()
+    ours, slow = bench.int32_row(16)
+    np.testing.assert_array_equal(ours(), slow())
+
+
+def test_integer_rows_run_both_of_the_pair_on_the_batch_they_name():
+    for name, ours, peer in bench.integer_rows(None):
+        batch = int(name.split("batch ")[1].split(",")[0])
+        if batch == 1:
+            assert ours().shape == (1, 10) and ours().dtype == np.int32
+            if name.endswith("own float32"):
+                assert peer().shape == (1, 10)

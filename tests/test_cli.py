@@ -45,7 +45,7 @@ def asked(monkeypatch, tmp_path, digits):
     calls = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "load_mnist", lambda: digits)
-    monkeypatch.setattr(cli.bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(cli.bench, "_import", lambda name: None)
     monkeypatch.setattr(cli.study, "run_study", lambda data, **options: calls.append(options) or [])
     monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder))
     monkeypatch.setattr(cli.report, "summary", lambda records, folder: f"summary of {folder}")
@@ -124,7 +124,7 @@ def test_train_means_all_the_committed_networks_and_their_folder():
 
 
 def test_bench_prints_the_machine_and_a_row_for_each_measurement(monkeypatch, capsys):
-    monkeypatch.setattr(cli.bench, "_import_torch", lambda: None)
+    monkeypatch.setattr(cli.bench, "_import", lambda name: None)
     monkeypatch.setattr(cli.bench, "run", lambda *, rounds: iter([f"{rounds} rounds", "another row"]))
     assert cli.main(["bench", "--rounds", "3"]) == 0
     machine, *rows = capsys.readouterr().out.splitlines()

@@ -217,6 +217,18 @@ def test_threads_share_a_packed_matrix():
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 9))
 
 
+@pytest.mark.parametrize("room", (1, 700, 4000))
+@pytest.mark.parametrize("dtype", (np.int32, np.int64))
+def test_rows_in_several_blocks(monkeypatch, room, dtype):
+    monkeypatch.setattr(matmul, "ROOM", room)
+    rng = np.random.default_rng(10)
+    for K in (65, 1500):
+        a, b = random_codes(rng, (33, K), np.uint8), random_codes(rng, (K, 7), np.int8)
+        for right in (b, pack(b)):
+            result = int8_matmul(a, right, a_zero_point=2, out_dtype=dtype, backend="numpy")
+            np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 2))
+
+
 # The depth up to which float32 is exact
 
 

@@ -6,20 +6,30 @@ counted: the threads of NumPy's BLAS and of PyTorch stay awake for a while after
 from one another.
 """
 
+import importlib
 import os
 import platform
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from nnzip.checks import check_integer
+from nnzip.compression.integer import integer_network
+from nnzip.data import load_mnist
+from nnzip.files.onnx import to_onnx
+from nnzip.matmul import int8_matmul, matmul_as, pack
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
+from nnzip.nn.zoo import trained
 
 BATCH = 128
 PAUSE = 0.2  # seconds
 CALLS = 5
+SIZES = ((64, 784, 300), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (1, 4096, 4096))
 
 
 def side_by_side(ours, peer, *, rounds):
@@ -44,15 +54,111 @@ def _seconds(function):
 def run(*, rounds=40):
     """Yield a line of text for every row of the benchmark, as soon as it is measured."""
     rounds = check_integer(rounds, "rounds", 1)
-    torch = _import_torch()
-    yield f"{'':42}{'nnzip':>10}{'peer':>10}{'peer / nnzip':>15}"
+    torch = _import("torch")
+    yield f"{'':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
     for name, ours, peer in training_rows(torch) + forward_rows(torch):
-        if peer is None:
-            mine = np.median([_seconds(ours) for _ in range(rounds)])
-            yield f"{name:42}{1e3 * mine:7.2f} ms   (PyTorch is not installed)"
-            continue
-        mine, theirs, ratio = side_by_side(ours, peer, rounds=rounds)
-        yield f"{name:42}{1e3 * mine:7.2f} ms{1e3 * theirs:7.2f} ms{ratio:12.2f} x"
+        yield _line(name, ours, peer, rounds)
+    yield f"\n{'integer products':46}{'this':>11}{'float32 @':>11}{'float32 / this':>15}"
+    for size in SIZES:
+        for name, way, floats in matmul_rows(*size):
+            yield _line(f"{name}, {size_name(*size)}", way, floats, rounds)
+    yield f"\n{'':46}{'packed':>11}{'int32 @':>11}{'int32 / packed':>15}"
+    yield _line(f"int8_matmul, {size_name(1024, 1024, 1024)}", *int32_row(1024), min(rounds, 3))
+    yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
+    for name, ours, peer in integer_rows(torch):
+        yield _line(name, ours, peer, rounds)
+
+
+def _line(name, ours, peer, rounds):
+    if peer is None:
+        mine = np.median([_seconds(ours) for _ in range(rounds)])
+        return f"{name:46}{1e3 * mine:8.2f} ms   (the peer is not installed)"
+    mine, theirs, ratio = side_by_side(ours, peer, rounds=rounds)
+    return f"{name:46}{1e3 * mine:8.2f} ms{1e3 * theirs:8.2f} ms{ratio:12.2f} x"
+
+
+def matmul_ways(M, K, N):
+    """Return {name: function without arguments} for the product of two int8 matrices in every way there is here."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-128, 128, (M, K), np.int8), rng.integers(-127, 128, (K, N), np.int8)
+    a_floats, b_floats, packed = a.astype(np.float32), b.astype(np.float32), pack(b)
+    ways = {
+        "float32 @": lambda: a_floats @ b_floats,
+        "int8_matmul, packed": lambda: int8_matmul(a, packed, backend="numpy"),
+        "int8_matmul, unpacked": lambda: int8_matmul(a, b, backend="numpy"),
+    }
+    if _import("numkong"):
+        ways["int8_matmul, numkong"] = lambda: int8_matmul(a, packed, backend="numkong")
+    if (torch := _import("torch")) and M > 16:  # what _int_mm asks for
+        a_torch, b_torch = torch.from_numpy(a), torch.from_numpy(b)
+        ways["torch._int_mm"] = lambda: torch._int_mm(a_torch, b_torch)
+    if _import("onnx") and (runtime := _import("onnxruntime")):
+        session = runtime.InferenceSession(_matmul_integer(b), providers=["CPUExecutionProvider"])
+        ways["ONNX Runtime MatMulInteger"] = lambda: session.run(None, {"a": a})
+    return ways
+
+
+def _matmul_integer(b):
+    """Return an ONNX model of one product with the weights b."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.INT8, ["M", b.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, ["M", b.shape[1]])],
+        [numpy_helper.from_array(b, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def matmul_rows(M, K, N):
+    """Return (name, way, float32 @) for every integer way at one size."""
+    ways = matmul_ways(M, K, N)
+    floats = ways.pop("float32 @")
+    return [(name, way, floats) for name, way in ways.items()]
+
+
+def int32_row(size):
+    """Return (int8_matmul packed, NumPy's int32 @) for square matrices."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-128, 128, (size, size), np.int8) for _ in range(2))
+    packed = pack(b)
+    return lambda: int8_matmul(a, packed, backend="numpy"), lambda: matmul_as(a, b, np.int32)
+
+
+def size_name(M, K, N):
+    return f"{M} cubed" if M == K == N else f"{M} x {K} x {N}"
+
+
+def integer_rows(torch):
+    """Return (name, integer network, peer): its own float form, PyTorch in float, ONNX Runtime in the same integers."""
+    rows = []
+    for title, name in (("LeNet-300-100", "lenet_300_100"), ("LeNet-5", "lenet_5")):
+        network, images = trained(name), load_mnist().test_images
+        integer = integer_network(network, images[:500])  # a benchmark: any images give its speed
+        session = _onnx_session(integer)
+        for batch in (1, BATCH, 1000):
+            x = images[:batch]
+            codes = integer.quantize_input(x)
+            ours = partial(integer.forward, codes)
+            rows.append((f"{title}, batch {batch}, own float32", ours, partial(network.forward, x)))
+            rows.append((f"{title}, batch {batch}, PyTorch float32", ours, torch and _torch_forward(torch, network, x)))
+            peer = session and partial(session.run, ["logits"], {"images": x})
+            rows.append((f"{title}, batch {batch}, ONNX Runtime int8", ours, peer))
+    return rows
+
+
+def _onnx_session(integer):
+    """Return ONNX Runtime ready to run an integer network, None where it is not installed."""
+    runtime = _import("onnx") and _import("onnxruntime")
+    if not runtime:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        to_onnx(integer, path)
+        return runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
 
 def training_rows(torch):
@@ -127,7 +233,7 @@ def torch_twin(torch, network):
 def machine():
     """Return a line that names the machine: processor, cores, system, versions of Python, NumPy and its BLAS."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    torch = _import_torch()
+    torch = _import("torch")
     peers = f", PyTorch {torch.__version__} with {torch.get_num_threads()} threads" if torch else ""
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
@@ -143,9 +249,9 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
-def _import_torch():
+def _import(name):
+    """Return an optional package, None where it is not installed."""
     try:
-        import torch
+        return importlib.import_module(name)
     except ImportError:
         return None
-    return torch

@@ -1,0 +1,529 @@
+"""Integer networks: exact against Python's own integers, no float inside, right where channels are dead or tiny."""
+
+import pickle
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from layer_cases import with_biases
+
+from nnzip.compression.integer import (
+    IntegerFlatten,
+    IntegerLayer,
+    IntegerMaxPool2d,
+    compare_layers,
+    integer_network,
+)
+from nnzip.compression.quantized import quantize_activations
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from nnzip.nn.network import Network, lenet_5
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+from nnzip.quantization import QuantParams, dequantize
+
+ARITHMETIC = ("float_scale", "fixed_point")
+both = pytest.mark.parametrize("arithmetic", ARITHMETIC)
+
+
+def images_like(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)  # negative ones: zero points are not 0
+
+
+def network_of(name):
+    """Return a network and images that fit it; odd sizes, and a rest that no stride or window fills."""
+    rng = np.random.default_rng(3)
+    networks = {
+        "linear": ([Flatten(), Linear(15, 4, rng=rng), ReLU(), Linear(4, 3, rng=rng)], (6, 1, 3, 5)),
+        "one_layer": ([Flatten(), Linear(6, 2, rng=rng)], (3, 1, 2, 3)),
+        "no_relu": ([Flatten(), Linear(15, 4, rng=rng), Linear(4, 3, rng=rng)], (6, 1, 3, 5)),
+        "padding_and_stride": (
+            [Conv2d(2, 3, 3, stride=2, padding=1, rng=rng), ReLU(), Flatten(), Linear(60, 3, rng=rng)],
+            (3, 2, 9, 7),
+        ),
+        "pooled": (
+            [
+                Conv2d(2, 3, 3, padding=2, rng=rng),
+                MaxPool2d(2),
+                Conv2d(3, 2, 3, rng=rng),
+                ReLU(),
+                MaxPool2d(2),
+                Flatten(),
+                Linear(2, 3, rng=rng),
+            ],
+            (3, 2, 7, 6),
+        ),
+        "pooled_with_stride": (
+            [Conv2d(2, 3, 7, padding=1, stride=2, rng=rng), MaxPool2d(2), Flatten(), Linear(12, 3, rng=rng)],
+            (3, 2, 13, 11),
+        ),
+        "pooling_first": (
+            [MaxPool2d(2), Conv2d(2, 3, 2, rng=rng), MaxPool2d(3), Flatten(), Linear(3, 3, rng=rng)],
+            (3, 2, 9, 9),
+        ),
+        "relu_first": ([ReLU(), Flatten(), Linear(15, 3, rng=rng)], (4, 1, 3, 5)),
+        "logits_of_a_convolution": ([Conv2d(2, 3, 3, rng=rng), ReLU(), Conv2d(3, 4, 2, rng=rng)], (2, 2, 5, 4)),
+    }
+    layers, shape = networks[name]
+    return with_biases(Network(layers)), images_like(*shape)
+
+
+NAMES = (
+    "linear",
+    "one_layer",
+    "no_relu",
+    "padding_and_stride",
+    "pooled",
+    "pooled_with_stride",
+    "pooling_first",
+    "relu_first",
+    "logits_of_a_convolution",
+)
+
+
+# ---------------------------------------------------------------- Python's integers as the specification
+
+
+def reference_sum(layer, x):  # Python ints [N, ...] -> sums [N, ...]
+    weight, z = layer.weight.astype(object), int(layer.input.zero_point)
+    bias = layer.bias.astype(object)
+    x = x - z
+    if weight.ndim == 2:
+        return x.dot(weight.T) + bias
+    p, s, k = layer.padding, layer.stride, weight.shape[-1]
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), constant_values=0)
+    H_out, W_out = (x.shape[2] - k) // s + 1, (x.shape[3] - k) // s + 1
+    y = np.empty((len(x), len(weight), H_out, W_out), object)
+    for n, o, i, j in np.ndindex(y.shape):
+        y[n, o, i, j] = (x[n, :, s * i : s * i + k, s * j : s * j + k] * weight[o]).sum() + bias[o]
+    return y
+
+
+def reference_code(layer, total, channel):  # one Python int -> one code
+    def of(values):
+        return np.asarray(values).reshape(-1)[channel if np.ndim(values) else 0]
+
+    if layer.arithmetic == "float_scale":  # 24 bits by 24 bits: the double is exact, and rounded once
+        steps = round(float(np.float32(float(np.float32(total)) * float(of(layer.multiplier)))))
+    else:
+        m0, shift = int(of(layer.m0)), int(of(layer.shift))
+        total = min(max(total * 2 ** max(-shift, 0), -(2**31)), 2**31 - 1)  # a multiplier of 1 and above
+        high = (total * m0 + 2**30) // 2**31
+        half_away = (2 * abs(high) + 2 ** max(shift, 0)) // 2 ** (max(shift, 0) + 1)
+        steps = half_away if high >= 0 else -half_away
+    return min(max(steps + int(layer.output.zero_point), 0), layer.output.qmax)
+
+
+def reference(integer, codes):
+    x = codes.astype(object)
+    for layer in integer.layers:
+        if isinstance(layer, IntegerFlatten):
+            x = x.reshape(len(x), -1)
+        elif isinstance(layer, IntegerMaxPool2d):
+            k, (N, C, H, W) = layer.size, x.shape
+            y = np.empty((N, C, H // k, W // k), object)
+            for n, c, i, j in np.ndindex(y.shape):
+                y[n, c, i, j] = x[n, c, k * i : k * i + k, k * j : k * j + k].max()
+            x = y
+        else:
+            x = reference_sum(layer, x)
+            if layer.output is not None:
+                codes = [reference_code(layer, total, index[1]) for index, total in np.ndenumerate(x)]
+                x = np.array(codes, object).reshape(x.shape)
+    return x
+
+
+@both
+@pytest.mark.parametrize("bits", [(8, 8), (4, 4), (2, 8), (8, 3)], ids=str)
+@pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_arbitrary_precision(name, per_channel, bits, arithmetic):
+    network, images = network_of(name)
+    options = {"weight_bits": bits[0], "activation_bits": bits[1], "per_channel": per_channel}
+    integer = integer_network(network, images, arithmetic=arithmetic, **options)
+    codes = integer.quantize_input(1.3 * images)  # some beyond what calibration saw: the clip has work
+    expected = reference(integer, codes).astype(np.int64)
+    assert np.array_equal(integer.forward(codes), expected)
+    assert np.array_equal(integer.trace(codes)[-1], expected)
+
+
+@both
+def test_a_shift_of_zero_and_above_and_ties(arithmetic):
+    """Scales that are powers of two: half of the sums are ties; multipliers from 1/2 to 2^-9."""
+    grid = QuantParams(scale=0.5, zero_point=7, bits=8, signed=False)
+    for exponent in range(-1, 8):
+        output = QuantParams(scale=2.0**exponent, zero_point=100, bits=8, signed=False)
+        weight = np.array([[1, 2], [-1, 3]], np.int8)
+        layer = IntegerLayer(weight, np.float32(0.5), np.array([-3, 5], np.int32), grid, output, arithmetic)
+        codes = np.stack(np.meshgrid(*[np.arange(0, 256, 5, dtype=np.uint8)] * 2), -1).reshape(-1, 2)
+        assert np.array_equal(layer.forward(codes), reference(SimpleNamespace(layers=[layer]), codes).astype(int))
+
+
+# ---------------------------------------------------------------- no float inside
+
+
+@both
+@pytest.mark.parametrize("name", ["pooled", "padding_and_stride", "linear"])
+def test_the_dtypes_from_the_input_to_the_logits(name, arithmetic):
+    network, images = network_of(name)
+    integer = integer_network(network, images, arithmetic=arithmetic)
+    codes = integer.quantize_input(images)
+    *hidden, logits = integer.trace(codes)
+    assert {array.dtype for array in [codes, *hidden]} == {np.dtype(np.uint8)} and logits.dtype == np.int32
+    for layer in integer.layers:
+        if isinstance(layer, IntegerLayer):
+            assert layer.weight.dtype == np.int8 and layer.bias.dtype == np.int32 == layer.offset.dtype
+            if layer.output is not None:
+                assert np.asarray(layer.m0).dtype.kind == np.asarray(layer.shift).dtype.kind == "i"
+
+
+@pytest.mark.parametrize("name", ["pooled", "padding_and_stride", "linear"])
+def test_fixed_point_needs_no_float(name):
+    """Without its scales the network gives the same, and no function of it has a float among its variables."""
+    network, images = network_of(name)
+    integer = integer_network(network, images, arithmetic="fixed_point")
+    codes = integer.quantize_input(images)
+    expected = integer.trace(codes)
+    for layer in integer.layers:
+        if isinstance(layer, IntegerLayer):
+            layer.multiplier = layer.weight_scale = None
+            layer.input, layer.output = without_scale(layer.input), without_scale(layer.output)
+    floats, watched = [], set()
+
+    def watch(frame, event, _):
+        module = frame.f_globals.get("__name__", "")
+        if event == "return" and module in ("nnzip.compression.integer", "nnzip.requantization"):
+            watched.add(frame.f_code.co_name)
+            found = [n for n, v in frame.f_locals.items() if getattr(v, "dtype", np.dtype(int)).kind == "f"]
+            found += [n for n, v in frame.f_locals.items() if isinstance(v, float)]
+            floats.extend(f"{frame.f_code.co_name}: {n}" for n in found)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        traced, logits = integer.trace(codes), integer.forward(codes)
+    finally:
+        sys.setprofile(before)
+    assert floats == [] and {"requantize_fixed_point", "accumulate", "trace", "_forward"} <= watched
+    assert all(map(np.array_equal, traced, expected)) and np.array_equal(logits, expected[-1])
+
+
+def without_scale(grid):
+    kept = ("zero_point", "bits", "qmax", "dtype")
+    return None if grid is None else SimpleNamespace(**{name: getattr(grid, name) for name in kept})
+
+
+# ---------------------------------------------------------------- its parts
+
+
+@both
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooling_commutes_with_rounding(stride, size, arithmetic):
+    layers = [Conv2d(2, 3, 3, stride=stride, padding=1), MaxPool2d(size), Flatten(), Linear(3, 2)]
+    pixels = size * stride
+    images = images_like(4, 2, pixels + 1, pixels)
+    probe = with_biases(Network(layers))
+    probe.layers[-1] = Linear(layers[2].forward(layers[1].forward(layers[0].forward(images))).shape[1], 2, rng=0)
+    integer = integer_network(probe, images, arithmetic=arithmetic)
+    layer, codes = integer.layers[0], integer.quantize_input(images)
+    after = IntegerMaxPool2d(size).forward(layer.forward(codes))
+    assert np.array_equal(layer.forward(codes, pool=size), after)
+    assert np.array_equal(layer.requantize(IntegerMaxPool2d(size).forward(layer.accumulate(codes))), after)
+
+
+def test_at_8_bits_the_codes_are_the_raw_pixels(digits):
+    integer = integer_network(lenet_5(), digits.train_images)
+    codes = integer.quantize_input(digits.test_images)
+    assert codes.dtype == np.uint8 and np.array_equal(codes, np.rint(255 * digits.test_images))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7])
+def test_few_bits_stay_in_their_range(bits):
+    network, images = network_of("pooled")
+    integer = integer_network(network, images, weight_bits=bits, activation_bits=bits)
+    codes = integer.quantize_input(3 * images)
+    for array in [codes, *integer.trace(codes)[:-1]]:
+        assert array.max() <= 2**bits - 1
+    assert codes.max() == 2**bits - 1
+    for layer in integer.layers:
+        if isinstance(layer, IntegerLayer):
+            assert np.abs(layer.weight.astype(int)).max() == 2 ** (bits - 1) - 1
+
+
+def test_the_last_layer_has_one_scale():
+    network, images = network_of("linear")
+    scales = [layer.weight_scale.shape for layer in integer_network(network, images).layers[1:]]
+    assert scales == [(4,), ()]
+    assert [la.weight_scale.shape for la in integer_network(network, images, per_channel=False).layers[1:]] == [(), ()]
+
+
+def test_predict_and_evaluate_agree_with_trace():
+    network, images = network_of("pooled")
+    integer = integer_network(network, images)
+    classes = integer.trace(integer.quantize_input(images))[-1].argmax(axis=1)
+    assert np.array_equal(integer.predict(images), classes)
+    assert np.array_equal(integer.predict(images, batch_size=2), classes)
+    assert evaluate(integer, images, classes) == 0
+
+
+def test_many_images_are_those_one_by_one():
+    network, _ = network_of("pooled")
+    images = images_like(300, 2, 7, 6)
+    integer = integer_network(network, images)
+    codes = integer.quantize_input(images)
+    assert np.array_equal(integer.forward(codes), np.concatenate([integer.forward(c[None]) for c in codes]))
+
+
+def test_the_network_given_is_not_changed():
+    network, images = network_of("pooled")
+    before = {name: array.copy() for name, array in network.parameters().items()}
+    integer = integer_network(network, images)
+    compare_layers(network, integer, images)
+    for name, array in network.parameters().items():
+        assert np.array_equal(array, before[name]) and array.dtype == before[name].dtype
+    codes = integer.quantize_input(images)
+    kept = codes.copy()
+    integer.forward(codes)
+    assert np.array_equal(codes, kept)
+
+
+def test_pickles_before_and_after_use():
+    network, images = network_of("pooled")
+    integer = integer_network(network, images)
+    codes = integer.quantize_input(images)
+    fresh = pickle.loads(pickle.dumps(integer))
+    logits = integer.forward(codes)
+    assert np.array_equal(fresh.forward(codes), logits)
+    assert np.array_equal(pickle.loads(pickle.dumps(integer)).forward(codes), logits)
+
+
+# ---------------------------------------------------------------- against floats
+
+
+@pytest.mark.parametrize("name", ["lenet_5", "lenet_300_100"])
+def test_accuracy_is_within_a_tenth_of_a_point(name, digits, test_set):
+    network = trained(name, seed=0)
+    error = evaluate(network, *test_set)
+    for arithmetic in ARITHMETIC:
+        integer = integer_network(network, digits.train_images, arithmetic=arithmetic)
+        assert abs(evaluate(integer, *test_set) - error) <= 0.001
+
+
+@both
+@pytest.mark.parametrize("name", ["lenet_5", "lenet_300_100"])
+def test_trained_layers_differ_by_a_step_at_most(name, arithmetic, digits):
+    network = trained(name)
+    integer = integer_network(network, digits.train_images, arithmetic=arithmetic)
+    found = compare_layers(network, integer, digits.test_images[:200])
+    weighted = [layer for layer in network.layers if layer.params]
+    assert [record.layer for record in found] == [str(layer) for layer in weighted[:-1]]
+    assert found[-1].outputs == 200 * weighted[-2].out_features
+    layers = [layer for layer in integer.layers if isinstance(layer, IntegerLayer)]
+    for record, layer in zip(found, layers[:-1], strict=True):
+        # the bias is off by M / 2 at most, the first rounding of fixed point by M: only ties that near can go wrong
+        assert record.largest <= 1 and record.different < 3 * layer.multiplier.max() * record.outputs
+
+
+@both
+@pytest.mark.parametrize("name", NAMES)
+def test_random_layers_differ_by_a_step_at_most(name, arithmetic):
+    network, _ = network_of(name)
+    for seed in range(5):
+        images = images_like(*(150, *network_of(name)[1].shape[1:]), seed=seed)
+        integer = integer_network(network, images, arithmetic=arithmetic)
+        assert all(record.largest <= 1 for record in compare_layers(network, integer, images))
+
+
+def test_compare_layers_counts_what_differs():
+    """With one bias moved by ten output steps, every output of that neuron differs by ten, and no other."""
+    network = Network([Flatten(), Linear(4, 3, rng=0), Linear(3, 2, rng=0)])
+    images = np.abs(images_like(150, 1, 2, 2))
+    integer = integer_network(network, images)
+    layer = integer.layers[1]
+    clean = compare_layers(network, integer, images)[0]
+    layer.offset[1] += np.int32(np.rint(10 / layer.multiplier[1]))
+    found = compare_layers(network, integer, images)[0]
+    assert (clean.outputs, found.outputs) == (450, 450) and clean.largest <= 1
+    assert 120 < found.different <= 150 + clean.different and 10 <= found.largest <= 11
+
+
+# ---------------------------------------------------------------- dead and tiny channels
+
+
+def broken_network(kind, how, value):
+    if kind == "linear":
+        layers = [Flatten(), Linear(16, 5, rng=0), ReLU(), Linear(5, 3, rng=1)]
+    else:
+        layers = [Conv2d(1, 5, 3, rng=0), ReLU(), Flatten(), Linear(20, 3, rng=1)]
+    network = with_biases(Network(layers))
+    first = next(layer for layer in network.layers if layer.params)
+    weight, bias = first.params["weight"], first.params["bias"]
+    if how == "dead":
+        weight[2], bias[2] = 0, value
+    elif how == "tiny":
+        weight[2], bias[2] = np.sign(weight[2]) * np.float32(1e-30), value
+    elif how == "all_zero":
+        weight[...], bias[...] = 0, value
+    elif how == "last":
+        layers[-1].params["weight"][...], layers[-1].params["bias"][...] = 0, [value, -value, value / 3]
+    return network
+
+
+@both
+@pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
+@pytest.mark.parametrize("value", [0.03, 1e-6, 100.0, 1.0, -100.0, 0.0])
+@pytest.mark.parametrize("how", ["dead", "tiny", "all_zero", "last"])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_dead_and_tiny_channels_are_right_to_half_a_step(kind, how, value, per_channel, arithmetic):
+    network = broken_network(kind, how, value)
+    images = np.abs(images_like(20, 1, 4, 4))
+    integer = integer_network(network, images, per_channel=per_channel, arithmetic=arithmetic)
+    codes = integer.quantize_input(images)
+    for layer, outputs, floats in hidden_and_logits(network, integer, codes):
+        if layer.output is None:
+            step = float(layer.input.scale) * float(layer.weight_scale)
+            tolerance = 0.5 * step + 1e-6 * np.abs(floats).max()
+            assert np.abs(outputs * step - floats).max() <= tolerance
+        else:
+            got, high = dequantize(outputs, layer.output), dequantize([layer.output.qmax], layer.output)
+            error = np.abs(got - np.clip(floats, 0, high))
+            bias_step = 0.5 * float(layer.input.scale) * float(np.max(layer.weight_scale))
+            assert error.max() <= 0.5001 * float(layer.output.scale) + min(bias_step, 0.5 * float(layer.output.scale))
+            dead = error[:, 2] if how in ("dead", "tiny") and per_channel else error[:0]
+            assert dead.size == 0 or dead.max() <= 0.5001 * float(layer.output.scale)
+    assert all(record.largest <= 1 for record in compare_layers(network, integer, images))
+
+
+def hidden_and_logits(network, integer, codes):
+    """Yield each integer layer, its outputs, and the float outputs of its codes with its weights and float bias."""
+    floats = [layer for layer in network.copy().layers if layer.params]
+    for layer in integer.layers:
+        outputs = layer.forward(codes)
+        if isinstance(layer, IntegerLayer):
+            own = floats.pop(0)
+            scale = np.float64(layer.weight_scale).reshape(-1, *[1] * (layer.weight.ndim - 1))
+            own.params["weight"] = layer.weight * scale
+            steps = codes.astype(np.float64) - int(layer.input.zero_point)
+            yield layer, outputs, own.forward(steps * float(layer.input.scale))
+        codes = outputs
+
+
+def test_a_dead_channel_keeps_its_bias_and_a_tiny_one_does_not_overflow():
+    for how in ("dead", "tiny"):
+        for value in (0.03, 1e-6, 100.0):
+            layer = integer_network(broken_network("linear", how, value), np.abs(images_like(9, 1, 4, 4))).layers[1]
+            bias = float(layer.bias[2]) * float(layer.input.scale) * float(layer.weight_scale[2])
+            floor = 0.5 * float(layer.output.scale) * 2.0**-30
+            assert abs(bias - value) <= 1e-6 * value + floor and abs(int(layer.bias[2])) <= 2**30 + 2**7
+            assert layer.multiplier.min() >= 0.999 * 2.0**-30
+
+
+@both
+def test_a_pruned_network_differs_by_a_step_at_most(arithmetic, digits):
+    network = trained("lenet_5").copy()
+    for layer in (network.layers[0], network.layers[2], network.layers[5]):
+        layer.params["weight"][::3] = 0
+    integer = integer_network(network, digits.train_images, arithmetic=arithmetic)
+    assert all(record.largest <= 1 for record in compare_layers(network, integer, digits.test_images[:100]))
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"weight_bits": 9}, ValueError, "weight_bits must be from 2 to 8, got 9"),
+        ({"weight_bits": 1}, ValueError, "weight_bits must be from 2 to 8, got 1"),
+        ({"activation_bits": 16}, ValueError, "activation_bits must be from 2 to 8, got 16"),
+        ({"activation_bits": 4.0}, TypeError, "activation_bits must be an integer"),
+        ({"arithmetic": "float"}, ValueError, "arithmetic must be one of float_scale, fixed_point, got 'float'"),
+        ({"per_channel": 2}, ValueError, "per_channel must be one of True, False, got 2"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range(options, error, message):
+    network, images = network_of("linear")
+    with pytest.raises(error, match=message):
+        integer_network(network, images, **options)
+
+
+def test_networks_without_an_integer_form():
+    network, images = network_of("linear")
+    with pytest.raises(TypeError, match=r"layer 1, RoundedInput\(.*has no integer form: allowed are Linear"):
+        integer_network(quantize_activations(network, images, bits=8), images)
+    with pytest.raises(ValueError, match="ends with the layer that gives the logits"):
+        integer_network(Network([Flatten(), Linear(15, 3), ReLU()]), images)
+    with pytest.raises(TypeError, match="network must be a Network, got list"):
+        integer_network(network.layers, images)
+
+
+def test_a_layer_too_wide_for_int32():
+    network = Network([Flatten(), Linear(70_000, 2)])
+    network.layers[1].params["weight"][...] = 1
+    with pytest.raises(OverflowError, match="sums of 70000 products and a bias may pass int32: the layer is too wide"):
+        integer_network(network, np.ones((1, 1, 280, 250), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((0, 1, 3, 5), np.float32), ValueError, "calibration_images must not be empty"),
+        (np.full((1, 1, 3, 5), np.nan), ValueError, "calibration_images must be finite"),
+        ([["a"]], TypeError, "calibration_images must hold real numbers"),
+        (np.zeros((1, 1, 3, 4), np.float32), ValueError, r"Linear takes x of shape \(N, 15\)"),
+    ],
+    ids=["empty", "nan", "text", "shape"],
+)
+def test_calibration_images_that_do_not_fit(images, error, message):
+    with pytest.raises(error, match=message):
+        integer_network(network_of("linear")[0], images)
+
+
+def test_codes_that_do_not_fit():
+    network, images = network_of("pooled")
+    integer = integer_network(network, images, activation_bits=4)
+    codes = integer.quantize_input(images)
+    for method in (integer.forward, integer.trace):
+        with pytest.raises(TypeError, match="codes must be uint8, as quantize_input gives them, got float32"):
+            method(images)
+        with pytest.raises(TypeError, match="got int8"):
+            method(codes.astype(np.int8))
+        with pytest.raises(ValueError, match="codes must be from 0 to 15, as quantize_input gives them, got 16"):
+            method(codes + np.uint8(16 - codes.max()))
+        with pytest.raises(ValueError, match="codes must not be empty"):
+            method(codes[:0])
+        with pytest.raises(ValueError, match=r"codes must have 2 channels or features, got shape \(3, 1, 7, 6\)"):
+            method(codes[:, :1])
+        with pytest.raises(ValueError, match="codes must have 4 dimensions"):
+            method(codes[0])
+        with pytest.raises(ValueError, match=r"codes must have at least \d rows and columns, got"):
+            method(codes[:, :, :1, :1])
+
+
+def test_images_that_do_not_fit():
+    network, images = network_of("pooled")
+    integer = integer_network(network, images)
+    for method in (integer.quantize_input, integer.predict):
+        with pytest.raises(TypeError, match="images must be floats on the scale of the calibration images, got uint8"):
+            method(np.zeros(images.shape, np.uint8))
+        with pytest.raises(ValueError, match="must be finite"):
+            method(np.full_like(images, np.inf))
+        with pytest.raises(ValueError, match="must not be empty"):
+            method(images[:0])
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        integer.predict(images, batch_size=0)
+
+
+def test_compare_layers_refuses_strangers():
+    network, images = network_of("pooled")
+    integer = integer_network(network, images)
+    with pytest.raises(ValueError, match="integer was not made of this network"):
+        compare_layers(network_of("linear")[0], integer, images)
+    with pytest.raises(TypeError, match="integer must be an IntegerNetwork, got Network"):
+        compare_layers(network, network, images)
+    with pytest.raises(TypeError, match="network must be a Network"):
+        compare_layers(None, integer, images)
+    with pytest.raises(ValueError, match="images must not be empty"):
+        compare_layers(network, integer, images[:0])
