@@ -54,7 +54,7 @@ def _parser():
     train.set_defaults(run=_train)
 
     speed = commands.add_parser("bench", help="speed, as ratios measured side by side in one process")
-    speed.add_argument("--rounds", type=int, default=40, help="how often each pair is measured (default: 40)")
+    speed.add_argument("--rounds", type=int, default=10, help="how often each pair is measured (default: 10)")
     speed.set_defaults(run=_bench)
     return parser
 

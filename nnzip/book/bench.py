@@ -51,7 +51,7 @@ def _seconds(function):
     return float(np.median(times))
 
 
-def run(*, rounds=40):
+def run(*, rounds=10):
     """Yield a line of text for every row of the benchmark, as soon as it is measured."""
     rounds = check_integer(rounds, "rounds", 1)
     torch = _import("torch")
