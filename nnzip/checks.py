@@ -33,11 +33,13 @@ def check_finite(array, name="x"):
 
 
 def check_not_empty(array, name="x"):
+    """Raise ValueError for an array without elements."""
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
 
 
 def check_ndim(array, name, ndim):
+    """Raise ValueError unless the number of dimensions is `ndim`, or one of them; None allows any."""
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if allowed is not None and array.ndim not in allowed:
         wanted = " or ".join(str(n) for n in allowed)
@@ -45,6 +47,7 @@ def check_ndim(array, name, ndim):
 
 
 def check_same_shape(a, b, names):
+    """Raise ValueError unless the two arrays, named in the message, have one shape."""
     if a.shape != b.shape:
         raise ValueError(f"{names[0]} and {names[1]} must have the same shape, got {a.shape} and {b.shape}")
 

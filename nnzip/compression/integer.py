@@ -150,6 +150,8 @@ class IntegerMaxPool2d:
 
 
 class IntegerFlatten:
+    """The codes of each image in one row, channel by channel."""
+
     def forward(self, codes):  # [N, C, H, W] -> [N, C H W]
         return codes.reshape(len(codes), -1)
 

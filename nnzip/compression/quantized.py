@@ -96,4 +96,5 @@ def activation_qparams(network, calibration_images, *, bits, method="minmax", ba
 
 
 def has_weight(layer):
+    """Tell whether a layer multiplies by weights, so that what enters it is worth rounding."""
     return isinstance(layer, (Linear, Conv2d, RoundedInput))
