@@ -23,6 +23,23 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"skipped although --fail-on-skip was given: {report.longrepr}"
 
 
+@pytest.fixture
+def report_files():
+    """What the study leaves in its folder."""
+    return [
+        "02_quantization.csv",
+        "02_quantization_map.png",
+        "02_quantization_signature.png",
+        "02_quantization_sqnr.png",
+        "08_integer.csv",
+        "08_integer_map.csv",
+        "08_integer_map.png",
+        "08_integer_signature.png",
+        "results.csv",
+        "results.md",
+    ]
+
+
 @pytest.fixture(scope="session")
 def parts_of_mnist():
     data = load_mnist()

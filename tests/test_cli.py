@@ -18,16 +18,9 @@ SMALL_PLAN = [
     for technique, bits, sparsities in (
         ("per_tensor", (2, 3, 4, 8, study.FLOAT), (0.0,)),
         ("per_channel", (2, 3, 4, 8, study.FLOAT), (0.0, 0.9)),
+        ("integer_8", (2, 3, 4, 8, study.FLOAT), (0.0,)),
     )
 ]
-FILES = {
-    "02_quantization.csv",
-    "02_quantization_map.png",
-    "02_quantization_signature.png",
-    "02_quantization_sqnr.png",
-    "results.csv",
-    "results.md",
-}
 
 
 @pytest.fixture
@@ -55,13 +48,15 @@ def asked(monkeypatch, tmp_path, digits):
 # ---------------------------------------------------------------- study
 
 
-def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, capsys):
+def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, report_files, capsys):
     assert cli.main(["study", "--quick", "--jobs", "1"]) == 0
     folder = tmp_path / "figures" / "quick"
-    assert {path.name for path in folder.iterdir()} == FILES and all(path.stat().st_size for path in folder.iterdir())
+    assert {path.name for path in folder.iterdir()} == set(report_files) and all(
+        path.stat().st_size for path in folder.iterdir()
+    )
     out, err = capsys.readouterr()
     assert "LeNet-300-100 (MLP)" in out and "LeNet-5 (CNN)" in out and "breaks at" in out and "nan" not in out
-    assert "60 records" not in out and "30 records" in out  # 2 networks x (5 + 5 x 2) points
+    assert "80 records" not in out and "40 records" in out  # 2 networks x (5 + 5 x 2 + 5) points
     assert len(err.splitlines()) == len(SMALL_PLAN)
 
 

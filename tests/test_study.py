@@ -14,17 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from nnzip.book import plots, report, study
-from nnzip.book.study import (
-    FLOAT,
-    NETWORKS,
-    TECHNIQUES,
-    error_grid,
-    plan,
-    read_records,
-    run_study,
-    select,
-    write_records,
-)
+from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
+from nnzip.book.techniques import CHAPTERS, FLOAT, TECHNIQUES, per_channel
+from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
 from nnzip.nn.layers import Flatten, Linear
@@ -54,10 +46,13 @@ def synthetic_records():
     records = []
     for network, technique, bits, sparsity, seed in itertools.product(NETWORKS, TECHNIQUES, WIDTHS, ZEROS, (0, 1)):
         error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
-        error += 0.001 * list(TECHNIQUES).index(technique) * (bits != FLOAT)
+        error += 0.0001 * list(TECHNIQUES).index(technique) * (bits != FLOAT)
         noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
         records.append(row(network, technique, seed, bits, error, sparsity, noise))
     return records
+
+
+SHOWN = len(set().union(*CHAPTERS.values()))  # techniques that are in a figure, and so in the table
 
 
 def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
@@ -71,13 +66,22 @@ def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
 def by_hand(network, data, technique, bits, sparsity):
     """Prune, round and count wrong answers without the study."""
     compressed = prune_network(network, sparsity)
+    names = [name for name in network.parameters() if name.endswith("weight")]
+    before = np.concatenate([network.parameters()[name].ravel() for name in names])
+    if bits != FLOAT and technique.startswith("integer"):
+        pruned, widths = compressed, {"weight_bits": bits, "activation_bits": int(technique[-1])}
+        integers = integer_network(pruned, data.train_images[:1000], **widths)
+        codes = integers.quantize_input(data.test_images)
+        wrong = sum(integers.forward(codes).argmax(axis=1) != data.test_labels)
+        layers = [layer for layer in integers.layers if hasattr(layer, "weight")]
+        after = [(layer.weight * np.reshape(layer.weight_scale, (-1, 1))).ravel() for layer in layers]
+        return wrong / len(data.test_labels), sqnr_db(before, np.concatenate(after))
     if bits != FLOAT:
         compressed = quantize_weights(compressed, bits=bits, per_channel=technique != "per_tensor")
     if bits != FLOAT and technique == "with_activations":
         compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
     wrong = sum(compressed.predict(data.test_images) != data.test_labels)
-    names = [name for name in network.parameters() if name.endswith("weight")]
-    before, after = (np.concatenate([n.parameters()[name].ravel() for name in names]) for n in (network, compressed))
+    after = np.concatenate([compressed.parameters()[name].ravel() for name in names])
     return wrong / len(data.test_labels), sqnr_db(before, after)
 
 
@@ -90,7 +94,7 @@ def test_records_are_what_measuring_by_hand_gives(technique, mlp, digits):
         assert list(record) == ["technique", "bits", "sparsity", "error", "sqnr_db"]
         assert record["technique"] == technique and type(record["sparsity"]) is float
         expected = by_hand(mlp, digits, technique, record["bits"], record["sparsity"])
-        assert (record["error"], record["sqnr_db"]) == expected
+        assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
     assert records[4]["sqnr_db"] == math.inf  # float, nothing pruned: the network itself
     assert all(np.array_equal(mlp.parameters()[name], array) for name, array in before.items())
 
@@ -154,7 +158,7 @@ class Idea:
 
 def test_partial_functions_and_objects_are_techniques_too(mlp, digits):
     asked = {"bits": [8], "sparsities": [0]}
-    named, partial = functools.partial(study.per_channel), functools.partial(study.per_channel)
+    named, partial = functools.partial(per_channel), functools.partial(per_channel)
     named.__name__ = "mine"
     [expected] = error_grid(mlp, digits, technique="per_channel", **asked)
     assert error_grid(mlp, digits, technique=partial, **asked) == [expected]
@@ -201,9 +205,16 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
     ]
     assert len(points) == len(set(points))  # nothing is measured twice
     widths = {2, 3, 4, 8, FLOAT} if quick else {2, 3, 4, 5, 6, 7, 8, FLOAT}
-    for network, technique in itertools.product(NETWORKS, TECHNIQUES):
+    for network, technique in itertools.product(NETWORKS, set().union(*CHAPTERS.values())):
         own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
-        assert {bits for *_, bits, sparsity in own if sparsity == 0} == widths
+        seen = {bits for *_, bits, sparsity in own if sparsity == 0}
+        assert seen == widths or (network == "lenet_5" and technique == "integer_4" and seen == {2, 3, 4, 8, FLOAT})
+    for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too
+        zeros = [p for p in points if p[2] in techniques and p[3] == 4 and p[4] > 0]
+        assert {p[0] for p in zeros} == set(NETWORKS), stem
+    mapped = [p for p in points if p[0] == "lenet_300_100" and p[2].startswith("integer_") and p[4] in (0.0, 0.8)]
+    for bits, technique in itertools.product((2, 3, 4, 8), ("integer_8", "integer_4", "integer_3", "integer_2")):
+        assert {p[4] for p in mapped if p[2:4] == (technique, bits)} == {0.0, 0.8}
     for network, bits in itertools.product(NETWORKS, (4, FLOAT)):
         sparsities = {p[4] for p in points if p[0] == network and p[2] == "per_channel" and p[3] == bits}
         assert sparsities >= {0, 0.5, 0.8, 0.9, 0.99}
@@ -318,7 +329,7 @@ def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair
     lines = report.markdown_table(report.results_table(FEW)).splitlines()
     head, rule, *body = [line for line in lines if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
-    assert cells[0] == ["network", "weights rounded", "float", "4 bits", "2 bits"]
+    assert cells[0] == ["network", "rounded", "float", "4 bits", "2 bits"]
     assert rule.count("---") == 5 and {len(line) for line in cells} == {5}
     assert cells[1][2:] == ["2.00% (1.00-3.00%)", "3.50% (2.00-5.00%)", "60.00% (50.00-70.00%)"]
     assert cells[2][2:] == ["1.00% (1.00-1.00%)", "2.00% (2.00-2.00%)", ""]  # what was not measured stays empty
@@ -328,35 +339,34 @@ def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair
 def test_the_summary_says_where_each_network_breaks_and_where_the_files_are(tmp_path):
     records = synthetic_records()
     text = report.summary(records, tmp_path)
-    # 0.5 * 4^-b is over one point up to 2 bits (3.1 points); at 3 bits it is 0.8, and 1 more with the third technique
+    # 0.5 * 4^-b is over one point up to 2 bits (3.1 points); at 3 bits it is 0.8, and a hundredth more a technique
     lines = [line for line in text.splitlines() if line.rstrip().endswith("bits")]
     widths = [line.split()[-2] for line in lines if "LeNet" in line and "%" in line]
-    assert widths[:6] == ["2", "2", "2"] * 2
+    assert widths[: 2 * SHOWN] == ["2"] * (2 * SHOWN)
     assert f"{len(records)} records" in text and str(tmp_path) in text and "mean over 2 seeds" in text
     assert "nan" not in text
 
 
-def test_the_report_writes_the_same_files_every_time(tmp_path):
+def test_the_report_writes_the_same_files_every_time(tmp_path, report_files):
     records = synthetic_records()
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
         report.write_report(records, folder)
     names = sorted(path.name for path in folders[0].iterdir())
-    assert names == [
-        "02_quantization.csv",
-        "02_quantization_map.png",
-        "02_quantization_signature.png",
-        "02_quantization_sqnr.png",
-        "results.csv",
-        "results.md",
-    ]
+    assert names == report_files
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
-    assert len(read_records(folders[0] / "02_quantization.csv")) == len(records)
+    for stem, techniques in CHAPTERS.items():
+        own = [record for record in records if record["technique"] in techniques]
+        assert len(read_records(folders[0] / f"{stem}.csv")) == len(own) > 0
+    mapped = [r for r in records if r["network"] == "lenet_300_100" and "integer" in r["technique"]]
+    points = [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in mapped if r["sparsity"] in (0.0, 0.8)]
+    written = read_records(folders[0] / "08_integer_map.csv")
+    assert [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in written] == points
     with open(folders[0] / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 3 * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
+    assert len(rows) == 2 * SHOWN * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
     assert (folders[0] / "results.md").read_text() == report.markdown_table(report.results_table(records))
     assert plt.get_fignums() == []
 
@@ -393,7 +403,8 @@ def test_the_signature_figure_draws_means_and_bands_of_the_records():
 
 
 def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
-    figure = plots.error_curves(synthetic_records())
+    own = [record for record in synthetic_records() if record["technique"] in CHAPTERS["02_quantization"]]
+    figure = plots.error_curves(own)
     for axes, count in zip(
         figure.axes, (6, 8), strict=True
     ):  # three techniques of two networks; on the right float too
@@ -434,6 +445,24 @@ def test_the_map_has_the_mean_error_in_every_field():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "8", "float"]
 
 
+def test_the_integer_map_has_the_mean_error_at_every_pair_of_widths():
+    records = [r for r in synthetic_records() if r["technique"].startswith("integer_") and r["bits"] != FLOAT]
+    records = [r for r in select(records, network="lenet_300_100") if r["sparsity"] in (0.0, 0.8)]
+    two_maps = plots.integer_map(records).axes[:2]
+    assert ["nothing pruned" in axes.get_title() for axes in two_maps] == [True, False] and "80%" in two_maps[
+        1
+    ].get_title()
+    for axes, sparsity in zip(two_maps, (0.0, 0.8), strict=True):
+        fields = {text.get_position(): text.get_text() for text in axes.texts}
+        assert len(fields) == 4 * 5
+        for (column, bits), (line, activation_bits) in itertools.product(
+            enumerate((2, 3, 4, 8)), enumerate((2, 3, 4, 6, 8))
+        ):
+            own = select(records, technique=f"integer_{activation_bits}", bits=bits, sparsity=sparsity)
+            assert fields[column, line] == f"{100 * np.mean([r['error'] for r in own]):.1f}"
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "6", "8"]
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_map_without_a_single_error_is_drawn_too():
     records = [
@@ -458,6 +487,7 @@ def test_the_sqnr_of_rounded_weights_is_drawn_over_bits():
     [
         (plots.error_curves, []),
         (plots.error_map, []),
+        (plots.integer_map, []),
         (plots.sqnr_curves, []),
         (plots.sqnr_curves, [row("lenet_5", "per_channel", 0, FLOAT, 0.01)]),
         (plots.sqnr_curves, [row("lenet_5", "my_idea", 0, 4, 0.01)]),
@@ -536,6 +566,6 @@ def test_the_float_network_stands_behind_the_widest_bits():
 
 def test_a_map_with_holes_is_refused():
     records = [row("lenet_5", "per_channel", 0, 8, 0.01), row("lenet_5", "per_channel", 0, 4, 0.01) | {"sparsity": 0.5}]
-    with pytest.raises(ValueError, match="error_map needs a record at every pair, has none at 4 bits"):
+    with pytest.raises(ValueError, match=r"the map needs a record at every pair, has none at bits 4, sparsity 0\.0"):
         plots.error_map(records)
     assert plt.get_fignums() == []

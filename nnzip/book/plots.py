@@ -1,13 +1,13 @@
 """The book's figures: one look for all, safe for colour-blind eyes, the same bytes at every rerun."""
 
-import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nnzip.book.study import BITS, FLOAT, SPARSITIES, select
+from nnzip.book.study import BITS, SPARSITIES, select
+from nnzip.book.techniques import FLOAT
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -17,6 +17,8 @@ NAMES = {
     "per_tensor": "per tensor",
     "per_channel": "per channel",
     "with_activations": "per channel, and activations",
+    "integer_8": "integers, 8-bit activations",
+    "integer_4": "integers, 4-bit activations",
 }
 SPARSITY_BITS = 4  # the width at which a technique is drawn against sparsity, beside float
 STYLE = {
@@ -148,32 +150,71 @@ def error_map(records, *, axis=None):
     _check_records(records, "error_map")
     bits = sorted({record["bits"] for record in records})
     sparsities = sorted({record["sparsity"] for record in records})
-    for b, s in itertools.product(bits, sparsities):
-        if not select(records, bits=b, sparsity=s):
-            raise ValueError(f"error_map needs a record at every pair, has none at {b} bits and sparsity {s}")
+    errors = np.array([[_mean_error(records, bits=b, sparsity=s) for s in sparsities] for b in bits])
     with plt.rc_context(STYLE):
         if axis is None:
             _, axis = plt.subplots(figsize=(8, 4.2))
-        errors = np.array(
-            [
-                [100 * np.mean([r["error"] for r in select(records, bits=b, sparsity=s)]) for s in sparsities]
-                for b in bits
-            ]
-        )
-        shades = np.log10(np.maximum(errors, 0.01))  # 0 has no logarithm; 0.01 % is one image of 10,000
-        image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower")
-        for (row, column), error in np.ndenumerate(errors):
-            colour = "white" if shades[row, column] > (shades.max() + shades.min()) / 2 else "black"
-            axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        image = _fields(axis, errors)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set_yticks(range(len(bits)), ["float" if b == FLOAT else str(b) for b in bits])
         axis.set_xlabel("sparsity (weights that are zero)")
         axis.set_ylabel("bits a weight")
-        axis.grid(False)
-        ticks = [t for t in (1, 2, 5, 10, 20, 50, 90) if errors.min() <= t <= errors.max()]
-        bar = axis.figure.colorbar(image, ax=axis, ticks=np.log10(ticks), label="test error, %")
-        bar.ax.set_yticklabels([str(t) for t in ticks])
+        _colour_bar(image, axis, errors)
         return axis.figure
+
+
+def integer_map(records):
+    """Draw the test error of integer networks over the bits of weights and of activations, a map for each sparsity.
+
+    The activations' width is the number in the technique's name, such as `integer_8`.
+    """
+    _check_records(records, "integer_map")
+    sparsities = sorted({record["sparsity"] for record in records})
+    techniques = sorted({record["technique"] for record in records}, key=lambda name: int(name.split("_")[1]))
+    widths = sorted(set.intersection(*({r["bits"] for r in select(records, technique=t)} for t in techniques)))
+    errors = np.array(
+        [
+            [[_mean_error(records, sparsity=s, technique=t, bits=b) for b in widths] for t in techniques]
+            for s in sparsities
+        ]
+    )
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(sparsities), figsize=(4.6 * len(sparsities), 3.6), squeeze=False)
+        for axis, sparsity, field in zip(axes[0], sparsities, errors, strict=True):
+            image = _fields(axis, field, errors)
+            axis.set_xticks(range(len(widths)), [str(b) for b in widths])
+            axis.set_yticks(range(len(techniques)), [name.split("_")[1] for name in techniques])
+            axis.set_title(f"{sparsity:.0%} of the weights are zero" if sparsity else "nothing pruned", fontsize=10)
+            axis.set_xlabel("bits a weight")
+        axes[0][0].set_ylabel("bits an activation")
+        _colour_bar(image, axes[0], errors)
+        return figure
+
+
+def _mean_error(records, **point):  # -> percent
+    chosen = select(records, **point)
+    if not chosen:
+        where = ", ".join(f"{key} {value}" for key, value in point.items())
+        raise ValueError(f"the map needs a record at every pair, has none at {where}")
+    return 100 * np.mean([record["error"] for record in chosen])
+
+
+def _fields(axis, errors, all_errors=None):
+    """Draw a field for each error, its number in it; the shades are the errors' logarithms."""
+    shades, ends = (np.log10(np.maximum(e, 0.01)) for e in (errors, errors if all_errors is None else all_errors))
+    image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower", vmin=ends.min(), vmax=ends.max())
+    for (row, column), error in np.ndenumerate(errors):  # 0 has no logarithm; 0.01 % is one image of 10,000
+        colour = "white" if shades[row, column] > (ends.max() + ends.min()) / 2 else "black"
+        axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    axis.grid(False)
+    return image
+
+
+def _colour_bar(image, axes, errors):
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 90) if errors.min() <= t <= errors.max()]
+    figure = np.ravel(axes)[0].figure
+    bar = figure.colorbar(image, ax=axes, ticks=np.log10(ticks), label="test error, %")
+    bar.ax.set_yticklabels([str(t) for t in ticks])
 
 
 def sqnr_curves(records, *, axis=None):

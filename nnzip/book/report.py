@@ -6,7 +6,8 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
-from nnzip.book.study import FLOAT, NETWORKS, TECHNIQUES, select, write_csv, write_records
+from nnzip.book.study import MAP_SPARSITIES, NETWORKS, select, write_csv, write_records
+from nnzip.book.techniques import CHAPTERS, FLOAT
 
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
@@ -19,7 +20,8 @@ def results_table(records):
     over_float : the mean minus that of the float networks
     """
     rows = []
-    for network, technique in itertools.product(NETWORKS, TECHNIQUES):
+    shown = dict.fromkeys(itertools.chain(*CHAPTERS.values()))
+    for network, technique in itertools.product(NETWORKS, shown):
         chosen = select(records, network=network, technique=technique, sparsity=0.0)
         errors = {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
         for bits in sorted(errors, reverse=True):
@@ -38,12 +40,17 @@ def breaking_width(rows):
 
 
 def write_report(records, folder):
-    """Write the records, the figures and the results table of a study into a folder that exists."""
-    write_records(records, folder / "02_quantization.csv")
-    plots.save_figure(plots.error_curves(records), folder / "02_quantization_signature.png")
-    whole_map = select(records, network="lenet_300_100", technique="per_channel")
-    plots.save_figure(plots.error_map(whole_map), folder / "02_quantization_map.png")
+    """Write each chapter's records and figures, and the results table, into a folder that exists."""
+    for stem, techniques in CHAPTERS.items():
+        own = [record for record in records if record["technique"] in techniques]
+        write_records(own, folder / f"{stem}.csv")
+        plots.save_figure(plots.error_curves(own), folder / f"{stem}_signature.png")
+    mlp = select(records, network="lenet_300_100")
+    plots.save_figure(plots.error_map(select(mlp, technique="per_channel")), folder / "02_quantization_map.png")
     plots.save_figure(plots.sqnr_curves(records), folder / "02_quantization_sqnr.png")
+    integers = [r for r in mlp if r["technique"].startswith("integer_") and r["sparsity"] in MAP_SPARSITIES]
+    write_records(integers, folder / "08_integer_map.csv")
+    plots.save_figure(plots.integer_map(integers), folder / "08_integer_map.png")
     rows = results_table(records)
     numbers = ("error", "lowest", "highest", "over_float")
     write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
@@ -57,9 +64,9 @@ def markdown_table(rows):
     heads = [f"{b} bits" if b != FLOAT else "float" for b in widths]
     lines = [
         "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.",
-        "The numbers are of fake-quantized float networks: values on the integer grid, computed in float32.",
+        "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.",
         "",
-        "| network | weights rounded | " + " | ".join(heads) + " |",
+        "| network | rounded | " + " | ".join(heads) + " |",
         "|---|---|" + "---|" * len(widths),
     ]
     for (network, technique), group in itertools.groupby(rows, key=lambda row: (row["network"], row["technique"])):
@@ -93,7 +100,7 @@ def summary(records, folder):
     lines += _sparsity_lines(records)
     lines += [
         "",
-        f"Figures, the table (results.md, results.csv) and all {len(records)} records (02_quantization.csv): {folder}",
+        f"Figures, the table (results.md, results.csv) and all {len(records)} records (one .csv a chapter): {folder}",
     ]
     return "\n".join(lines)
 

@@ -1,7 +1,6 @@
-"""The study: the test error of a network against bit width and sparsity, for every technique; records and tables.
+"""The study: the test error of a network against bit width and sparsity, for every technique, and its records.
 
-A technique is a function (network, data, *, bits, sparsity) -> Network. It prunes to the sparsity and rounds to the
-bits, and 32 bits means that nothing is rounded. A record is a dict: technique, bits, sparsity, error, sqnr_db.
+A record is a dict: technique, bits, sparsity, error, sqnr_db. What the techniques are is in `nnzip.book.techniques`.
 """
 
 import csv
@@ -18,47 +17,19 @@ from multiprocessing import get_context
 import numpy as np
 
 from nnzip.atomic import atomic_write
+from nnzip.book.techniques import ACTIVATION_BITS, CALIBRATION_IMAGES, CHAPTERS, FLOAT, TECHNIQUES
 from nnzip.checks import check_choice, check_integer, check_number
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import quantize_activations, quantize_weights
 from nnzip.data import Mnist
 from nnzip.nn.network import check_network
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
 from nnzip.quantization import sqnr_db
 
-FLOAT = 32  # the bit width that stands for the network as it is
 BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 NETWORKS = ("lenet_300_100", "lenet_5")
+MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
 COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
-CALIBRATION_IMAGES = 1000
-
-
-def per_tensor(network, data, *, bits, sparsity):
-    """Round the weights with one scale for each layer."""
-    return _pruned_and_rounded(network, bits, sparsity, per_channel=False)
-
-
-def per_channel(network, data, *, bits, sparsity):
-    """Round the weights with one scale for each output neuron or filter."""
-    return _pruned_and_rounded(network, bits, sparsity, per_channel=True)
-
-
-def with_activations(network, data, *, bits, sparsity):
-    """Round the weights per channel, and what enters every layer per tensor, to the same width."""
-    rounded = per_channel(network, data, bits=bits, sparsity=sparsity)
-    if bits == FLOAT:
-        return rounded
-    return quantize_activations(rounded, data.train_images[:CALIBRATION_IMAGES], bits=bits)
-
-
-TECHNIQUES = {"per_tensor": per_tensor, "per_channel": per_channel, "with_activations": with_activations}
-
-
-def _pruned_and_rounded(network, bits, sparsity, *, per_channel):
-    pruned = prune_network(network, sparsity) if sparsity else network
-    return pruned if bits == FLOAT else quantize_weights(pruned, bits=bits, per_channel=per_channel)
 
 
 def error_grid(network, data, *, technique, bits, sparsities, executor=None):
@@ -155,18 +126,36 @@ def check_bits(bits):
 
 def plan(*, quick=False):
     """Return the grids of the study: keyword arguments for `error_grid`, with the name and seed of the network."""
-    networks = list(itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS))
     bits = (2, 3, 4, 8, FLOAT) if quick else BITS
-    sparsities = (0.0, 0.5, 0.8, 0.9, 0.99) if quick else SPARSITIES
-    grids = []
-    for name, seed in networks:
-        one = {"network": name, "seed": seed}
-        grids += [{**one, "technique": technique, "bits": bits, "sparsities": (0.0,)} for technique in TECHNIQUES]
-        if name == "lenet_300_100":  # cheap enough for the whole map of bits by sparsity
-            grids.append({**one, "technique": "per_channel", "bits": bits, "sparsities": sparsities[1:]})
-        else:
-            grids.append({**one, "technique": "per_channel", "bits": (4, FLOAT), "sparsities": sparsities[1:]})
-    return grids
+    sparsities = (0.5, 0.8, 0.9, 0.99) if quick else SPARSITIES[1:]
+    return [
+        {"network": name, "seed": seed, "technique": technique, "bits": widths, "sparsities": zeros}
+        for name, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS)
+        for technique, widths, zeros in [
+            *_quantization_grids(name, bits, sparsities),
+            *_integer_grids(name, bits, sparsities),
+        ]
+    ]
+
+
+def _quantization_grids(name, bits, sparsities):
+    """The map of bits by sparsity is whole for the MLP, where it is cheap."""
+    grids = [(technique, bits, (0.0,)) for technique in CHAPTERS["02_quantization"]]
+    return [*grids, ("per_channel", bits if name == "lenet_300_100" else (4, FLOAT), sparsities)]
+
+
+def _integer_grids(name, bits, sparsities):
+    """The map of weight by activation bits is for the MLP, at both of its sparsities; LeNet-5 has a few points."""
+    fewer = tuple(s for s in sparsities if s in (0.5, 0.8, 0.9, 0.95, 0.99))
+    if name == "lenet_5":
+        few = tuple(b for b in bits if b in (2, 3, 4, 8, FLOAT))
+        return [("integer_8", bits, (0.0,)), ("integer_8", (4,), fewer), ("integer_4", few, (0.0,))]
+    widths = tuple(b for b in bits if b in ACTIVATION_BITS)
+    grids = [(technique, bits, (0.0,)) for technique in ("integer_8", "integer_4")]
+    grids += [(technique, (4,), fewer) for technique in ("integer_8", "integer_4")]
+    rest = tuple(b for b in widths if b != 4)
+    grids += [(technique, rest, MAP_SPARSITIES[1:]) for technique in ("integer_8", "integer_4")]
+    return grids + [(f"integer_{b}", widths, MAP_SPARSITIES) for b in widths if b not in (8, 4)]
 
 
 def run_study(data, *, quick=False, retrain=False, executor=None, progress=True):
@@ -194,7 +183,8 @@ def run_study(data, *, quick=False, retrain=False, executor=None, progress=True)
 
 def _cost(grid):
     """Return the rough cost of a grid, in evaluations of the MLP."""
-    return len(grid["bits"]) * len(grid["sparsities"]) * {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]]
+    each = {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]] * (2 if "integer" in grid["technique"] else 1)
+    return len(grid["bits"]) * len(grid["sparsities"]) * each
 
 
 def write_records(records, path):

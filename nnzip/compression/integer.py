@@ -296,7 +296,17 @@ class IntegerNetwork:
             raise ValueError(f"codes must be from 0 to {qmax}, as quantize_input gives them, got {codes.max()}")
         return codes
 
+    def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
+        """Return the floats that the weights and biases stand for, under the index of their integer layer."""
+        floats = {}
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, IntegerLayer):
+                floats[f"{i}.weight"] = layer.float_weight()
+                floats[f"{i}.bias"] = (layer.bias * (layer.input.scale * layer.weight_scale)).astype(np.float32)
+        return floats
+
     def predict(self, images, *, batch_size=250):  # float [N, C, H, W] -> class of each image, int64 [N]
+        """Return the class of each image, a batch at a time; images are floats as `quantize_input` takes them."""
         check_integer(batch_size, "batch_size", 1)
         images = np.asarray(images)
         check_not_empty(images, "images")

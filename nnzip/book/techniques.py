@@ -1,0 +1,61 @@
+"""What the study compares: each technique is a function (network, data, *, bits, sparsity) -> what predicts.
+
+It prunes to the sparsity and rounds the weights to the bits; at 32 bits nothing is rounded and the network is float.
+"""
+
+from functools import partial
+
+from nnzip.compression.integer import integer_network
+from nnzip.compression.pruned import prune_network
+from nnzip.compression.quantized import quantize_activations, quantize_weights
+
+FLOAT = 32  # the bit width that stands for the network as it is
+CALIBRATION_IMAGES = 1000
+
+
+def per_tensor(network, data, *, bits, sparsity):
+    """Round the weights with one scale for each layer."""
+    return _rounded(_pruned(network, sparsity), bits, per_channel=False)
+
+
+def per_channel(network, data, *, bits, sparsity):
+    """Round the weights with one scale for each output neuron or filter."""
+    return _rounded(_pruned(network, sparsity), bits, per_channel=True)
+
+
+def with_activations(network, data, *, bits, sparsity):
+    """Round the weights per channel, and what enters every layer per tensor, to the same width."""
+    rounded = per_channel(network, data, bits=bits, sparsity=sparsity)
+    if bits == FLOAT:
+        return rounded
+    return quantize_activations(rounded, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+
+
+def integer(network, data, *, bits, sparsity, activation_bits):
+    """Compute in integers only, with weights of so many bits and activations of their own width."""
+    pruned = _pruned(network, sparsity)
+    if bits == FLOAT:
+        return pruned
+    images = data.train_images[:CALIBRATION_IMAGES]
+    return integer_network(pruned, images, weight_bits=bits, activation_bits=activation_bits)
+
+
+def _pruned(network, sparsity):
+    return prune_network(network, sparsity) if sparsity else network
+
+
+def _rounded(network, bits, *, per_channel):
+    return network if bits == FLOAT else quantize_weights(network, bits=bits, per_channel=per_channel)
+
+
+ACTIVATION_BITS = (8, 6, 4, 3, 2)
+TECHNIQUES = {
+    "per_tensor": per_tensor,
+    "per_channel": per_channel,
+    "with_activations": with_activations,
+    **{f"integer_{bits}": partial(integer, activation_bits=bits) for bits in ACTIVATION_BITS},
+}
+CHAPTERS = {  # whose signature figure shows which of them, and whose file has their records
+    "02_quantization": ("per_tensor", "per_channel", "with_activations"),
+    "08_integer": ("per_channel", "integer_8", "integer_4"),
+}
