@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnzip import __version__
 from nnzip.book import bench, report, study
+from nnzip.book.speed import write_speed
 from nnzip.data import load_mnist
 from nnzip.nn import zoo
 from nnzip.nn.training import evaluate
@@ -55,6 +56,7 @@ def _parser():
 
     speed = commands.add_parser("bench", help="speed, as ratios measured side by side in one process")
     speed.add_argument("--rounds", type=int, default=10, help="how often each pair is measured (default: 10)")
+    speed.add_argument("--output", type=Path, metavar="FOLDER", help="where to write 03_matmul_speed.csv and .png")
     speed.set_defaults(run=_bench)
     return parser
 
@@ -82,6 +84,11 @@ def _train(asked):
 
 
 def _bench(asked):
+    if asked.output:
+        asked.output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring, not after
     print(bench.machine())
-    for row in bench.run(rounds=asked.rounds):
+    records = []
+    for row in bench.run(rounds=asked.rounds, **({"records": records} if asked.output else {})):
         print(row)
+    if asked.output:
+        write_speed(records, asked.output)

@@ -29,7 +29,8 @@ BACKENDS = ("auto", "numpy", "numkong")
 FLOAT32_EXACT = 2**24  # every integer up to it is a float32
 INT32_MAX = 2**31 - 1
 ROOM = 2**22  # elements of a that are floats at a time: 16 MB, as one large product beats several
-SMALL = 2**26  # multiplications below which a second thread does not pay
+SMALL = 2**25  # multiplications below which a second thread does not pay
+DEEP = 128  # K from which numkong pays: it adds up along K, and each sum has a cost of its own
 
 
 def int8_matmul_by_definition(a, b, a_zero_point=0, b_zero_point=0):  # [M, K], [K, N] -> int64 [M, N]
@@ -104,10 +105,12 @@ def int8_matmul(
     a_zero_point = _zero_point(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
     b_zero_point = _zero_point(b_zero_point, "b_zero_point", right.dtype, N)  # [N or 1]
     out = _room(out, out_dtype, (M, N), a, right.codes)
-    native = _choose_backend(backend, packed, M)
+    native = _choose_backend(backend, packed, M, K)
 
-    bound = K * _reach(a.dtype, a_zero_point) * _reach(right.dtype, b_zero_point)
-    dtype = np.dtype(np.int32 if bound <= INT32_MAX else np.int64)
+    dtype = np.dtype(np.int32)
+    if K * 255 * 255 > INT32_MAX:  # otherwise no zero point leads out of int32
+        bound = K * _reach(a.dtype, a_zero_point) * _reach(right.dtype, b_zero_point)
+        dtype = np.dtype(np.int32 if bound <= INT32_MAX else np.int64)
     total = out if out.dtype == dtype and out.flags.c_contiguous else np.empty((M, N), dtype)
     if native and dtype == np.int32:
         a, a_zero_point = _as_dtype(a, a_zero_point, right.dtype)
@@ -224,7 +227,7 @@ def _exact_edges(a_dtype, codes):  # [K, N] -> 0, ..., K
 def _float_product(a, right, packed, total):  # [M, K], [K, N] -> into total [M, N], int32 or int64
     (M, K), N = a.shape, right.shape[1]
     edges = right.edges(a.dtype) if packed else _worst_case_edges(a.dtype, right.dtype, M, K, N)
-    depth = max(np.diff(edges))
+    depth = max(stop - start for start, stop in pairwise(edges))
     rows = min(M, max(1, ROOM // max(depth, N)))
     left_room = np.empty((rows, depth), np.float32)
     room = np.empty((rows, N), np.float32) if len(edges) > 2 or total.dtype != np.int32 else None
@@ -268,14 +271,15 @@ def _float32_is_exact():
 # numkong
 
 
-def _choose_backend(backend, packed, M):
+def _choose_backend(backend, packed, M, K):
     """Return the module numkong if it is to be used, else None."""
     if check_choice(backend, "backend", BACKENDS) == "numpy":
         return None
     numkong, trouble = _numkong()
     if backend == "numkong" and numkong is None:
         raise ImportError(f'backend="numkong" cannot be used: {trouble}')
-    return numkong if backend == "numkong" or packed or M >= 256 else None  # unpacked, b has to be transposed
+    pays = K >= DEEP and (packed or M >= 256)  # unpacked, b has to be transposed
+    return numkong if backend == "numkong" or pays else None
 
 
 @cache
@@ -317,17 +321,23 @@ def _native_product(numkong, a, right, total):  # [M, K], [K, N], of one dtype -
     (M, K), N = a.shape, right.shape[1]
     a, packed = np.ascontiguousarray(a), right.native
     out = numkong.from_dlpack(total.view(np.uint32) if right.dtype == np.uint8 else total)
-    threads = min(M, getattr(os, "process_cpu_count", os.cpu_count)() or 1) if M * K * N >= SMALL else 1
-    cuts = np.linspace(0, M, threads + 1).astype(int).tolist()
+    pool, threads = _pool(os.getpid())
+    share = -(-M // threads) if M * K * N >= SMALL else M  # rows for each thread
 
-    def rows(start, stop):
-        numkong.dots_packed(a, packed, out=out, start_row=start, end_row=stop)
+    def rows(start):
+        numkong.dots_packed(a, packed, out=out, start_row=start, end_row=min(start + share, M))
 
-    with ThreadPoolExecutor(threads) as pool:  # no thread starts before it is needed
-        others = [pool.submit(rows, start, stop) for start, stop in pairwise(cuts[1:])]
-        rows(cuts[0], cuts[1])
-        for other in others:
-            other.result()
+    others = [pool.submit(rows, start) for start in range(share, M, share)]
+    rows(0)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process):  # one for each process, as threads do not survive a fork
+    """Return threads to share, and how many to use with the one that calls; none starts before it is needed."""
+    threads = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    return ThreadPoolExecutor(max(1, threads - 1)), threads
 
 
 # What goes in and what comes out
@@ -391,6 +401,7 @@ def _zero_point(value, name, dtype, length):  # -> int64 [length or 1]
         raise TypeError(f"{name} must be an integer or integers, got {value!r}")
     if array.shape not in ((), (1,), (length,)):
         raise ValueError(f"{name} must be one number or have shape ({length},), got shape {array.shape}")
-    if array.min() < codes.min or array.max() > codes.max:
+    low, high = (array.min(), array.max()) if array.ndim else (array.item(), array.item())
+    if low < codes.min or high > codes.max:
         raise ValueError(f"{name} must be from {codes.min} to {codes.max} for {dtype} codes, got {value}")
     return array.astype(np.int64).reshape(-1)

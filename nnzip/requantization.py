@@ -53,7 +53,8 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
     else:
         np.clip(steps, -(2.0**30), 2.0**30, out=steps)  # far outside of every dtype, but finite
         steps = round_to_integer(steps, rounding)
-    steps += np.float32(zero_point)
+    if zero_point:
+        steps += np.float32(zero_point)
     return np.clip(steps, codes.min, codes.max, out=steps).astype(codes.dtype)
 
 

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from nnzip.book import bench
+from nnzip import cli
+from nnzip.book import bench, plots
+from nnzip.book.speed import COLUMNS, read_speed, speed_record, write_speed
+from nnzip.matmul import exact_depth
 
 
 class Clock:
@@ -101,12 +104,99 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
     for rows in ("forward_rows", "integer_rows"):
         monkeypatch.setattr(bench, rows, lambda torch: [])
     monkeypatch.setattr(bench, "SIZES", ())
+    monkeypatch.setattr(bench, "INT32_SIZES", (1024,))
     monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
     head, alone, pair, *_, int32_head, int32_row, _ = bench.run(rounds=2)
     assert "nnzip" in head and "peer / nnzip" in head
     assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
     assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
     assert "int32" in int32_head and int32_row.endswith("700.00 x")
+
+
+def test_run_records_every_product(monkeypatch, clock):
+    def rows(M, K, N):
+        return [
+            ("fast", clock.takes("fast", [0.5]), clock.takes("floats", [1])),
+            ("slow", clock.takes("slow", [4]), clock.takes("floats", [2])),
+        ]
+
+    for name in ("training_rows", "forward_rows", "integer_rows"):
+        monkeypatch.setattr(bench, name, lambda torch: [])
+    monkeypatch.setattr(bench, "SIZES", ((1, 2, 3), (4, 4, 4)))
+    monkeypatch.setattr(bench, "INT32_SIZES", (4,))
+    monkeypatch.setattr(bench, "matmul_rows", rows)
+    monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1]), clock.takes("int32", [30])))
+    records = []
+    lines = list(bench.run(rounds=2, records=records))
+    assert [(r["way"], r["M"], r["K"], r["N"], r["seconds"], r["ratio_to_float32"]) for r in records] == [
+        ("float32 @", 1, 2, 3, 1.5, 1.0),
+        ("fast", 1, 2, 3, 0.5, 2.0),
+        ("slow", 1, 2, 3, 4, 0.5),
+        ("float32 @", 4, 4, 4, 1.5, 1.0),
+        ("fast", 4, 4, 4, 0.5, 2.0),
+        ("slow", 4, 4, 4, 4, 0.5),
+        ("int32 @", 4, 4, 4, 30, 0.05),
+    ]
+    assert [r["operations_per_second"] for r in records[:2]] == [12 / 1.5, 24]
+    assert all(tuple(record) == COLUMNS and record["machine"] == bench.machine() for record in records)
+    assert sum("4 cubed" in line for line in lines) == 3
+
+
+def fake_records():
+    times = {"float32 @": 1e-3, "fast": 2e-4, "slow": 0.7}
+    return [
+        speed_record("a machine, with a comma", way, (size, size, size), seconds * size / 512, 1e-3 / seconds)
+        for way, seconds in times.items()
+        for size in (256, 512)
+    ] + [speed_record("a machine, with a comma", "fast", (1, 4096, 4096), 0.5, 1.0)]
+
+
+def test_records_survive_a_file(tmp_path):
+    write_speed(fake_records(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["03_matmul_speed.csv", "03_matmul_speed.png"]
+    read = read_speed(tmp_path / "03_matmul_speed.csv")
+    assert [list(record) for record in read] == [list(COLUMNS)] * len(read)
+    for record, expected in zip(read, fake_records(), strict=True):
+        assert all(type(record[key]) is type(expected[key]) for key in COLUMNS)
+        assert {k: v for k, v in record.items() if type(v) is not float} == {
+            k: v for k, v in expected.items() if type(v) is not float
+        }
+        np.testing.assert_allclose(*([r[key] for key in COLUMNS[-3:]] for r in (record, expected)), rtol=1e-5)
+
+
+def test_the_command_writes_them(tmp_path, monkeypatch, capsys):
+    def run(*, rounds, records):
+        records += fake_records()
+        yield "a row"
+
+    monkeypatch.setattr(bench, "run", run)
+    assert cli.main(["bench", "--output", str(tmp_path / "new")]) == 0
+    assert "a row" in capsys.readouterr().out
+    assert len(read_speed(tmp_path / "new" / "03_matmul_speed.csv")) == len(fake_records())
+
+
+def test_the_figure_draws_every_way_over_the_cubes_alone():
+    axis = plots.speed_curves(fake_records()).axes[0]
+    lines = {line.get_label(): line for line in axis.lines}
+    assert set(lines) == {"float32 @", "fast", "slow"}
+    for line in lines.values():
+        assert list(line.get_xdata()) == [256, 512]
+    np.testing.assert_allclose(lines["fast"].get_ydata(), [2 * 256**3 / 1e-4 / 1e9, 2 * 512**3 / 2e-4 / 1e9])
+    assert axis.get_xscale() == axis.get_yscale() == "log" and "a machine" in axis.get_title(loc="left")
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["256", "512"]
+    plots.plt.close(axis.figure)
+
+
+def test_the_figure_needs_a_cube():
+    with pytest.raises(ValueError, match="speed_curves needs at least one record"):
+        plots.speed_curves(fake_records()[-1:])
+
+
+def test_weights_are_certain_to_be_exact_where_uniform_codes_are_not():
+    codes, weights = bench._codes_and_weights(2, 2048, 64)
+    assert weights.dtype == codes.dtype == np.int8 and np.all(np.abs(weights).max(axis=0) == 127)
+    assert exact_depth(np.int8, weights) == 2048
+    assert exact_depth(np.int8, np.random.default_rng(0).integers(-127, 128, (4096, 64), np.int8)) < 4096
 
 
 class FakeTorch:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from layer_cases import with_biases
 
+from nnzip.compression import integer as integer_module
+from nnzip.compression.comparison import compare_layers
 from nnzip.compression.integer import (
     IntegerFlatten,
     IntegerLayer,
     IntegerMaxPool2d,
-    compare_layers,
     integer_network,
 )
 from nnzip.compression.quantized import quantize_activations
@@ -145,6 +146,16 @@ def test_logits_are_those_of_arbitrary_precision(name, per_channel, bits, arithm
     expected = reference(integer, codes).astype(np.int64)
     assert np.array_equal(integer.forward(codes), expected)
     assert np.array_equal(integer.trace(codes)[-1], expected)
+
+
+@pytest.mark.parametrize("deep", [1, 1_000_000])
+@pytest.mark.parametrize("name", NAMES)
+def test_filters_on_either_side_of_the_product(name, deep, monkeypatch):
+    monkeypatch.setattr(integer_module, "DEEP", deep)
+    network, images = network_of(name)
+    integer = integer_network(network, images)
+    codes = integer.quantize_input(1.3 * images)
+    assert np.array_equal(integer.forward(codes), reference(integer, codes).astype(np.int64))
 
 
 @both

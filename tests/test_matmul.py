@@ -373,6 +373,31 @@ def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, *zeros.values()))
 
 
+def test_auto_takes_numkong_where_it_pays(fresh_choice, monkeypatch):
+    taken = []
+
+    def dots_packed(a, b, out, start_row=0, end_row=None):
+        taken.append(a.shape)
+        out[start_row:end_row] = a[start_row:end_row].astype(np.int64) @ b.T.astype(np.int64)
+
+    monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
+    for M, K, packed, pays in (
+        (4, matmul.DEEP, True, True),
+        (4, matmul.DEEP - 1, True, False),
+        (4, matmul.DEEP, False, False),
+        (256, matmul.DEEP, False, True),
+    ):
+        a, b = np.ones((M, K), np.int8), np.ones((K, 3), np.int8)
+        int8_matmul(a, pack(b) if packed else b)
+        assert ((M, K) in taken) == pays
+        taken.clear()
+
+
+def test_every_process_has_its_own_threads():
+    pool, threads = matmul._pool(1)
+    assert matmul._pool(1)[0] is pool is not matmul._pool(2)[0] and threads >= 1
+
+
 # Refusals
 
 A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.uint8)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnzip.book.speed import speed_record
 from nnzip.checks import check_integer
 from nnzip.compression.integer import integer_network
 from nnzip.data import load_mnist
@@ -25,11 +26,14 @@ from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 from nnzip.nn.zoo import trained
+from nnzip.quantization import choose_qparams, quantize
 
 BATCH = 128
 PAUSE = 0.2  # seconds
 CALLS = 5
-SIZES = ((64, 784, 300), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (1, 4096, 4096))
+SIZES = ((64, 784, 300), *((size, size, size) for size in (128, 256, 512, 1024, 2048)), (1, 4096, 4096))
+INT32_SIZES = (256, 512, 1024)  # cubes: without BLAS the next one takes ten seconds
+FLOATS = "float32 @"
 
 
 def side_by_side(ours, peer, *, rounds):
@@ -51,19 +55,23 @@ def _seconds(function):
     return float(np.median(times))
 
 
-def run(*, rounds=10):
-    """Yield a line of text for every row of the benchmark, as soon as it is measured."""
+def run(*, rounds=10, records=None):
+    """Yield a line of text for every row of the benchmark, as soon as it is measured.
+
+    records : a list, optional, that is given a record of `nnzip.book.speed` for every matrix product
+    """
     rounds = check_integer(rounds, "rounds", 1)
+    records = [] if records is None else records
     torch = _import("torch")
     yield f"{'':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
     for name, ours, peer in training_rows(torch) + forward_rows(torch):
         yield _line(name, ours, peer, rounds)
-    yield f"\n{'integer products':46}{'this':>11}{'float32 @':>11}{'float32 / this':>15}"
+    yield f"\n{'products of int8 codes and int8 weights':46}{'this':>11}{'float32 @':>11}{'float32 / this':>15}"
     for size in SIZES:
-        for name, way, floats in matmul_rows(*size):
-            yield _line(f"{name}, {size_name(*size)}", way, floats, rounds)
+        yield from _product_lines(size, rounds, records)
     yield f"\n{'':46}{'packed':>11}{'int32 @':>11}{'int32 / packed':>15}"
-    yield _line(f"int8_matmul, {size_name(1024, 1024, 1024)}", *int32_row(1024), min(rounds, 3))
+    for size in INT32_SIZES:
+        yield _int32_line(size, min(rounds, 3), records)
     yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
     for name, ours, peer in integer_rows(torch):
         yield _line(name, ours, peer, rounds)
@@ -73,17 +81,38 @@ def _line(name, ours, peer, rounds):
     if peer is None:
         mine = np.median([_seconds(ours) for _ in range(rounds)])
         return f"{name:46}{1e3 * mine:8.2f} ms   (the peer is not installed)"
-    mine, theirs, ratio = side_by_side(ours, peer, rounds=rounds)
+    return _text(name, *side_by_side(ours, peer, rounds=rounds))
+
+
+def _text(name, mine, theirs, ratio):
     return f"{name:46}{1e3 * mine:8.2f} ms{1e3 * theirs:8.2f} ms{ratio:12.2f} x"
 
 
+def _product_lines(size, rounds, records):
+    """Measure every way at one size; the record of the floats has the median of their times beside each way."""
+    found, float_seconds = [], []
+    for name, way, floats in matmul_rows(*size):
+        mine, theirs, ratio = side_by_side(way, floats, rounds=rounds)
+        yield _text(f"{name}, {size_name(*size)}", mine, theirs, ratio)
+        found.append(speed_record(machine(), name, size, mine, ratio))
+        float_seconds.append(theirs)
+    records += [speed_record(machine(), FLOATS, size, float(np.median(float_seconds)), 1.0), *found]
+
+
+def _int32_line(size, rounds, records):
+    cube = (size, size, size)
+    mine, theirs, ratio = side_by_side(*int32_row(size), rounds=rounds)
+    for record in [r for r in records if r["way"] == FLOATS and (r["M"], r["K"], r["N"]) == cube]:
+        records.append(speed_record(machine(), "int32 @", cube, theirs, record["seconds"] / theirs))
+    return _text(f"int8_matmul, {size_name(*cube)}", mine, theirs, ratio)
+
+
 def matmul_ways(M, K, N):
-    """Return {name: function without arguments} for the product of two int8 matrices in every way there is here."""
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(-128, 128, (M, K), np.int8), rng.integers(-127, 128, (K, N), np.int8)
+    """Return {name: function without arguments} for a product in every way there is here: any codes times weights."""
+    a, b = _codes_and_weights(M, K, N)
     a_floats, b_floats, packed = a.astype(np.float32), b.astype(np.float32), pack(b)
     ways = {
-        "float32 @": lambda: a_floats @ b_floats,
+        FLOATS: lambda: a_floats @ b_floats,
         "int8_matmul, packed": lambda: int8_matmul(a, packed, backend="numpy"),
         "int8_matmul, unpacked": lambda: int8_matmul(a, b, backend="numpy"),
     }
@@ -93,21 +122,30 @@ def matmul_ways(M, K, N):
         a_torch, b_torch = torch.from_numpy(a), torch.from_numpy(b)
         ways["torch._int_mm"] = lambda: torch._int_mm(a_torch, b_torch)
     if _import("onnx") and (runtime := _import("onnxruntime")):
-        session = runtime.InferenceSession(_matmul_integer(b), providers=["CPUExecutionProvider"])
-        ways["ONNX Runtime MatMulInteger"] = lambda: session.run(None, {"a": a})
+        for codes in (a, (a.view(np.uint8) ^ 128)):  # only one pair of types reaches its fast routine
+            session = runtime.InferenceSession(_matmul_integer(codes, b), providers=["CPUExecutionProvider"])
+            ways[f"ONNX Runtime, {codes.dtype} by int8"] = partial(session.run, None, {"a": codes})
     return ways
 
 
-def _matmul_integer(b):
-    """Return an ONNX model of one product with the weights b."""
+def _codes_and_weights(M, K, N):  # -> int8 [M, K], int8 [K, N]
+    """Return uniform codes, and Gaussian weights quantized with a scale for each column, as those of a network are."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((K, N), np.float32)
+    return rng.integers(-128, 128, (M, K), np.int8), quantize(weights, choose_qparams(weights, bits=8, axis=1))
+
+
+def _matmul_integer(a, b):
+    """Return an ONNX model of one product, MatMulInteger, of codes like a with weights b; uint8 codes mean a - 128."""
     from onnx import TensorProto, helper, numpy_helper
 
+    zero_point = np.array(128 if a.dtype == np.uint8 else 0, a.dtype)
     graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
+        [helper.make_node("MatMulInteger", ["a", "b", "zero_point"], ["y"])],
         "product",
-        [helper.make_tensor_value_info("a", TensorProto.INT8, ["M", b.shape[0]])],
+        [helper.make_tensor_value_info("a", helper.np_dtype_to_tensor_dtype(a.dtype), ["M", b.shape[0]])],
         [helper.make_tensor_value_info("y", TensorProto.INT32, ["M", b.shape[1]])],
-        [numpy_helper.from_array(b, "b")],
+        [numpy_helper.from_array(b, "b"), numpy_helper.from_array(zero_point, "zero_point")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model.SerializeToString()
@@ -116,14 +154,13 @@ def _matmul_integer(b):
 def matmul_rows(M, K, N):
     """Return (name, way, float32 @) for every integer way at one size."""
     ways = matmul_ways(M, K, N)
-    floats = ways.pop("float32 @")
+    floats = ways.pop(FLOATS)
     return [(name, way, floats) for name, way in ways.items()]
 
 
 def int32_row(size):
     """Return (int8_matmul packed, NumPy's int32 @) for square matrices."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.integers(-128, 128, (size, size), np.int8) for _ in range(2))
+    a, b = _codes_and_weights(size, size, size)
     packed = pack(b)
     return lambda: int8_matmul(a, packed, backend="numpy"), lambda: matmul_as(a, b, np.int32)
 

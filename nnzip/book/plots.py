@@ -1,5 +1,6 @@
 """The book's figures: one look for all, safe for colour-blind eyes, the same bytes at every rerun."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -241,6 +242,33 @@ def sqnr_curves(records, *, axis=None):
         axis.set_xticks(bits)
         axis.legend()
         return axis.figure
+
+
+def speed_curves(records, *, axis=None):
+    """Draw operations per second against size for every way in the records (`nnzip.book.speed`) to multiply cubes."""
+    cubes = [r for r in records if r["M"] == r["K"] == r["N"]]
+    _check_records(cubes, "speed_curves")
+    ways = list(dict.fromkeys(record["way"] for record in cubes))
+    with plt.rc_context(STYLE):
+        if axis is None:
+            _, axis = plt.subplots(figsize=(8, 4.8))
+        for i, way in enumerate(way for way in ways if way != "float32 @"):
+            look = {"color": COLOURS[i % 6], "marker": MARKERS[i % len(MARKERS)], "markersize": 5, "linewidth": 1.5}
+            _speed_line(axis, select(cubes, way=way), label=way, **look)
+        _speed_line(axis, select(cubes, way="float32 @"), label="float32 @", color=COLOURS[6], linewidth=3, zorder=1)
+        sizes = sorted({record["M"] for record in cubes})
+        axis.set(xscale="log", yscale="log", xlabel="size: M = K = N", ylabel="giga-operations per second")
+        axis.set_xticks(sizes, map(str, sizes))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:g}"))
+        axis.set_title("\n".join(textwrap.wrap(cubes[0]["machine"], 75)), fontsize=8, loc="left")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        return axis.figure
+
+
+def _speed_line(axis, records, **look):
+    records = sorted(records, key=lambda record: record["M"])
+    axis.plot([r["M"] for r in records], [r["operations_per_second"] / 1e9 for r in records], **look)
 
 
 def save_figure(figure, path):

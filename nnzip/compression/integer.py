@@ -10,13 +10,12 @@ costs nothing: where it follows, the range begins at 0, so z_y = 0 and the clip 
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import NamedTuple
 
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_ndim, check_not_empty
 from nnzip.compression.quantized import activation_qparams
-from nnzip.matmul import int8_matmul, pack
+from nnzip.matmul import DEEP, int8_matmul, pack
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import check_network
 from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams, dequantize, quantize
@@ -26,7 +25,6 @@ ARITHMETIC = ("float_scale", "fixed_point")
 BIAS_LIMIT = 2**30  # half of int32: the other half is for the sum of products
 SMALLEST_MULTIPLIER = 2.0**-30  # what lies below is nothing at the output's step, and a shift could not hold it
 IMAGES = 256  # of a batch at a time: what lies between two layers stays in cache
-SHORT = 64  # products of so few terms are faster by BLAS
 
 
 @dataclass(eq=False)
@@ -81,13 +79,29 @@ class IntegerLayer:
         if codes.shape[1] != self.weight.shape[1]:
             raise ValueError(f"codes must have {self.weight.shape[1]} channels or features, got shape {codes.shape}")
         signed = codes.view(np.int8) ^ np.int8(-128)  # x - 128
+        if self.weight.ndim == 2:
+            acc = int8_matmul(signed, self._matrix(1))
+            acc += self.offset
+            return acc
         matrix = self._matrix(pool)
-        columns, places = (signed, (-1,)) if self.weight.ndim == 2 else self._columns(signed, pool)
-        backend = "numpy" if len(matrix.codes) < SHORT else "auto"
-        acc = int8_matmul(columns, matrix, backend=backend).reshape(len(columns), pool * pool, -1)  # [M, q q, O]
-        acc = reduce(np.maximum, (acc[:, i] for i in range(pool * pool)))
+        shallow = len(matrix.codes) < DEEP  # BLAS is faster then, and with the filters on the left fastest
+        windows = self._windows(signed, pool, batch_last=shallow)
+        return self._sums_of_rows(windows, matrix, pool) if shallow else self._sums_of_windows(windows, matrix, pool)
+
+    def _sums_of_windows(self, windows, matrix, pool):  # [N, H', W', size, size, C] -> [N, O, H', W']
+        N, H, W = windows.shape[:3]
+        sums = int8_matmul(windows.reshape(N * H * W, -1), matrix).reshape(N * H * W, pool * pool, -1)
+        acc = reduce(np.maximum, sums.transpose(1, 0, 2))  # [q q, N H' W', O] -> [N H' W', O]
         acc += self.offset
-        return acc if self.weight.ndim == 2 else acc.reshape(*places, -1).transpose(0, 3, 1, 2)
+        return acc.reshape(N, H, W, -1).transpose(0, 3, 1, 2)
+
+    def _sums_of_rows(self, windows, matrix, pool):  # the same with the filters on the left, the sums of one in a row
+        (N, H, W), K = windows.shape[:3], len(matrix.codes)
+        columns = windows.transpose(3, 4, 5, 1, 2, 0).reshape(K, H * W * N)
+        sums = int8_matmul(matrix.codes.T, columns, backend="numpy").reshape(pool * pool, -1, H * W * N)
+        acc = reduce(np.maximum, sums)  # [q q, O, H' W' N] -> [O, H' W' N]
+        acc += self.offset[:, None]
+        return acc.reshape(-1, H, W, N).transpose(3, 0, 1, 2)
 
     def _matrix(self, pool):  # -> PackedMatrix [K, pool pool O]
         if pool not in self._packed:
@@ -100,20 +114,21 @@ class IntegerLayer:
             self._packed[pool] = pack(wide.reshape(pool * pool * O, -1).T)
         return self._packed[pool]
 
-    def _columns(self, x, pool):  # int8 [N, C, H, W] -> [N H' W', size size C], (N, H', W')
+    def _windows(self, x, pool, *, batch_last):  # int8 [N, C, H, W] -> a view [N, H', W', size, size, C] of a copy
         k, s, p = self.weight.shape[-1], self.stride, self.padding
-        x = x.transpose(0, 2, 3, 1)  # [N, H, W, C]: a row of a window is then one run of size C bytes
         if p:  # a float 0 has the code z_x
-            x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=int(self.input.zero_point) - 128)
-        x = np.ascontiguousarray(x)
-        (N, H, W, C), size = x.shape, k + s * (pool - 1)
+            x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), constant_values=int(self.input.zero_point) - 128)
+        (N, C, H, W), size, step = x.shape, k + s * (pool - 1), s * pool
         if min(H, W) < size:
             raise ValueError(f"codes must have at least {size - 2 * p} rows and columns, got {H - 2 * p} x {W - 2 * p}")
-        step_n, step_h, step_w, _ = x.strides
-        H_out, W_out, s = ((H - k) // s + 1) // pool, ((W - k) // s + 1) // pool, s * pool
-        shape, steps = (N, H_out, W_out, size, size * C), (step_n, s * step_h, s * step_w, step_h, 1)
-        windows = np.lib.stride_tricks.as_strided(x, shape, steps, writeable=False)
-        return windows.reshape(N * H_out * W_out, size * size * C), (N, H_out, W_out)
+        if batch_last:  # the copy into columns is then of N bytes at a time, otherwise of size C
+            x = np.ascontiguousarray(x.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+        else:
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        step_n, step_c, step_h, step_w = x.strides
+        shape = (N, (H - size) // step + 1, (W - size) // step + 1, size, size, C)
+        steps = (step_n, step * step_h, step * step_w, step_h, step_w, step_c)
+        return np.lib.stride_tricks.as_strided(x, shape, steps, writeable=False)
 
     def requantize(self, acc):  # int32 [N, out, ...] -> uint8
         """Return clip(round(acc M) + z_y), or, without an output grid, acc itself."""
@@ -320,69 +335,3 @@ def _pools_first(layer, following):
         return False
     k = layer.weight.shape[-1]
     return (k + layer.stride * (following.size - 1)) ** 2 <= 2 * k * k
-
-
-class LayerDifference(NamedTuple):
-    """How far a layer's integers are from its fake-quantized floats, given the same input codes."""
-
-    layer: str
-    outputs: int
-    different: int  # how many of the outputs
-    largest: int  # by how many steps
-
-
-def compare_layers(network, integer, images):
-    """Compare each hidden layer's output codes with those of the fake-quantized float layer.
-
-    Both are given the codes that the integer layer gets. The float layer dequantizes them, computes in float32 with the
-    dequantized int8 weights and the float bias, and its output is quantized again. The codes differ where an output is
-    near a tie, by 1 step (as long as no multiplier is above 1), because
-
-    - the integer bias is rounded to whole steps of s_x s_w;
-    - the multiplier is rounded, to 24 bits as a float32, to 31 bits as integers, whose product is rounded twice;
-    - the float sum is rounded at each addition;
-    - exact ties go to the even code in float, up or away from zero in fixed point.
-
-    Parameters
-    ----------
-    network : the Network that `integer` was made of
-    integer : IntegerNetwork
-    images : float array (N, C, H, W)
-
-    Returns
-    -------
-    list of LayerDifference
-        One for each Linear and Conv2d but the last, whose sums are the logits and are not rounded.
-    """
-    pairs = _pairs(network, integer)
-    images = np.asarray(images)
-    check_not_empty(images, "images")
-    counts = {i: [0, 0, 0] for i in pairs}
-    for start in range(0, len(images), IMAGES):
-        codes = integer.quantize_input(images[start : start + IMAGES])
-        for i, layer in enumerate(integer.layers):
-            outputs = layer.forward(codes)
-            if i in pairs:
-                values = pairs[i].forward(dequantize(codes, layer.input))
-                steps = np.abs(outputs.astype(np.int32) - quantize(values, layer.output))
-                outputs_so_far, different, largest = counts[i]
-                counts[i] = [
-                    outputs_so_far + steps.size,
-                    different + np.count_nonzero(steps),
-                    max(largest, steps.max()),
-                ]
-            codes = outputs
-    return [LayerDifference(str(pairs[i]), *map(int, counts[i])) for i in pairs]
-
-
-def _pairs(network, integer):  # -> {index of an integer layer that rounds: its float layer}
-    check_network(network)
-    if not isinstance(integer, IntegerNetwork):
-        raise TypeError(f"integer must be an IntegerNetwork, got {type(integer).__name__}")
-    floats = [layer for layer in network.copy().layers if layer.params]
-    integers = [(i, layer) for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)]
-    if [f.params["weight"].shape for f in floats] != [layer.weight.shape for _, layer in integers]:
-        raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for layer, (_, own) in zip(floats, integers, strict=True):
-        layer.params["weight"][...] = own.float_weight()
-    return {i: layer for layer, (i, own) in zip(floats, integers, strict=True) if own.output is not None}
