@@ -34,6 +34,7 @@ TOO_LARGE = 1_500_000  # bytes
 POINTS = Decimal("0.05")  # of an error rate in percent
 PRECISION = Decimal("1e-5")  # of a float32 sum, relative
 NUMBER = re.compile(r"((?<![\w.])[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
+THREADS = {"OPENBLAS_NUM_THREADS": "1"}  # more than one is many times slower as soon as the cores have other work
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -119,9 +120,9 @@ def execute(notebook, folder):
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],  # the kernel's own words, not the chapter's
     )
-    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures come inline
+    own = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures come inline
     try:
-        client.execute(env=environment)
+        client.execute(env=THREADS | own)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return executed, "stopped: " + "\n".join(ANSI.sub("", str(error)).strip().splitlines()[-20:])
     return normalized(executed), None
