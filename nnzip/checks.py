@@ -52,6 +52,18 @@ def check_same_shape(a, b, names):
         raise ValueError(f"{names[0]} and {names[1]} must have the same shape, got {a.shape} and {b.shape}")
 
 
+def check_labels(labels, shape):
+    """Return `labels` as an integer array that has one class number for each row of logits of this shape."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    if labels.shape != shape[:1]:
+        raise ValueError(f"labels must have shape ({shape[0]},), one for each row, got {labels.shape}")
+    if labels.min() < 0 or labels.max() >= shape[1]:
+        raise ValueError(f"labels must be in [0, {shape[1] - 1}], got {labels.min()} to {labels.max()}")
+    return labels
+
+
 def check_integer(value, name, low, high=None):
     """Return `value` as an int in [low, high]; a bool or a float is a TypeError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

@@ -40,7 +40,9 @@ def asked(monkeypatch, tmp_path, digits):
     monkeypatch.setattr(cli, "load_mnist", lambda: digits)
     monkeypatch.setattr(cli.bench, "_import", lambda name: None)
     monkeypatch.setattr(cli.study, "run_study", lambda data, **options: calls.append(options) or [])
-    monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder))
+    monkeypatch.setattr(cli.retraining, "run", lambda **options: calls.append("long") or [])
+    monkeypatch.setattr(cli.report, "write_trained", lambda records, folder: calls.append(folder))
+    monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder) or records)
     monkeypatch.setattr(cli.report, "summary", lambda records, folder: f"summary of {folder}")
     return calls
 
@@ -76,6 +78,12 @@ def test_study_is_what_happens_without_a_command(arguments, quick, retrain, fold
     options, written = asked
     assert (options["quick"], options["retrain"]) == (quick, retrain) and written.as_posix() == folder
     assert (tmp_path / folder).is_dir() and "summary of" in capsys.readouterr().out
+
+
+def test_long_measures_what_is_trained_and_nothing_else(asked, tmp_path, capsys):
+    assert cli.main(["--long", "--jobs", "1"]) == 0
+    assert [str(call) for call in asked] == ["long", "figures"]
+    assert "chapters 05 and 06" in capsys.readouterr().out
 
 
 def test_jobs_is_the_number_of_processes(asked):

@@ -1,11 +1,21 @@
-"""Softmax: the exponentials of plain Python, safe at any size and temperature."""
+"""Softmax and the losses of distillation: their formulas in plain Python, slopes, limits, and no number too large."""
 
 import math
 
 import numpy as np
 import pytest
+from layer_cases import slope
 
-from nnzip.distillation import log_softmax, softmax
+from nnzip.distillation import (
+    attention_loss,
+    distillation_loss,
+    hint_loss,
+    kl_divergence,
+    log_softmax,
+    softmax,
+)
+from nnzip.nn.layers import Linear
+from nnzip.nn.training import cross_entropy
 
 
 def softmax_of_a_row(row, temperature):
@@ -107,3 +117,284 @@ def test_the_largest_logits_overflow_nothing(dtype):
 def test_the_smallest_temperature_overflows_nothing():
     assert softmax([1.0, 2.0], temperature=1e-320).tolist() == [0, 1]
     assert np.isfinite(log_softmax([1.0, 2.0], temperature=1e-320)).all()
+
+
+# ---------------------------------------------------------------- the distillation loss
+
+STUDENT, TEACHER = np.random.default_rng(0).normal(0, 3, (2, 6, 4))
+LABELS = np.array([0, 1, 2, 3, 0, 1])
+
+
+def test_kl_divergence_is_its_sum():
+    p, q = softmax(TEACHER, temperature=2.0), softmax(STUDENT, temperature=2.0)
+    expected = sum(a * math.log(a / b) for a, b in zip(p.ravel(), q.ravel(), strict=True)) / len(p)
+    assert kl_divergence(TEACHER, STUDENT, temperature=2.0)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_order_of_the_two_matters():
+    # p = (1/2, 1/2), q = (1/4, 3/4): 1/2 log 2 + 1/2 log 2/3, and the other way 1/4 log 1/2 + 3/4 log 3/2
+    even, uneven = np.zeros((1, 2)), np.array([[0, math.log(3)]])
+    assert kl_divergence(even, uneven)[0] == pytest.approx(0.5 * math.log(4 / 3))
+    assert kl_divergence(uneven, even)[0] == pytest.approx(0.25 * math.log(1 / 2) + 0.75 * math.log(3 / 2))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_the_gradient_is_the_slope(alpha, temperature):
+    def loss(z):
+        if alpha is None:
+            return kl_divergence(TEACHER, z, temperature=temperature)
+        return distillation_loss(z, TEACHER, LABELS, temperature=temperature, alpha=alpha)
+
+    direction = np.random.default_rng(5).normal(size=STUDENT.shape)
+    expected = slope(lambda z: loss(z)[0], STUDENT, direction)
+    assert np.sum(loss(STUDENT)[1] * direction) == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_parts_add_up():
+    loss, gradient = distillation_loss(STUDENT, TEACHER, LABELS, temperature=3.0, alpha=0.25)
+    soft, hard = kl_divergence(TEACHER, STUDENT, temperature=3.0), cross_entropy(STUDENT, LABELS)
+    assert loss == pytest.approx(0.25 * 9 * soft[0] + 0.75 * hard[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, 0.25 * 9 * soft[1] + 0.75 * hard[1], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("temperature", [1e-200, 1, 4, 1e200])
+def test_alpha_0_is_cross_entropy_whatever_the_teacher(temperature):
+    loss, gradient = distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=0)
+    expected = cross_entropy(STUDENT, LABELS)
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-10, atol=1e-15)
+
+
+def test_alpha_1_does_without_labels():
+    one, other = (distillation_loss(STUDENT, TEACHER, labels, alpha=1) for labels in (LABELS, LABELS[::-1]))
+    assert one[0] == other[0] and np.array_equal(one[1], other[1])
+
+
+def test_a_teacher_that_is_sure_is_a_label():
+    sure = 1e4 * np.eye(4)[LABELS]
+    loss, gradient = distillation_loss(STUDENT, sure, LABELS, temperature=1, alpha=1)
+    expected = cross_entropy(STUDENT, LABELS)
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1, 1e4])
+@pytest.mark.parametrize("shift", [0, 7.5])
+def test_a_student_that_says_what_the_teacher_says_is_at_rest(shift, temperature):
+    loss, gradient = distillation_loss(TEACHER + shift, TEACHER, LABELS, temperature=temperature, alpha=1)
+    assert loss == pytest.approx(0, abs=1e-15 * max(1, temperature**2))
+    np.testing.assert_allclose(gradient, 0, atol=1e-15 * max(1, temperature))
+    if not shift:
+        assert loss == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("temperature", [1e3, 1e5])
+def test_at_high_temperatures_it_matches_centred_logits(temperature):
+    # Hinton et al. 2015, eq. 4: the gradient is (z - v) / (N T^2) of centred logits; T^2 and the number of rows removed
+    N, classes = STUDENT.shape
+    centred = [z - z.mean(axis=1, keepdims=True) for z in (STUDENT, TEACHER)]
+    loss, gradient = distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=1)
+    np.testing.assert_allclose(gradient, (centred[0] - centred[1]) / (classes * N), atol=30 / temperature)
+    assert loss == pytest.approx(np.sum((centred[0] - centred[1]) ** 2) / (2 * classes * N), rel=30 / temperature)
+
+
+def test_t_squared_keeps_the_gradient_where_the_kl_loses_it():
+    cold, hot = (np.abs(kl_divergence(TEACHER, STUDENT, temperature=t)[1]).mean() for t in (100, 1000))
+    assert cold / hot == pytest.approx(100, rel=0.05)
+    cold, hot = (
+        np.abs(distillation_loss(STUDENT, TEACHER, LABELS, temperature=t, alpha=1)[1]).mean() for t in (100, 1000)
+    )
+    assert cold / hot == pytest.approx(1, rel=0.05)
+
+
+def test_every_row_counts_alike_and_the_batch_is_a_mean():
+    rows = [distillation_loss(s[None], t[None], [y]) for s, t, y in zip(STUDENT, TEACHER, LABELS, strict=True)]
+    loss, gradient = distillation_loss(STUDENT, TEACHER, LABELS)
+    assert loss == pytest.approx(np.mean([row[0] for row in rows]), rel=1e-12)
+    np.testing.assert_allclose(gradient, np.concatenate([row[1] for row in rows]) / len(rows), rtol=1e-12)
+    np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-15)  # a constant added to the logits changes nothing
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e4, 1e30])
+def test_large_logits_give_the_loss_and_its_gradient(size, dtype):
+    student, teacher = np.array([[size, 0]], dtype), np.array([[0, size]], dtype)
+    loss, gradient = distillation_loss(student, teacher, [0], temperature=2, alpha=0.5)
+    assert loss == pytest.approx(
+        0.5 * 4 * size / 2, rel=1e-6
+    )  # the KL is size / T: as wrong as can be; the label agrees
+    assert gradient.dtype == dtype and gradient.tolist() == [[0.5 * 2, -0.5 * 2]]  # and its slope is alpha T
+    value, gradient = kl_divergence(teacher, student, temperature=2)
+    assert value == pytest.approx(size / 2, rel=1e-6) and gradient.tolist() == [[0.5, -0.5]]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("temperature", [1e-300, 1e-20, 1e20, 1e300])
+def test_no_temperature_makes_the_gradient_nan(temperature):
+    assert np.isfinite(distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature)[1]).all()
+
+
+def test_with_a_single_class_there_is_nothing_to_learn():
+    loss, gradient = distillation_loss([[3.0], [-2.0]], [[5.0], [1e4]], [0, 0])
+    assert loss == 0 and gradient.tolist() == [[0], [0]]
+
+
+def test_constant_logits_are_an_even_guess():
+    loss, gradient = distillation_loss(np.full((1, 4), 8.0), np.full((1, 4), -3.0), [2], alpha=0.5)
+    assert loss == pytest.approx(0.5 * math.log(4))  # the teacher agrees, the label does not
+    np.testing.assert_allclose(gradient, [[0.125, 0.125, -0.375, 0.125]])
+
+
+@pytest.mark.parametrize("function", ["distillation", "kl"])
+def test_the_students_float_type_is_kept_and_no_input_changed(function):
+    student, teacher, labels = STUDENT.astype(np.float32), TEACHER.copy(), LABELS.copy()
+    for array in (student, teacher, labels):
+        array.setflags(write=False)
+    gradient = (
+        distillation_loss(student, teacher, labels) if function == "distillation" else kl_divergence(teacher, student)
+    )[1]
+    assert gradient.dtype == np.float32
+    assert kl_divergence([[0, 1]], [[1, 0]])[1].dtype == np.float64  # integers are logits too
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"alpha": -0.1}, ValueError, r"alpha must be in \[0, 1\], got -0.1"),
+        ({"alpha": 1.1}, ValueError, r"alpha must be in \[0, 1\], got 1.1"),
+        ({"alpha": math.nan}, ValueError, "alpha must be in"),
+        ({"alpha": "half"}, TypeError, "alpha must be a number"),
+        ({"temperature": 0}, ValueError, r"temperature must be in \(0, inf\), got 0"),
+        ({"temperature": -4}, ValueError, "temperature must be in"),
+        ({"temperature": math.nan}, ValueError, "temperature must be in"),
+        ({"temperature": None}, TypeError, "temperature must be a number, got None"),
+        ({"student_logits": STUDENT[0]}, ValueError, r"student_logits must have 2 dimensions, got shape \(4,\)"),
+        ({"student_logits": STUDENT[:0]}, ValueError, r"student_logits must not be empty, got shape \(0, 4\)"),
+        ({"student_logits": STUDENT * math.nan}, ValueError, "student_logits must be finite, got nan"),
+        ({"teacher_logits": TEACHER * math.inf}, ValueError, "teacher_logits must be finite"),
+        ({"teacher_logits": TEACHER > 0}, TypeError, "teacher_logits must hold real numbers"),
+        ({"teacher_logits": TEACHER[:, :3]}, ValueError, r"must have the same shape, got \(6, 3\) and \(6, 4\)"),
+        ({"teacher_logits": TEACHER[:1]}, ValueError, r"must have the same shape, got \(1, 4\) and \(6, 4\)"),
+        ({"labels": LABELS[:5]}, ValueError, r"labels must have shape \(6,\), one for each row, got \(5,\)"),
+        ({"labels": LABELS.astype(float)}, TypeError, "labels must be integers, got dtype float64"),
+        ({"labels": LABELS + 1}, ValueError, r"labels must be in \[0, 3\], got 1 to 4"),
+        ({"labels": LABELS - 1}, ValueError, r"labels must be in \[0, 3\], got -1 to 2"),
+    ],
+)
+def test_what_cannot_be_distilled_is_refused(changed, error, message):
+    given = {"student_logits": STUDENT, "teacher_logits": TEACHER, "labels": LABELS} | changed
+    with pytest.raises(error, match=message):
+        distillation_loss(**given)
+    if not {"alpha", "labels"} & changed.keys():
+        with pytest.raises(error, match=message):
+            kl_divergence(**{key: value for key, value in given.items() if key != "labels"})
+
+
+# ---------------------------------------------------------------- hints and attention
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5,), (5, 3), (2, 3, 4, 5)])
+def test_a_hint_is_half_the_squared_distance(shape):
+    student, teacher = np.random.default_rng(0).normal(size=(2, *shape))
+    value, gradient = hint_loss(student, teacher)
+    pairs = zip(student.ravel().tolist(), teacher.ravel().tolist(), strict=True)
+    assert value == pytest.approx(0.5 * math.fsum((s - t) ** 2 for s, t in pairs) / shape[0], rel=1e-12)
+    direction = np.random.default_rng(1).normal(size=shape)
+    assert np.sum(gradient * direction) == pytest.approx(
+        slope(lambda x: hint_loss(x, teacher)[0], student, direction), rel=1e-7
+    )
+
+
+def test_a_regressor_learns_to_translate_a_hint():
+    rng = np.random.default_rng(0)
+    student, regressor, true = rng.normal(size=(50, 4)), Linear(4, 6, rng=0), rng.normal(size=(4, 6))
+    for _ in range(300):
+        value, gradient = hint_loss(regressor.forward(student), student @ true)
+        regressor.backward(gradient)
+        regressor.params["weight"] -= 0.3 * regressor.grads["weight"]
+    assert value < 1e-6
+    np.testing.assert_allclose(regressor.params["weight"].T, true, atol=0.01)
+
+
+MAPS = np.random.default_rng(0).normal(size=(3, 4, 5, 2)), np.random.default_rng(1).normal(size=(3, 7, 5, 2))
+
+
+def test_attention_is_its_formula():
+    def attention(image):  # [C, H, W]
+        squares = [sum(image[c, h, w] ** 2 for c in range(len(image))) for h in range(5) for w in range(2)]
+        return np.array(squares) / math.sqrt(math.fsum(q * q for q in squares))
+
+    expected = np.mean([0.5 * np.sum((attention(s) - attention(t)) ** 2) for s, t in zip(*MAPS, strict=True)])
+    assert attention_loss(*MAPS)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_gradient_of_the_attention_loss_is_its_slope():
+    for direction in np.random.default_rng(2).normal(size=(5, *MAPS[0].shape)):
+        expected = slope(lambda x: attention_loss(x, MAPS[1])[0], MAPS[0], direction)
+        assert np.sum(attention_loss(*MAPS)[1] * direction) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-150, -2.0, 1e150])
+def test_where_a_layer_looks_does_not_depend_on_how_loud_it_is(factor):
+    value, gradient = attention_loss(*MAPS)
+    scaled = attention_loss(factor * MAPS[0], MAPS[1])
+    assert scaled[0] == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(scaled[1], gradient / factor, rtol=1e-9)
+    assert attention_loss(MAPS[0], factor * MAPS[1])[0] == pytest.approx(value, rel=1e-12)
+
+
+def test_two_that_look_at_the_same_place_agree_and_two_that_do_not_are_two_unit_vectors():
+    left, right = np.zeros((1, 3, 2, 2)), np.zeros((1, 1, 2, 2))
+    left[0, :, 0, 0], right[0, 0, 1, 1] = 5, -2
+    assert attention_loss(left, right)[0] == pytest.approx(1)  # 1/2 |e_1 - e_2|^2
+    value, gradient = attention_loss(left, 3 * left[:, :1])
+    assert value == pytest.approx(0) and np.allclose(gradient, 0)
+
+
+def test_maps_that_are_all_zero_look_nowhere():
+    zero, maps = np.zeros((3, 4, 5, 2)), MAPS[1]
+    value, gradient = attention_loss(zero, maps)
+    assert value == pytest.approx(0.5) and not gradient.any()  # a unit vector away, and no direction is better
+    assert attention_loss(maps, zero)[0] == pytest.approx(0.5)
+    value, gradient = attention_loss(zero, zero)
+    assert value == 0 and not gradient.any()
+
+
+def test_a_map_of_one_pixel_has_nowhere_else_to_look():
+    value, gradient = attention_loss([[[[3.0]]]], [[[[-7.0]], [[1.0]]]])
+    assert value == pytest.approx(0) and np.allclose(gradient, 0)
+
+
+@pytest.mark.parametrize("loss", [hint_loss, attention_loss])
+def test_features_keep_their_float_type_and_stay(loss):
+    student, teacher = (np.random.default_rng(i).normal(size=(2, 3, 4, 4)).astype(np.float32) for i in (0, 1))
+    student.setflags(write=False)
+    teacher.setflags(write=False)
+    value, gradient = loss(student, teacher)
+    assert isinstance(value, float) and gradient.dtype == np.float32 and gradient.shape == student.shape
+
+
+@pytest.mark.parametrize(
+    ("loss", "student", "teacher", "error", "message"),
+    [
+        (
+            hint_loss,
+            np.ones((2, 3)),
+            np.ones((2, 4)),
+            ValueError,
+            r"must have the same shape, got \(2, 4\) and \(2, 3\)",
+        ),
+        (hint_loss, 1.0, 1.0, ValueError, "features must have the batch as their first dimension"),
+        (hint_loss, np.ones((0, 3)), np.ones((0, 3)), ValueError, "teacher_features must not be empty"),
+        (hint_loss, np.full((1, 3), math.nan), np.ones((1, 3)), ValueError, "student_features must be finite"),
+        (hint_loss, ["a"], [1.0], TypeError, "student_features must hold real numbers"),
+        (attention_loss, np.ones((2, 3)), np.ones((2, 3)), ValueError, "student_maps must have 4 dimensions"),
+        (attention_loss, MAPS[0], MAPS[1][:2], ValueError, r"without channels, .*\(3, 5, 2\) and \(2, 5, 2\)"),
+        (attention_loss, MAPS[0], MAPS[1][:, :, :, :1], ValueError, r"\(3, 5, 2\) and \(3, 5, 1\)"),
+        (attention_loss, MAPS[0], MAPS[1] * math.inf, ValueError, "teacher_maps must be finite"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(loss, student, teacher, error, message):
+    with pytest.raises(error, match=message):
+        loss(student, teacher)

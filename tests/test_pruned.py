@@ -1,15 +1,37 @@
-"""Pruned networks: every layer at the sparsity asked for, biases and the given network left alone."""
+"""Pruned networks: by every criterion the sparsity asked for, masks that hold, and the given network left alone."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
-from layer_cases import tiny_cnn
+from layer_cases import in_float64, tiny_cnn, with_biases
 
-from nnzip.compression.pruned import prune_network
+from nnzip.book.techniques import TECHNIQUES
+from nnzip.compression.pruned import (
+    CRITERIA,
+    SCOPES,
+    apply_masks,
+    gradual_pruning,
+    hessian_diagonals,
+    lottery_ticket,
+    masks_of,
+    prune_network,
+    pruning_masks,
+    saliencies,
+    sparsity_of,
+    weights_of,
+    windows,
+)
 from nnzip.compression.quantized import quantize_activations, quantize_weights
-from nnzip.nn.training import evaluate
+from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
+from nnzip.nn.network import Network, lenet_300_100
+from nnzip.nn.training import SGD, Adam, cross_entropy, evaluate, fit
 from nnzip.nn.zoo import trained
+from nnzip.pruning import polynomial_schedule
+
+IMAGES = np.random.default_rng(0).normal(size=(60, 2, 9, 8)).astype(np.float32)  # more than a batch, and not two
+LABELS = np.random.default_rng(1).integers(0, 3, 60)
 
 
 @pytest.mark.parametrize("sparsity", [0, 0.3, 0.5, 0.99, 1])
@@ -68,3 +90,317 @@ def test_a_sparsity_outside_0_to_1_is_refused(sparsity):
 def test_what_is_no_network_is_refused(network):
     with pytest.raises(TypeError, match="network must be a Network, got"):
         prune_network(network, 0.5)
+
+
+# ---------------------------------------------------------------- every criterion, in each layer and over all
+
+
+@pytest.mark.parametrize("sparsity", [0, 0.35, 0.9, 1])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_criterion_prunes_exactly_and_leaves_the_network_alone(criterion, sparsity):
+    network = tiny_cnn()
+    before = copy.deepcopy(network.parameters())
+    for scope in SCOPES:
+        masks = pruning_masks(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
+        assert list(masks) == ["0.weight", "3.weight", "5.weight", "7.weight"]
+        assert all(mask.shape == before[name].shape and mask.dtype == bool for name, mask in masks.items())
+        if scope == "layer":
+            assert all((~mask).sum() == round(sparsity * mask.size) for mask in masks.values())
+        size = sum(mask.size for mask in masks.values())
+        if scope == "network":
+            assert sum((~mask).sum() for mask in masks.values()) == round(sparsity * size)
+        pruned = prune_network(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
+        expected = {name: array * masks.get(name, True) for name, array in before.items()}
+        assert all(np.array_equal(pruned.parameters()[name], array) for name, array in expected.items())
+    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+    assert not network.gradients()  # nor does it remember the images
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_no_other_choice_over_all_layers_removes_less_saliency(criterion):
+    rng = np.random.default_rng(0)
+    network = with_biases(Network([Flatten(), Linear(2, 2, rng=rng), ReLU(), Linear(2, 2, rng=rng)]))
+    data = rng.normal(size=(9, 2)).astype(np.float32), rng.integers(0, 2, 9)
+    scores = saliencies(network, criterion, data=data)
+    flat = np.concatenate([score.ravel() for score in scores.values()])
+    for pruned in range(9):
+        masks = pruning_masks(network, pruned / 8, criterion=criterion, scope="network", data=data)
+        removed = sum(scores[name][~mask].sum() for name, mask in masks.items())
+        least = min(sum(chosen) for chosen in itertools.combinations(flat.tolist(), pruned))
+        assert removed == pytest.approx(least, rel=1e-6, abs=1e-12)
+
+
+def test_random_comes_from_its_seed():
+    one, same, other = (pruning_masks(tiny_cnn(), 0.5, criterion="random", seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_sparsity_and_masks_of_a_network_are_those_of_its_weights():
+    network = prune_network(tiny_cnn(), 0.5, scope="network")
+    zeros = sum((w == 0).sum() for w in weights_of(network).values())
+    assert sparsity_of(network) == zeros / sum(w.size for w in weights_of(network).values()) == 98 / 197
+    again = apply_masks(network, masks_of(network))
+    assert all(np.array_equal(again.parameters()[name], array) for name, array in network.parameters().items())
+    assert sparsity_of(tiny_cnn()) == 0 and sparsity_of(prune_network(tiny_cnn(), 1)) == 1
+
+
+# ---------------------------------------------------------------- what the criteria mean
+
+
+def loss_of(network, images=IMAGES, labels=LABELS):
+    return cross_entropy(network.forward(images), labels)[0]
+
+
+def second_difference(function, array, index, step):
+    value, heights = array[index], []
+    for move in (step, 0, -step):
+        array[index] = value + move
+        heights.append(function())
+    array[index] = value
+    return (heights[0] - 2 * heights[1] + heights[2]) / step**2
+
+
+def test_the_diagonal_hessian_is_that_of_finite_differences_in_every_layer():
+    network, images, labels = in_float64(tiny_cnn()), IMAGES[:8].astype(np.float64), LABELS[:8]
+    found = hessian_diagonals(network, images)
+    for name, weight in weights_of(network).items():
+        assert found[name].shape == weight.shape and (found[name] >= 0).all()
+        for index in list(np.ndindex(weight.shape))[::3]:
+            expected = second_difference(lambda: loss_of(network, images, labels), weight, index, 1e-4)
+            assert found[name][index] == pytest.approx(expected, rel=1e-3, abs=1e-6 * found[name].max())
+
+
+def test_the_diagonal_hessian_needs_no_labels_and_adds_up_over_batches():
+    network = tiny_cnn()
+    whole = hessian_diagonals(network, IMAGES)
+    in_batches = saliencies(network, "obd", data=(IMAGES, LABELS))
+    for name, weight in weights_of(network).items():
+        np.testing.assert_allclose(in_batches[name], weight**2 * whole[name] / 2, rtol=1e-3, atol=1e-9)
+
+
+def test_taylor_is_the_slope_of_the_loss_along_the_way_to_zero():
+    network, images, labels = in_float64(tiny_cnn()), IMAGES[:40].astype(np.float64), LABELS[:40]  # one batch
+    found = saliencies(network, "taylor", data=(images, labels))
+    for name, weight in weights_of(network).items():
+        for index in list(np.ndindex(weight.shape))[::4]:
+            value, ends = weight[index], []
+            for share in (1 + 1e-5, 1 - 1e-5):
+                weight[index] = share * value
+                ends.append(loss_of(network, images, labels))
+            weight[index] = value
+            assert found[name][index] == pytest.approx(abs(ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-7)
+
+
+def test_activation_squared_is_the_change_of_the_layer_that_loses_the_weight():
+    network = tiny_cnn()
+    found = saliencies(network, "activation", data=(IMAGES, LABELS))
+    x = IMAGES
+    for i, layer in enumerate(network.layers):
+        y = layer.forward(x)
+        if layer.params:
+            weight = layer.params["weight"]
+            for index in list(np.ndindex(weight.shape))[::5]:
+                value, weight[index] = weight[index], 0
+                change = np.sum((layer.forward(x) - y).astype(np.float64) ** 2) / len(x)
+                weight[index] = value
+                assert found[f"{i}.weight"][index] ** 2 == pytest.approx(change, rel=1e-3), (i, index)
+        x = y
+
+
+def test_stability_is_the_mean_squared_slope_of_all_logits():
+    network, images = in_float64(tiny_cnn()), IMAGES[:8].astype(np.float64)
+    found = saliencies(network, "stability", data=(images, LABELS[:8]))
+    for name, weight in weights_of(network).items():
+        for index in list(np.ndindex(weight.shape))[::5]:
+            value, logits = weight[index], []
+            for share in (1 + 1e-5, 1 - 1e-5):
+                weight[index] = share * value
+                logits.append(network.forward(images))
+            weight[index] = value
+            expected = np.mean(np.sum(((logits[0] - logits[1]) / 2e-5) ** 2, axis=1))
+            assert found[name][index] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("k", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (2, 2, 0), (3, 2, 2), (2, 3, 1)])
+def test_windows_times_the_weight_are_the_convolution(k, stride, padding):
+    layer = with_biases(Conv2d(2, 4, k, stride=stride, padding=padding, rng=0))
+    x = np.random.default_rng(0).normal(size=(3, 2, 7, 6)).astype(np.float32)
+    y = windows(x, layer) @ layer.params["weight"].reshape(4, -1).T + layer.params["bias"]  # [N, H' W', O]
+    np.testing.assert_allclose(y.transpose(0, 2, 1).reshape(3, 4, -1), layer.forward(x).reshape(3, 4, -1), atol=1e-5)
+
+
+def test_activation_beats_magnitude_where_inputs_differ_in_size():
+    rng = np.random.default_rng(0)
+    network = Network([Linear(20, 3, rng=rng)])
+    scale = np.where(np.arange(20) < 10, 10.0, 0.01).astype(np.float32)
+    x = rng.normal(size=(100, 20)).astype(np.float32) * scale
+    network.layers[0].params["weight"] /= np.sqrt(scale)  # small weights where inputs are large
+    y, errors = network.forward(x), {}
+    for criterion in ("magnitude", "activation"):
+        pruned = prune_network(network, 0.5, criterion=criterion, data=(x, np.zeros(100, int)))
+        errors[criterion] = np.mean((pruned.forward(x) - y) ** 2)
+    assert errors["activation"] < 0.01 * errors["magnitude"]
+
+
+# ---------------------------------------------------------------- masks through training
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05), SGD(0.05, momentum=0, l1=1e-3), Adam(0.01, l2=1e-3)], ids=type)
+@pytest.mark.parametrize("criterion", ["magnitude", "activation"])
+def test_what_was_pruned_is_zero_at_every_step_and_what_was_not_moves(criterion, optimizer):
+    network, optimizer = tiny_cnn(), copy.deepcopy(optimizer)
+    masks = pruning_masks(network, 0.7, criterion=criterion, data=(IMAGES, LABELS))
+    network = apply_masks(network, masks)
+    before, seen = copy.deepcopy(network.parameters()), []
+
+    def watching(logits, labels, indices):
+        seen.append(all(not w[~masks[name]].any() for name, w in weights_of(network).items()))
+        return cross_entropy(logits, labels, indices)
+
+    options = {"epochs": 3, "batch_size": 16, "loss": watching, "masks": masks, "progress": False}
+    fit(network, (IMAGES, LABELS), optimizer=optimizer, **options)
+    assert len(seen) == 12 and all(seen)
+    for name, w in weights_of(network).items():
+        assert not w[~masks[name]].any() and (w[masks[name]] != before[name][masks[name]]).any()
+
+
+def gradual(network=None, **options):
+    asked = {"sparsities": [0.3, 0.6, 0.9], "epochs_each": 1, "rate": 0.02, "progress": False} | options
+    return gradual_pruning(network or tiny_cnn(), (IMAGES, LABELS), **asked)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_gradual_pruning_gives_every_sparsity_exactly_and_only_ever_prunes_more(scope):
+    network = tiny_cnn()
+    before = copy.deepcopy(network.parameters())
+    found = list(gradual(network, scope=scope))
+    assert [sparsity for sparsity, _ in found] == [0.3, 0.6, 0.9]
+    for sparsity, pruned in found:
+        sizes = [w.size for w in weights_of(pruned).values()]
+        asked = round(sparsity * sum(sizes)) if scope == "network" else sum(round(sparsity * size) for size in sizes)
+        assert round(sparsity_of(pruned) * sum(sizes)) == asked
+        assert any(not np.array_equal(w, before[name]) for name, w in pruned.parameters().items())
+    for (_, early), (_, late) in itertools.pairwise(found):
+        assert all((masks_of(late)[name] <= mask).all() for name, mask in masks_of(early).items())
+        assert not any(np.shares_memory(w, late.parameters()[name]) for name, w in early.parameters().items())
+    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+
+
+def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_there():
+    one = []
+    for _, network in gradual():
+        one.append(copy.deepcopy(network.parameters()))
+        for array in network.parameters().values():
+            array[...] = 7
+    for before, (_, network) in zip(one, gradual(), strict=True):
+        assert all(np.array_equal(before[name], array) for name, array in network.parameters().items())
+    first, second = (next(iter(gradual(seed=seed)))[1].parameters() for seed in (0, 1))
+    assert not all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_gradual_pruning_follows_a_schedule_with_epochs_of_its_own():
+    schedule = [polynomial_schedule(t, begin_step=0, end_step=3, final_sparsity=0.8) for t in (1, 2, 3)]
+    found = list(gradual(sparsities=schedule, epochs_each=[1, 2, 1]))
+    assert [sparsity for sparsity, _ in found] == schedule
+
+
+def test_retraining_repairs_what_pruning_broke(digits):
+    network = trained("lenet_300_100")
+    [(_, repaired)] = gradual_pruning(
+        network, digits[:2], sparsities=[0.9], epochs_each=3, rate=0.05, scope="layer", progress=False
+    )
+    broken, healed = (evaluate(n, *digits[2:]) for n in (prune_network(network, 0.9), repaired))
+    assert healed < broken / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sparsities": [0.5, 0.3]}, ValueError, "sparsities must rise"),
+        ({"sparsities": [0.5, 1.2]}, ValueError, "a sparsity must be in"),
+        ({"epochs_each": [1, 2]}, ValueError, "with epochs for each"),
+        ({"epochs_each": 0}, ValueError, "epochs must be at least 1"),
+        ({"epochs_each": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
+        ({"scope": "neuron"}, ValueError, "scope must be one of layer, network"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused_before_any_training(options, error, message):
+    with pytest.raises(error, match=message):
+        gradual(**options)
+
+
+def test_a_ticket_has_the_mask_of_the_trained_and_the_weights_of_the_first():
+    trained_network, initial = tiny_cnn(seed=0), tiny_cnn(seed=1)
+    before = copy.deepcopy(initial.parameters())
+    for scope in SCOPES:
+        ticket, masks = lottery_ticket(trained_network, initial, 0.7, scope=scope)
+        expected = masks_of(prune_network(trained_network, 0.7, scope=scope))
+        assert all(np.array_equal(masks[name], expected[name]) for name in expected)
+        for name, array in ticket.parameters().items():
+            assert np.array_equal(array, before[name] * masks.get(name, True))
+    assert all(np.array_equal(initial.parameters()[name], array) for name, array in before.items())
+    with pytest.raises(ValueError, match="must have the same shape"):
+        lottery_ticket(trained("lenet_300_100"), Network([Flatten(), Linear(784, 3)]), 0.5)
+
+
+def test_the_reference_networks_start_where_their_seed_says():
+    # the ticket of `trained(..., seed=s)` is in `lenet_300_100(seed=s)`: training moves it less than a redraw
+    after = weights_of(trained("lenet_300_100", seed=1))["1.weight"]
+    moved = {seed: np.abs(after - weights_of(lenet_300_100(seed=seed))["1.weight"]).mean() for seed in (0, 1, 2)}
+    assert moved[1] < 0.7 * min(moved[0], moved[2])
+
+
+# ---------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"criterion": "size"}, ValueError, "criterion must be one of magnitude, random, taylor"),
+        ({"scope": "all"}, ValueError, "scope must be one of layer, network, got 'all'"),
+        ({"criterion": "taylor"}, ValueError, r"criterion 'taylor' needs data=\(images, labels\), got NoneType"),
+        ({"criterion": "obd", "data": (IMAGES,)}, ValueError, "needs data"),
+        ({"criterion": "obd", "data": (IMAGES, LABELS[:5])}, ValueError, "images and labels must be equally many"),
+        ({"criterion": "activation", "data": (IMAGES * np.nan, LABELS)}, ValueError, "images must be finite"),
+        ({"criterion": "taylor", "data": (IMAGES, LABELS + 9)}, ValueError, r"labels must be in \[0, 2\]"),
+        ({"criterion": "random", "seed": -1}, ValueError, "seed must be at least 0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        prune_network(tiny_cnn(), 0.5, **options)
+
+
+def test_criteria_that_look_at_inputs_refuse_layers_without_plain_inputs():
+    rounded = quantize_activations(tiny_cnn(), IMAGES, bits=8)
+    with pytest.raises(TypeError, match="needs Linear and Conv2d, layer 0 is RoundedInput"):
+        prune_network(rounded, 0.5, criterion="activation", data=(IMAGES, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"9.weight": np.ones(3, bool)}, "a mask's name must be one of"),
+        ({"7.weight": np.ones(3, bool)}, "the mask and 7.weight must have the same shape"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks, message):
+    with pytest.raises(ValueError, match=message):
+        apply_masks(tiny_cnn(), masks)
+
+
+# ---------------------------------------------------------------- in the study
+
+
+@pytest.mark.parametrize("name", ["global_magnitude", "activation_aware"])
+def test_the_techniques_prune_all_layers_together_and_then_round(name, digits):
+    network = trained("lenet_300_100")
+    technique = TECHNIQUES[name]
+    pruned = technique(network, digits, bits=32, sparsity=0.8)
+    assert sparsity_of(pruned) == pytest.approx(0.8, abs=1e-5)
+    assert len({round((w == 0).mean(), 3) for w in weights_of(pruned).values()}) == 3  # each layer has its own share
+    rounded = weights_of(technique(network, digits, bits=4, sparsity=0.8))
+    expected = weights_of(quantize_weights(pruned, bits=4))
+    assert all(np.array_equal(rounded[key], weight) for key, weight in expected.items())
+    assert technique(network, digits, bits=32, sparsity=0.0) is network

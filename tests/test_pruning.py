@@ -1,4 +1,4 @@
-"""Masks: the threshold itself is pruned, the number pruned is exact, and no other choice keeps more."""
+"""Masks: the threshold itself is pruned, the number pruned is exact, and no other choice keeps more; saliencies."""
 
 import itertools
 import math
@@ -6,7 +6,25 @@ import math
 import numpy as np
 import pytest
 
-from nnzip.pruning import magnitude_mask, threshold_mask
+from nnzip.pruning import (
+    activation,
+    block_mask,
+    constant_schedule,
+    gauss_newton_diag,
+    global_magnitude_masks,
+    global_masks,
+    linear_schedule,
+    magnitude,
+    magnitude_mask,
+    n_m_mask,
+    obd,
+    polynomial_schedule,
+    random_mask,
+    saliency_mask,
+    stability,
+    taylor,
+    threshold_mask,
+)
 
 SPARSITIES = (0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1)
 
@@ -123,3 +141,399 @@ def test_the_weights_are_not_changed():
 def test_magnitude_mask_refuses_what_it_cannot_rank(w, sparsity, error, message):
     with pytest.raises(error, match=message):
         magnitude_mask(w, sparsity)
+
+
+# ---------------------------------------------------------------- by any saliency, in one array and in many
+
+
+@pytest.mark.parametrize("pruned", range(7))
+@pytest.mark.parametrize("values", ["signed", "ties", "equal", "zero"])
+def test_the_removed_saliency_is_the_least_of_all_masks(values, pruned):
+    rng = np.random.default_rng(pruned)
+    saliency = {
+        "signed": rng.normal(size=(2, 3)),
+        "ties": rng.integers(0, 3, (2, 3)).astype(float),
+        "equal": np.full((2, 3), 0.7),
+        "zero": np.zeros((2, 3)),
+    }[values]
+    mask = saliency_mask(saliency, pruned / 6)
+    assert (~mask).sum() == pruned and mask.shape == saliency.shape
+    least = min(sum(chosen) for chosen in itertools.combinations(saliency.ravel().tolist(), pruned))
+    assert saliency[~mask].sum() == pytest.approx(least, abs=1e-12)
+
+
+@pytest.mark.parametrize("pruned", range(8))
+def test_the_removed_magnitude_is_the_least_over_all_layers_together(pruned):
+    rng = np.random.default_rng(pruned)
+    layers = {"a": rng.normal(size=(2, 2)), "b": 0.3 * rng.normal(size=3)}
+    masks = global_magnitude_masks(layers, pruned / 7)
+    removed = sum(np.abs(layers[name])[~mask].sum() for name, mask in masks.items())
+    everything = np.abs(np.concatenate([array.ravel() for array in layers.values()]))
+    least = min(sum(chosen) for chosen in itertools.combinations(everything.tolist(), pruned))
+    assert list(masks) == ["a", "b"] and [mask.shape for mask in masks.values()] == [(2, 2), (3,)]
+    assert sum((~mask).sum() for mask in masks.values()) == pruned
+    assert removed == pytest.approx(least, abs=1e-12)
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_number_pruned_over_all_layers_is_exact_under_ties(value, sparsity):
+    layers = [np.full((3, 5), value), np.full(7, -value), np.full((1, 1, 2, 2), value)]
+    masks = global_magnitude_masks(layers, sparsity)
+    assert isinstance(masks, list) and [mask.shape for mask in masks] == [(3, 5), (7,), (1, 1, 2, 2)]
+    assert abs(sum((~mask).sum() for mask in masks) - sparsity * 26) <= 0.5
+
+
+def test_one_layer_together_is_that_layer_alone():
+    w = np.random.default_rng(0).normal(size=(4, 6))
+    [mask] = global_magnitude_masks([w], 0.4)
+    assert np.array_equal(mask, magnitude_mask(w, 0.4))
+    assert np.array_equal(global_masks({"w": -np.abs(w)}, 0.4)["w"], saliency_mask(-np.abs(w), 0.4))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: global_magnitude_masks([], 0.5), TypeError, "a dict or a list of arrays and not empty"),
+        (lambda: global_magnitude_masks({}, 0.5), TypeError, "a dict or a list of arrays and not empty"),
+        (lambda: global_masks(np.ones(3), 0.5), TypeError, "a dict or a list of arrays"),
+        (lambda: global_magnitude_masks(np.ones((3, 2)), 0.5), TypeError, "a dict or a list of arrays"),
+        (lambda: global_masks({"a": [1.0, math.nan]}, 0.5), ValueError, "saliencies\\['a'\\] must be finite"),
+        (lambda: global_masks([[1.0], []], 0.5), ValueError, "saliencies\\[1\\] must not be empty"),
+        (lambda: global_magnitude_masks([[1.0]], 1.5), ValueError, "sparsity must be in"),
+        (lambda: saliency_mask([1.0, math.nan], 0.5), ValueError, "saliency must be finite"),
+        (lambda: saliency_mask([], 0.5), ValueError, "saliency must not be empty"),
+        (lambda: random_mask([1.0], 2, seed=0), ValueError, "sparsity must be in"),
+        (lambda: random_mask(["a"], 0.5, seed=0), TypeError, "w must hold real numbers"),
+    ],
+)
+def test_saliencies_that_cannot_be_ranked_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# ---------------------------------------------------------------- at random
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+def test_random_masks_are_exact_and_come_from_their_seed(sparsity):
+    w = np.zeros((9, 11))
+    one, same, other = (random_mask(w, sparsity, seed=seed) for seed in (1, 1, 2))
+    assert (~one).sum() == round(sparsity * 99) and np.array_equal(one, same)
+    assert np.array_equal(one, other) == (sparsity in (0, 1))
+
+
+def test_every_weight_is_equally_likely_to_go_whatever_its_size():
+    w = np.arange(8.0)
+    counts = sum(random_mask(w, 0.25, seed=seed) for seed in range(4000))
+    assert np.abs(counts / 4000 - 0.75).max() < 5 * np.sqrt(0.75 * 0.25 / 4000)
+
+
+# ---------------------------------------------------------------- n of m
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 1), (1, 1), (1, 2), (1, 4), (2, 4), (3, 4), (4, 4), (4, 8), (0, 3)])
+def test_every_group_keeps_its_n_largest_of_all_choices(n, m):
+    w = np.random.default_rng(10 * n + m).normal(size=(5, 2 * m))
+    groups, masks = np.abs(w).reshape(-1, m), n_m_mask(w, n, m).reshape(-1, m)
+    for group, mask in zip(groups, masks, strict=True):
+        best = max(sum(chosen) for chosen in itertools.combinations(group.tolist(), n))
+        assert mask.sum() == n and group[mask].sum() == pytest.approx(best, abs=1e-12)
+
+
+def test_2_of_4_is_the_best_of_the_six_masks_of_every_group():
+    w = np.random.default_rng(0).integers(-3, 4, (16, 8)).astype(float)  # with ties
+    six = [np.isin(range(4), kept) for kept in itertools.combinations(range(4), 2)]
+    assert len(six) == 6
+    for group, mask in zip(np.abs(w).reshape(-1, 4), n_m_mask(w, 2, 4).reshape(-1, 4), strict=True):
+        assert any(np.array_equal(mask, one) for one in six)
+        assert group[mask].sum() == max(group[one].sum() for one in six)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_equal_weights_leave_exactly_n_in_every_group(value):
+    assert (n_m_mask(np.full((3, 8), value), 2, 4).reshape(-1, 4).sum(axis=1) == 2).all()
+
+
+def test_rows_do_not_share_groups_and_convolutions_have_rows_too():
+    w = np.random.default_rng(0).normal(size=(3, 2, 2, 3))
+    assert np.array_equal(n_m_mask(w, 1, 4), n_m_mask(w.reshape(3, 12), 1, 4).reshape(w.shape))
+    assert np.array_equal(n_m_mask(w[0, 0, 0], 1, 3), n_m_mask(w[0, 0], 1, 3)[0])  # one row
+    assert np.array_equal(n_m_mask(np.asfortranarray(w), 1, 4), n_m_mask(w, 1, 4))
+    with pytest.raises(ValueError, match="m must divide the rows, which have 6 weights, got 4"):
+        n_m_mask(np.ones((2, 6)), 2, 4)  # 12 in all would do
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "error", "message"),
+    [
+        (5, 4, ValueError, "n must be from 0 to 4, got 5"),
+        (-1, 4, ValueError, "n must be from 0 to 4"),
+        (0, 0, ValueError, "m must be at least 1"),
+        (2.0, 4, TypeError, "n must be an integer"),
+        (1, 3, ValueError, "m must divide"),
+    ],
+)
+def test_patterns_that_do_not_exist_are_refused(n, m, error, message):
+    with pytest.raises(error, match=message):
+        n_m_mask(np.ones((2, 8)), n, m)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize("pruned", range(7))
+def test_the_blocks_that_go_have_the_least_norm_of_all_choices(pruned):
+    w = np.random.default_rng(pruned).normal(size=(4, 9))
+    mask = block_mask(w, pruned / 6, block_size=(2, 3))
+    blocks = [np.s_[i : i + 2, j : j + 3] for i in (0, 2) for j in (0, 3, 6)]
+    norms = [np.linalg.norm(w[block]) for block in blocks]
+    gone = [not mask[block].any() for block in blocks]
+    assert all(len({*mask[block].flat}) == 1 for block in blocks)
+    assert sum(gone) == pruned
+    least = min(sum(chosen) for chosen in itertools.combinations(norms, pruned))
+    assert sum(norm for norm, is_gone in zip(norms, gone, strict=True) if is_gone) == pytest.approx(least)
+
+
+def test_blocks_of_one_are_weights_and_blocks_of_all_are_everything():
+    w = np.random.default_rng(0).normal(size=(3, 4))
+    assert np.array_equal(block_mask(w, 0.5, block_size=(1, 1)), magnitude_mask(w, 0.5))
+    assert block_mask(w, 0.4, block_size=(3, 4)).all() and not block_mask(w, 0.6, block_size=(3, 4)).any()
+
+
+def test_filters_and_kernels_are_blocks():
+    w = np.random.default_rng(0).normal(size=(4, 3, 5, 5))
+    norms = np.sqrt((w**2).sum(axis=(1, 2, 3)))
+    filters = block_mask(w, 0.5, block_size=(1, 3, 5, 5))
+    assert np.array_equal(filters.all(axis=(1, 2, 3)), norms >= np.sort(norms)[2])
+    assert np.array_equal(filters.any(axis=(1, 2, 3)), filters.all(axis=(1, 2, 3)))
+    assert block_mask(w, 0.5, block_size=(1, 1, 5, 5)).any(axis=(2, 3)).sum() == 6
+
+
+@pytest.mark.parametrize("unit", [0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_of_tiny_huge_and_zero_weights_are_counted_exactly(dtype, unit):
+    w = (np.arange(1, 9, dtype=dtype) * dtype(unit)).reshape(2, 4)
+    mask = block_mask(w, 0.5, block_size=(1, 2))
+    assert mask.tolist() == [[False] * 4, [True] * 4]
+    mask[0, 0] = True  # the caller's own array
+
+
+@pytest.mark.parametrize(
+    ("block_size", "error", "message"),
+    [
+        ((2,), ValueError, "block_size must have 2 numbers"),
+        (2, ValueError, "block_size must have 2 numbers"),
+        ((3, 2), ValueError, r"block_size must divide the shape \(4, 6\), got \(3, 2\)"),
+        ((0, 2), ValueError, "block_size must be at least 1"),
+        ((2.0, 2), TypeError, "block_size must be an integer"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(block_size, error, message):
+    with pytest.raises(error, match=message):
+        block_mask(np.ones((4, 6)), 0.5, block_size=block_size)
+
+
+# ---------------------------------------------------------------- saliencies and what they promise
+
+
+def linear_loss(w, x, target):
+    """Half the squared error of a linear layer, averaged over samples, and its gradient by hand."""
+    error = x @ w.T - target
+    return 0.5 * np.sum(error**2) / len(x), error.T @ x / len(x)
+
+
+def problem(seed=0, samples=20, n_in=5, n_out=3):
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=(samples, n_in)), rng.normal(size=(n_out, n_in))
+    return w, x, x @ w.T
+
+
+def without(w, index):
+    w = w.copy()
+    w[index] = 0
+    return w
+
+
+def test_taylor_is_the_change_of_a_linear_loss_and_of_any_loss_to_first_order():
+    rng = np.random.default_rng(0)
+    w, gradient = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    for index in np.ndindex(w.shape):  # a loss sum(gradient * w), linear
+        change = np.sum(gradient * without(w, index)) - np.sum(gradient * w)
+        assert taylor(w, gradient)[index] == pytest.approx(abs(change))
+    w, x, _ = problem()
+    target, step = np.zeros((20, 3)), 1e-6
+    loss, gradient = linear_loss(w, x, target)
+    for index in np.ndindex(w.shape):  # going a share of the way to 0 changes the loss by that share of it
+        nearer = w.copy()
+        nearer[index] *= 1 - step
+        assert abs(linear_loss(nearer, x, target)[0] - loss) / step == pytest.approx(
+            taylor(w, gradient)[index], rel=1e-4
+        )
+
+
+def test_activation_squared_is_how_much_the_output_of_the_layer_changes():
+    w, x, y = problem()
+    for index in np.ndindex(w.shape):
+        change = np.sum((x @ without(w, index).T - y) ** 2)
+        assert activation(w, x)[index] ** 2 == pytest.approx(change)
+
+
+def test_activation_prunes_what_hardly_any_input_reaches_and_magnitude_does_not():
+    w, x = np.array([[1.0, 2.0]]), np.array([[5.0, 0.01], [5.0, -0.01]])
+    assert saliency_mask(activation(w, x), 0.5).tolist() == [[True, False]]
+    assert saliency_mask(magnitude(w), 0.5).tolist() == [[False, True]]
+
+
+def test_activation_of_a_convolution_takes_its_windows():
+    w = np.random.default_rng(0).normal(size=(2, 3, 2, 2)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(7, 12))
+    assert activation(w, x).dtype == np.float32
+    np.testing.assert_allclose(activation(w, x), activation(w.reshape(2, 12), x).reshape(w.shape))
+
+
+def test_obd_is_exactly_what_a_quadratic_loss_loses_at_its_minimum():
+    w, x, y = problem()
+    hessian = np.tile(np.mean(x**2, axis=0), (3, 1))  # of the squared error: mean x_j^2, whatever the output
+    for index in np.ndindex(w.shape):
+        loss, _ = linear_loss(without(w, index), x, y)  # at w it is 0, and so is its gradient
+        assert obd(w, hessian)[index] == pytest.approx(loss)
+
+
+def test_a_squared_error_has_the_gauss_newton_diagonal_for_its_hessian():
+    w, x, y = problem()
+    identity = np.repeat(np.eye(3)[:, None], len(x), axis=1)  # [C, N, out]: every output is its own
+    h, step = gauss_newton_diag(x, identity), 1e-3
+    for index in np.ndindex(w.shape):
+        up, down = w.copy(), w.copy()
+        up[index] += step
+        down[index] -= step
+        second = (linear_loss(up, x, y)[0] - 2 * linear_loss(w, x, y)[0] + linear_loss(down, x, y)[0]) / step**2
+        assert h[index] == pytest.approx(second, rel=1e-6)
+
+
+def test_the_same_weight_at_several_places_adds_up_before_it_is_squared():
+    rng = np.random.default_rng(0)
+    x, responses = rng.normal(size=(4, 6, 3)), rng.normal(size=(2, 4, 6, 5))  # N, P, in; C, N, P, out
+    expected = np.zeros((5, 3))
+    for c, n in np.ndindex(2, 4):
+        expected += (responses[c, n].T @ x[n]) ** 2 / 4  # the gradient of output c of sample n by the weight
+    np.testing.assert_allclose(gauss_newton_diag(x, responses), expected)
+    one_place = gauss_newton_diag(x[:, :1], responses[:, :, :1])
+    np.testing.assert_allclose(one_place, gauss_newton_diag(x[:, 0], responses[:, :, 0]))
+
+
+def test_stability_is_the_mean_squared_move_of_the_outputs_when_a_weight_is_perturbed():
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
+    after = rng.normal(size=(2, 3))  # what comes behind: z = y after^T
+    jacobian = np.repeat(after[:, None], len(x), axis=1)
+    z = x @ w.T @ after.T
+    for index in np.ndindex(w.shape):
+        moves = []
+        for sign in (1, -1):  # e = +-1, each half of the time: mean 0, mean square 1
+            perturbed = w.copy()
+            perturbed[index] *= 1 + sign
+            moves.append(np.mean(np.sum((x @ perturbed.T @ after.T - z) ** 2, axis=1)))
+        assert stability(w, x, jacobian)[index] == pytest.approx(np.mean(moves))
+
+
+def test_stability_of_the_last_layer_is_the_square_of_activation():
+    w, x, _ = problem()
+    identity = np.repeat(np.eye(3)[:, None], len(x), axis=1)
+    np.testing.assert_allclose(stability(w, x, identity), activation(w, x) ** 2 / len(x))
+
+
+def test_weights_without_effect_have_no_saliency():
+    w, x = np.ones((2, 3)), np.zeros((4, 3))
+    nothing = np.zeros((2, 3))
+    assert not activation(w, x).any() and not stability(w, x, np.ones((1, 4, 2))).any()
+    assert not taylor(w, nothing).any() and not obd(w, nothing).any() and not magnitude(nothing).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: taylor([1.0, 2.0], [1.0]), ValueError, r"w and grad must have the same shape, got \(2,\) and \(1,\)"),
+        (lambda: obd([1.0, 2.0], [[1.0, 2.0]]), ValueError, "w and hessian_diag must have the same shape"),
+        (lambda: activation(np.ones((2, 3)), np.ones((4, 2))), ValueError, "x must end in 3 inputs"),
+        (lambda: activation(np.ones(3), np.ones((4, 3))), ValueError, "w must have 2 or 4 dimensions"),
+        (lambda: activation(np.ones((2, 3)), np.full((4, 3), np.nan)), ValueError, "x must be finite"),
+        (lambda: activation(np.ones((2, 3)), np.ones((0, 3))), ValueError, "x must not be empty"),
+        (lambda: stability(np.ones((2, 3)), np.ones((4, 3)), np.ones((4, 2))), ValueError, r"shape \(C, 4, out\)"),
+        (lambda: gauss_newton_diag(np.ones((4, 3)), np.ones((1, 5, 2))), ValueError, r"shape \(C, 4, out\)"),
+        (lambda: gauss_newton_diag(np.ones((4, 6, 3)), np.ones((1, 4, 2))), ValueError, r"shape \(C, 4, 6, out\)"),
+        (lambda: magnitude([math.inf]), ValueError, "w must be finite"),
+    ],
+)
+def test_saliencies_refuse_what_does_not_fit(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# ---------------------------------------------------------------- schedules
+
+RAMP = {"begin_step": 10, "end_step": 30, "initial_sparsity": 0.2, "final_sparsity": 0.8}
+
+
+@pytest.mark.parametrize("schedule", [linear_schedule, polynomial_schedule])
+def test_schedules_wait_begin_rise_and_stay(schedule):
+    values = [schedule(step, **RAMP) for step in range(50)]
+    assert values[:10] == [0] * 10 and values[10] == pytest.approx(0.2)
+    assert all(early < late for early, late in itertools.pairwise(values[10:31]))
+    assert all(value == pytest.approx(0.8) for value in values[30:])
+
+
+def test_linear_rises_evenly_and_cubic_as_the_paper_has_it():
+    # Zhu and Gupta 2017, eq. 1, with n Delta t = 20
+    for step in range(10, 31):
+        assert linear_schedule(step, **RAMP) == pytest.approx(0.2 + 0.6 * (step - 10) / 20)
+        assert polynomial_schedule(step, **RAMP) == pytest.approx(0.8 + (0.2 - 0.8) * (1 - (step - 10) / 20) ** 3)
+
+
+def test_a_schedule_can_fall_and_stay_level():
+    assert linear_schedule(5, begin_step=0, end_step=10, initial_sparsity=0.5, final_sparsity=0.1) == pytest.approx(0.3)
+    assert polynomial_schedule(5, begin_step=0, end_step=10, initial_sparsity=0.5, final_sparsity=0.5) == 0.5
+
+
+def test_constant_is_nothing_and_then_all():
+    assert [constant_schedule(step, sparsity=0.9, begin_step=2) for step in range(4)] == [0, 0, 0.9, 0.9]
+    assert constant_schedule(0, sparsity=0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "changed", "error", "message"),
+    [
+        (linear_schedule, -1, {}, ValueError, "step must be at least 0"),
+        (linear_schedule, 1.5, {}, TypeError, "step must be an integer"),
+        (linear_schedule, 1, {"end_step": 10}, ValueError, "end_step must be at least 11, got 10"),
+        (polynomial_schedule, 1, {"final_sparsity": 80}, ValueError, r"final_sparsity must be in \[0, 1\], got 80"),
+        (polynomial_schedule, 1, {"initial_sparsity": -0.1}, ValueError, "initial_sparsity must be in"),
+        (polynomial_schedule, 1, {"power": 0}, ValueError, "power must be in"),
+        (constant_schedule, 1, {"sparsity": 2}, ValueError, "sparsity must be in"),
+        (constant_schedule, 1, {"sparsity": 0.5, "begin_step": -1}, ValueError, "begin_step must be at least 0"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(schedule, step, changed, error, message):
+    options = changed if schedule is constant_schedule else RAMP | changed
+    with pytest.raises(error, match=message):
+        schedule(step, **options)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda w: saliency_mask(w, 0.5),
+        lambda w: global_magnitude_masks([w], 0.5),
+        lambda w: random_mask(w, 0.5, seed=0),
+        lambda w: n_m_mask(w, 1, 2),
+        lambda w: block_mask(w, 0.5, block_size=(2, 2)),
+        lambda w: (taylor(w, w), obd(w, w), activation(w, w), stability(w, w, w[None])),
+    ],
+)
+def test_no_argument_is_changed(call):
+    w = np.random.default_rng(0).normal(size=(4, 4))
+    before = w.copy()
+    w.setflags(write=False)
+    call(w)
+    assert np.array_equal(w, before)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn
 
-from nnzip.compression.quantized import RoundedInput, has_weight, quantize_activations, quantize_weights
+from nnzip.compression.quantized import (
+    RoundedInput,
+    RoundedWeight,
+    export_rounded,
+    has_weight,
+    quantize_activations,
+    quantize_weights,
+    round_weights_in_training,
+)
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_5
 from nnzip.nn.training import evaluate, gradient_check
@@ -255,6 +263,124 @@ def test_its_parameters_are_those_of_the_layer_inside():
     assert repr(layer) == "RoundedInput(Linear(3, 2), bits=3)"
 
 
+# ---------------------------------------------------------------- RoundedWeight
+
+
+def rounded_weight():
+    inner = Linear(3, 2, rng=np.random.default_rng(0))
+    inner.params["weight"][...] = [[0.2, 0.3, 9.0], [-0.8, -9.0, 1.5]]
+    return RoundedWeight(inner, QuantParams(scale=0.5, zero_point=0, bits=3, signed=True))  # -2, -1.5 .. 1.5
+
+
+ON_THE_GRID = np.array([[0.0, 0.5, 1.5], [-1.0, -2.0, 1.5]], np.float32)
+
+
+def test_a_rounded_weight_is_the_layer_with_the_rounded_weight():
+    layer = rounded_weight()
+    before = layer.params["weight"].copy()
+    x = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_allclose(layer.forward(x), x @ ON_THE_GRID.T, rtol=1e-6)
+    assert np.array_equal(layer.params["weight"], before)  # the float weight stays as it is
+
+
+def test_the_gradient_is_that_at_the_rounded_weight_handed_straight_through():
+    layer, plain = rounded_weight(), Linear(3, 2)
+    plain.params["weight"][...] = ON_THE_GRID
+    x, grad_y = (np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in ((4, 3), (4, 2)))
+    for each in (layer, plain):
+        each.forward(x)
+    assert np.array_equal(layer.backward(grad_y), plain.backward(grad_y))
+    for name, gradient in plain.grads.items():  # also where the weight is clipped: 9.0 and -9.0
+        assert np.array_equal(layer.grads[name], gradient)
+    assert layer.backward(grad_y, input_gradient=False) is None
+
+
+def test_a_step_moves_the_float_weight_and_the_next_pass_rounds_it_anew():
+    layer, x = rounded_weight(), np.eye(3, dtype=np.float32)
+    layer.params["weight"][0, 0] += 0.04  # 0.24: still nearest to 0
+    assert layer.forward(x)[0, 0] == 0
+    layer.params["weight"][0, 0] += 0.04  # 0.28: nearest to 0.5
+    assert layer.forward(x)[0, 0] == 0.5
+    layer.params["bias"] += 1
+    assert layer.forward(x)[0, 0] == 1.5
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_before_any_step_it_is_quantize_weights(method, per_channel, bits):
+    network = tiny_cnn()
+    before = copy.deepcopy(network.parameters())
+    options = {"bits": bits, "per_channel": per_channel, "method": method}
+    wrapped = round_weights_in_training(network, **options)
+    assert_untouched(network, before)
+    assert_untouched(wrapped, before)
+    rounded, finished = quantize_weights(network, **options), export_rounded(wrapped)
+    assert np.array_equal(wrapped.forward(IMAGES), rounded.forward(IMAGES))
+    for name, array in rounded.parameters().items():
+        assert np.array_equal(finished.parameters()[name], array)
+    assert [type(layer) for layer in finished.layers] == [type(layer) for layer in network.layers]
+
+
+def test_what_is_exported_is_a_network_of_its_own():
+    wrapped = round_weights_in_training(tiny_cnn(), bits=3)
+    images = IMAGES.copy()
+    finished = export_rounded(wrapped)
+    logits = finished.forward(images)
+    for array in wrapped.parameters().values():
+        array += 1
+    wrapped.forward(images)
+    assert np.array_equal(finished.forward(images), logits)
+
+
+def test_a_copy_is_trained_alone():
+    wrapped = round_weights_in_training(tiny_cnn(), bits=3)
+    twin = wrapped.copy()
+    logits = wrapped.forward(IMAGES)
+    for array in twin.parameters().values():
+        array += 1
+    assert not np.array_equal(twin.forward(IMAGES), logits)
+    assert np.array_equal(wrapped.forward(IMAGES), logits)
+
+
+def test_weights_and_inputs_rounded_in_either_order_are_the_same_network():
+    inputs = quantize_activations(tiny_cnn(), IMAGES, bits=4)
+    one = round_weights_in_training(inputs, bits=3)
+    other = round_weights_in_training(tiny_cnn(), bits=3)
+    other.layers = [
+        RoundedInput(layer, rounded.qparams) if isinstance(rounded, RoundedInput) else layer
+        for layer, rounded in zip(other.layers, inputs.layers, strict=True)
+    ]
+    logits = one.forward(IMAGES)
+    for network in (other, export_rounded(one), export_rounded(other)):
+        assert np.array_equal(network.forward(IMAGES), logits)
+    assert sum(isinstance(layer, RoundedInput) for layer in export_rounded(other).layers) == 4
+    assert len(quantize_activations(round_weights_in_training(tiny_cnn(), bits=3), IMAGES, bits=4).layers) == 8
+
+
+def test_zeros_stay_zero():
+    network = tiny_cnn()
+    network.layers[0].params["weight"][0] = 0  # a whole filter
+    finished = export_rounded(round_weights_in_training(network, bits=2))
+    assert not finished.layers[0].params["weight"][0].any()
+
+
+def test_a_network_without_wrappers_is_exported_as_it_is():
+    network = tiny_cnn()
+    assert_untouched(export_rounded(network), network.parameters())
+
+
+def test_rounding_twice_is_refused():
+    wrapped = round_weights_in_training(quantize_activations(tiny_cnn(), IMAGES, bits=4), bits=3)
+    with pytest.raises(ValueError, match="rounded in training already"):
+        round_weights_in_training(wrapped, bits=2)
+
+
+def test_its_name_says_what_it_holds():
+    layer = rounded_weight()
+    assert repr(layer) == "RoundedWeight(Linear(3, 2), bits=3)" and has_weight(layer)
+
+
 # ---------------------------------------------------------------- on MNIST
 
 
@@ -274,6 +400,10 @@ def test_what_is_no_network_is_refused(network):
         quantize_weights(network, bits=4)
     with pytest.raises(TypeError, match="network must be a Network, got"):
         quantize_activations(network, IMAGES, bits=4)
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        round_weights_in_training(network, bits=4)
+    with pytest.raises(TypeError, match="network must be a Network, got"):
+        export_rounded(network)
 
 
 def test_gradient_check_takes_a_network_with_rounded_inputs():

@@ -19,6 +19,7 @@ from nnzip.book.techniques import CHAPTERS, FLOAT, TECHNIQUES, per_channel
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.compression.rotated import rotate_network
 from nnzip.nn.layers import Flatten, Linear
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
@@ -65,9 +66,12 @@ def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
 
 def by_hand(network, data, technique, bits, sparsity):
     """Prune, round and count wrong answers without the study."""
-    compressed = prune_network(network, sparsity)
     names = [name for name in network.parameters() if name.endswith("weight")]
-    before = np.concatenate([network.parameters()[name].ravel() for name in names])
+    before = flat_weights(network, names)
+    basis = rotate_network(network) if technique.startswith("rotated") else network
+    compressed = prune_network(basis, sparsity)
+    if technique in ("global_magnitude", "activation_aware"):
+        compressed = pruned_together(network, data, sparsity, by_inputs=technique == "activation_aware")
     if bits != FLOAT and technique.startswith("integer"):
         pruned, widths = compressed, {"weight_bits": bits, "activation_bits": int(technique[-1])}
         integers = integer_network(pruned, data.train_images[:1000], **widths)
@@ -77,12 +81,34 @@ def by_hand(network, data, technique, bits, sparsity):
         after = [(layer.weight * np.reshape(layer.weight_scale, (-1, 1))).ravel() for layer in layers]
         return wrong / len(data.test_labels), sqnr_db(before, np.concatenate(after))
     if bits != FLOAT:
-        compressed = quantize_weights(compressed, bits=bits, per_channel=technique != "per_tensor")
+        compressed = quantize_weights(compressed, bits=bits, per_channel=technique not in ("per_tensor", "rotated"))
     if bits != FLOAT and technique == "with_activations":
         compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
     wrong = sum(compressed.predict(data.test_images) != data.test_labels)
-    after = np.concatenate([compressed.parameters()[name].ravel() for name in names])
-    return wrong / len(data.test_labels), sqnr_db(before, after)
+    names = [name for name in basis.parameters() if name.endswith("weight")]  # a rotation keeps lengths, so the SQNR
+    return wrong / len(data.test_labels), sqnr_db(flat_weights(basis, names), flat_weights(compressed, names))
+
+
+def flat_weights(network, names):
+    return np.concatenate([network.parameters()[name].ravel() for name in names])
+
+
+def pruned_together(network, data, sparsity, *, by_inputs):
+    """Zero the smallest |w|, or |w| times the norm of its input, of all layers in one long list."""
+    pruned, x, scores = network.copy(), data.train_images[:1000], []
+    for layer in network.layers:
+        if layer.params:
+            norms = np.sqrt((x.astype(float) ** 2).sum(axis=0)) if by_inputs else 1.0
+            scores.append(np.abs(layer.params["weight"].astype(float)) * norms)
+        x = layer.forward(x)
+    order = np.argsort(np.concatenate([score.ravel() for score in scores]), kind="stable")
+    keep = np.ones(len(order), bool)
+    keep[order[: round(sparsity * len(order))]] = False
+    for name, array in pruned.parameters().items():
+        if name.endswith("weight"):
+            array *= keep[: array.size].reshape(array.shape)
+            keep = keep[array.size :]
+    return pruned
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -94,8 +120,12 @@ def test_records_are_what_measuring_by_hand_gives(technique, mlp, digits):
         assert list(record) == ["technique", "bits", "sparsity", "error", "sqnr_db"]
         assert record["technique"] == technique and type(record["sparsity"]) is float
         expected = by_hand(mlp, digits, technique, record["bits"], record["sparsity"])
-        assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
-    assert records[4]["sqnr_db"] == math.inf  # float, nothing pruned: the network itself
+        if technique.startswith("rotated"):  # the study folds the rotation back, which rounds
+            assert record["error"] == pytest.approx(expected[0], abs=2 / len(digits.test_labels))
+            assert record["sqnr_db"] == pytest.approx(expected[1], rel=1e-4) or record["sqnr_db"] > 100
+        else:
+            assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
+    assert records[4]["sqnr_db"] > 100  # float, nothing pruned: the network itself
     assert all(np.array_equal(mlp.parameters()[name], array) for name, array in before.items())
 
 
@@ -208,7 +238,10 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
     for network, technique in itertools.product(NETWORKS, set().union(*CHAPTERS.values())):
         own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
         seen = {bits for *_, bits, sparsity in own if sparsity == 0}
-        assert seen == widths or (network == "lenet_5" and technique == "integer_4" and seen == {2, 3, 4, 8, FLOAT})
+        if technique in ("global_magnitude", "activation_aware"):  # at sparsity 0 nothing of them is left to see
+            assert not seen
+        else:
+            assert seen == widths or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
     for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too
         zeros = [p for p in points if p[2] in techniques and p[3] == 4 and p[4] > 0]
         assert {p[0] for p in zeros} == set(NETWORKS), stem
@@ -336,6 +369,15 @@ def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair
     assert "fake-quantized" in lines[1]
 
 
+def test_the_sparsity_table_has_the_mean_float_error_of_each_way_to_prune():
+    lines = [line for line in report.sparsity_table(synthetic_records()).splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["network", "pruned", "50%", "80%", "90%", "95%", "97%", "98%", "99%"]
+    assert {line[1] for line in cells[2:]} == {"each layer alike", "all layers together", "activation-aware"}
+    own = select(synthetic_records(), network="lenet_300_100", technique="per_channel", bits=FLOAT, sparsity=0.8)
+    assert cells[2][3] == f"{np.mean([r['error'] for r in own]):.2%}" and cells[2][5] == ""  # 95 % was not measured
+
+
 def test_the_summary_says_where_each_network_breaks_and_where_the_files_are(tmp_path):
     records = synthetic_records()
     text = report.summary(records, tmp_path)
@@ -367,7 +409,8 @@ def test_the_report_writes_the_same_files_every_time(tmp_path, report_files):
     with open(folders[0] / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * SHOWN * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
-    assert (folders[0] / "results.md").read_text() == report.markdown_table(report.results_table(records))
+    tables = report.markdown_table(report.results_table(records)) + "\n" + report.sparsity_table(records)
+    assert (folders[0] / "results.md").read_text() == tables
     assert plt.get_fignums() == []
 
 

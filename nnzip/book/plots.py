@@ -18,10 +18,16 @@ NAMES = {
     "per_tensor": "per tensor",
     "per_channel": "per channel",
     "with_activations": "per channel, and activations",
+    "rotated": "rotated, per tensor",
+    "rotated_per_channel": "rotated, per channel",
+    "global_magnitude": "all layers together",
+    "activation_aware": "activation-aware",
+    "retrained": "retrained",
+    "labels": "retrained by labels",
+    "distilled": "retrained by distillation",
     "integer_8": "integers, 8-bit activations",
     "integer_4": "integers, 4-bit activations",
 }
-SPARSITY_BITS = 4  # the width at which a technique is drawn against sparsity, beside float
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -36,16 +42,19 @@ STYLE = {
 }
 
 
-def error_curves(records, *, axes=None):
+def error_curves(records, *, sparsity=0.0, bits=4, axes=None):
     """Draw the signature figure: test error against bit width and against sparsity, for every technique in the records.
 
     Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
-    CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst. Left nothing is pruned;
-    right the weights are float, or rounded to 4 bits.
+    CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst.
 
     Parameters
     ----------
     records : list of dicts, as `run_study` and `error_grid` return and figures/*.csv hold them
+    sparsity : float
+        Of the networks on the left; 0, nothing is pruned.
+    bits : int
+        Of the weights on the right, where the first technique that was measured in float is drawn beside them in black.
     axes : two matplotlib axes, optional
         To draw into; without them a new figure is made.
 
@@ -69,12 +78,16 @@ def error_curves(records, *, axes=None):
             for i, technique in enumerate(techniques):
                 look = _look(i, network)
                 label = f"{NAMES.get(technique, technique)}, {_short(network)}"
-                _mean_and_band(left, select(own, technique=technique, sparsity=0.0), "bits", look, label, place)
-                rounded = select(own, technique=technique, bits=SPARSITY_BITS)
-                _mean_and_band(right, rounded, "sparsity", look, f"{SPARSITY_BITS} bits {label}")
-            floats = {(r["seed"], r["sparsity"]): r for r in select(own, bits=FLOAT)}.values()
-            _mean_and_band(right, list(floats), "sparsity", _look(6, network), f"float, {_short(network)}")
+                _mean_and_band(left, select(own, technique=technique, sparsity=sparsity), "bits", look, label, place)
+                rounded = select(own, technique=technique, bits=bits)
+                _mean_and_band(right, rounded, "sparsity", look, label if bits == FLOAT else f"{bits} bits {label}")
+            floats = [select(own, technique=technique, bits=FLOAT) for technique in techniques]
+            plain = next((f for f in floats if len({r["sparsity"] for r in f}) > 1), [])
+            if bits != FLOAT:
+                _mean_and_band(right, plain, "sparsity", _look(6, network), f"float, {_short(network)}")
         _bits_axis(left, widths, place)
+        if sparsity:
+            left.set_xlabel(f"bits a weight, {sparsity:.0%} of the weights zero")
         _sparsity_axis(right)
         _error_axis(left)
         for axis in axes:

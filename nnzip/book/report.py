@@ -6,10 +6,17 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
-from nnzip.book.study import MAP_SPARSITIES, NETWORKS, select, write_csv, write_records
+from nnzip.book.retraining import TRAINED
+from nnzip.book.study import MAP_SPARSITIES, NETWORKS, read_records, select, write_csv, write_records
 from nnzip.book.techniques import CHAPTERS, FLOAT
 
+SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+PRUNED = {"per_channel": "each layer alike"}  # what is called by how it rounds, where nothing is rounded
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
+SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
+    "05_pruning": {"sparsity": 0.9, "bits": FLOAT},
+    "06_distillation": {"bits": FLOAT},
+}
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
 
@@ -20,7 +27,7 @@ def results_table(records):
     over_float : the mean minus that of the float networks
     """
     rows = []
-    shown = dict.fromkeys(itertools.chain(*CHAPTERS.values()))
+    shown = dict.fromkeys([*itertools.chain(*CHAPTERS.values()), *TRAINED])
     for network, technique in itertools.product(NETWORKS, shown):
         chosen = select(records, network=network, technique=technique, sparsity=0.0)
         errors = {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
@@ -40,22 +47,47 @@ def breaking_width(rows):
 
 
 def write_report(records, folder):
-    """Write each chapter's records and figures, and the results table, into a folder that exists."""
+    """Write each chapter's records and figures, and the results table, into a folder that exists; return all records.
+
+    Among all are the records of what needs training, which the chapters' files keep from the longer command.
+    """
+    everything = list(records)
     for stem, techniques in CHAPTERS.items():
-        own = [record for record in records if record["technique"] in techniques]
-        write_records(own, folder / f"{stem}.csv")
-        plots.save_figure(plots.error_curves(own), folder / f"{stem}_signature.png")
+        kept = trained_records(stem, folder)
+        write_chapter(stem, [r for r in records if r["technique"] in techniques] + kept, folder)
+        everything += kept
     mlp = select(records, network="lenet_300_100")
     plots.save_figure(plots.error_map(select(mlp, technique="per_channel")), folder / "02_quantization_map.png")
     plots.save_figure(plots.sqnr_curves(records), folder / "02_quantization_sqnr.png")
     integers = [r for r in mlp if r["technique"].startswith("integer_") and r["sparsity"] in MAP_SPARSITIES]
     write_records(integers, folder / "08_integer_map.csv")
     plots.save_figure(plots.integer_map(integers), folder / "08_integer_map.png")
-    rows = results_table(records)
+    rows = results_table(everything)
     numbers = ("error", "lowest", "highest", "over_float")
     write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
     with atomic_write(folder / "results.md") as file:
-        file.write(markdown_table(rows).encode())
+        file.write((markdown_table(rows) + "\n" + sparsity_table(everything)).encode())
+    return everything
+
+
+def write_chapter(stem, records, folder):
+    """Write the records of a chapter's signature figure, and the figure."""
+    write_records(records, folder / f"{stem}.csv")
+    plots.save_figure(plots.error_curves(records, **SIGNATURES.get(stem, {})), folder / f"{stem}_signature.png")
+
+
+def write_trained(records, folder):
+    """Put the records of what needs training into the chapters' files, in place of those that are there."""
+    for stem in dict.fromkeys(TRAINED.values()):
+        path = folder / f"{stem}.csv"
+        others = [r for r in read_records(path) if r["technique"] not in TRAINED] if path.exists() else []
+        write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
+
+
+def trained_records(stem, folder):
+    """Return what the longer command has left in a chapter's file."""
+    path = folder / f"{stem}.csv"
+    return [r for r in read_records(path) if r["technique"] in TRAINED] if path.exists() else []
 
 
 def markdown_table(rows):
@@ -76,6 +108,28 @@ def markdown_table(rows):
     return "\n".join(lines) + "\n"
 
 
+def sparsity_table(records):
+    """Return a Markdown table of the error against sparsity: a line for each network and way to prune."""
+    rows = list(_sparsity_rows(records))
+    lines = [
+        "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.",
+        "",
+        "| network | pruned | " + " | ".join(f"{sparsity:.0%}" for sparsity in SHOWN_SPARSITIES) + " |",
+        "|---|---|" + "---|" * len(SHOWN_SPARSITIES),
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _sparsity_rows(records):  # -> (network, technique, the mean error at each sparsity or "")
+    for network, technique in itertools.product(NETWORKS, (*CHAPTERS["05_pruning"], *TRAINED)):
+        own = select(records, network=network, technique=technique, bits=FLOAT)
+        if not any(record["sparsity"] in SHOWN_SPARSITIES for record in own):
+            continue
+        means = (np.mean(e) if (e := [r["error"] for r in select(own, sparsity=s)]) else None for s in SHOWN_SPARSITIES)
+        cells = ("" if mean is None else f"{mean:.2%}" for mean in means)
+        yield plots.NAMES[network], PRUNED.get(technique, plots.NAMES[technique]), *cells
+
+
 def summary(records, folder):
     """Return the text that the command prints: errors at a few widths, where each breaks, where everything is."""
     rows = results_table(records)
@@ -90,27 +144,18 @@ def summary(records, folder):
         group = list(group)
         errors = {row["bits"]: row["error"] for row in group}
         broken = breaking_width(group)
-        cells = "".join(f"{errors[b]:9.2%}" for b in widths)
+        cells = "".join(f"{errors[b]:9.2%}" if b in errors else f"{'':9}" for b in widths)
         lines.append(
             f"{plots.NAMES[network]:23}{plots.NAMES[technique]:29}{cells}   "
             + (f"{broken} bits" if broken else "no width")
         )
     lines += ["", f"It breaks at the widest width that costs more than {BROKEN:.0%} of error over float."]
-    lines += ["", "Pruned to a sparsity by magnitude, weights per channel:", ""]
-    lines += _sparsity_lines(records)
+    lines += ["", "The same against sparsity, weights float:", ""]
+    lines += [f"{'':52}" + "".join(f"{s:9.0%}" for s in SHOWN_SPARSITIES)]
+    for network, technique, *cells in _sparsity_rows(records):
+        lines.append(f"{network:23}{technique:29}" + "".join(f"{cell:>9}" for cell in cells))
     lines += [
         "",
         f"Figures, the table (results.md, results.csv) and all {len(records)} records (one .csv a chapter): {folder}",
     ]
     return "\n".join(lines)
-
-
-def _sparsity_lines(records):
-    shown = [s for s in sorted({r["sparsity"] for r in records}) if s in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)]
-    lines = [f"{'':52}" + "".join(f"{s:9.0%}" for s in shown)]
-    for network, bits in itertools.product(NETWORKS, (FLOAT, 4)):
-        chosen = select(records, network=network, technique="per_channel", bits=bits)
-        cells = "".join(f"{np.mean([r['error'] for r in select(chosen, sparsity=s)]):9.2%}" for s in shown)
-        width = "float" if bits == FLOAT else f"{bits} bits"
-        lines.append(f"{plots.NAMES[network]:23}{width:29}{cells}")
-    return lines

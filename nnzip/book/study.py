@@ -28,6 +28,7 @@ from nnzip.quantization import sqnr_db
 BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 NETWORKS = ("lenet_300_100", "lenet_5")
+SLOW = ("activation_aware", "rotated", "rotated_per_channel")  # twice the time of an evaluation, as integers are
 MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
 COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
 
@@ -99,7 +100,11 @@ def process_pool(jobs):
 def measure(network, data, technique, bits, sparsity):
     """Return the record of one point of the grid."""
     apply = TECHNIQUES.get(technique, technique)
-    compressed = apply(network, data, bits=bits, sparsity=sparsity)
+    return record_of(network, apply(network, data, bits=bits, sparsity=sparsity), data, technique, bits, sparsity)
+
+
+def record_of(network, compressed, data, technique, bits, sparsity):
+    """Return the record of a compressed network: its error, and how far its weights are from the network's."""
     return {
         "technique": name_of(technique),
         "bits": bits,
@@ -133,9 +138,15 @@ def plan(*, quick=False):
         for name, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS)
         for technique, widths, zeros in [
             *_quantization_grids(name, bits, sparsities),
+            *_hadamard_grids(name, bits, sparsities),
+            *_pruning_grids(name, bits, sparsities),
             *_integer_grids(name, bits, sparsities),
         ]
     ]
+
+
+def _among(values, wanted):
+    return tuple(value for value in values if value in wanted)
 
 
 def _quantization_grids(name, bits, sparsities):
@@ -144,13 +155,27 @@ def _quantization_grids(name, bits, sparsities):
     return [*grids, ("per_channel", bits if name == "lenet_300_100" else (4, FLOAT), sparsities)]
 
 
+def _hadamard_grids(name, bits, sparsities):
+    fewer = bits if name == "lenet_300_100" else _among(bits, (2, 3, 4, 8, FLOAT))
+    zeros = sparsities if name == "lenet_300_100" else _among(sparsities, (0.5, 0.7, 0.8, 0.9))
+    grids = [(technique, fewer, (0.0,)) for technique in ("rotated", "rotated_per_channel")]
+    return [*grids, ("rotated_per_channel", (4,), zeros)]
+
+
+def _pruning_grids(name, bits, sparsities):
+    mlp = name == "lenet_300_100"
+    widths, zeros = ((4, FLOAT), sparsities) if mlp else ((FLOAT,), _among(sparsities, (0.5, 0.8, 0.9, 0.95)))
+    grids = [(technique, widths, zeros) for technique in ("global_magnitude", "activation_aware")]
+    return [*grids, ("global_magnitude", (2, 3, 8) if mlp else (2, 3, 4, 8), (0.9,))]
+
+
 def _integer_grids(name, bits, sparsities):
     """The map of weight by activation bits is for the MLP, at both of its sparsities; LeNet-5 has a few points."""
-    fewer = tuple(s for s in sparsities if s in (0.5, 0.8, 0.9, 0.95, 0.99))
+    fewer = _among(sparsities, (0.5, 0.8, 0.9, 0.95, 0.99))
     if name == "lenet_5":
-        few = tuple(b for b in bits if b in (2, 3, 4, 8, FLOAT))
+        few = _among(bits, (2, 3, 4, 8, FLOAT))
         return [("integer_8", bits, (0.0,)), ("integer_8", (4,), fewer), ("integer_4", few, (0.0,))]
-    widths = tuple(b for b in bits if b in ACTIVATION_BITS)
+    widths = _among(bits, ACTIVATION_BITS)
     grids = [(technique, bits, (0.0,)) for technique in ("integer_8", "integer_4")]
     grids += [(technique, (4,), fewer) for technique in ("integer_8", "integer_4")]
     rest = tuple(b for b in widths if b != 4)
@@ -183,7 +208,9 @@ def run_study(data, *, quick=False, retrain=False, executor=None, progress=True)
 
 def _cost(grid):
     """Return the rough cost of a grid, in evaluations of the MLP."""
-    each = {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]] * (2 if "integer" in grid["technique"] else 1)
+    each = {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]] * (
+        2 if grid["technique"] in SLOW or "integer" in grid["technique"] else 1
+    )
     return len(grid["bits"]) * len(grid["sparsities"]) * each
 
 

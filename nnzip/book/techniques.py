@@ -8,6 +8,7 @@ from functools import partial
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.compression.rotated import rotate_network, unrotate_network
 
 FLOAT = 32  # the bit width that stands for the network as it is
 CALIBRATION_IMAGES = 1000
@@ -31,6 +32,19 @@ def with_activations(network, data, *, bits, sparsity):
     return quantize_activations(rounded, data.train_images[:CALIBRATION_IMAGES], bits=bits)
 
 
+def global_magnitude(network, data, *, bits, sparsity):
+    """Prune the smallest weights of all layers together, then round as `per_channel`."""
+    pruned = prune_network(network, sparsity, scope="network") if sparsity else network
+    return _rounded(pruned, bits, per_channel=True)
+
+
+def activation_aware(network, data, *, bits, sparsity):
+    """Prune what |w| times the norm of its input says, over all layers together, then round as `per_channel`."""
+    seen = tuple(array[:CALIBRATION_IMAGES] for array in data[:2])
+    options = {"criterion": "activation", "scope": "network", "data": seen}
+    return _rounded(prune_network(network, sparsity, **options) if sparsity else network, bits, per_channel=True)
+
+
 def integer(network, data, *, bits, sparsity, activation_bits):
     """Compute in integers only, with weights of so many bits and activations of their own width."""
     pruned = _pruned(network, sparsity)
@@ -38,6 +52,14 @@ def integer(network, data, *, bits, sparsity, activation_bits):
         return pruned
     images = data.train_images[:CALIBRATION_IMAGES]
     return integer_network(pruned, images, weight_bits=bits, activation_bits=activation_bits)
+
+
+def rotated(network, data, *, bits, sparsity, per_channel=False):
+    """Rotate, then prune and round the weights in the rotated basis; measured with the rotations folded back."""
+    if bits == FLOAT and not sparsity:
+        return network  # there and back again changes nothing but last bits
+    pruned = _pruned(rotate_network(network), sparsity)
+    return unrotate_network(_rounded(pruned, bits, per_channel=per_channel))
 
 
 def _pruned(network, sparsity):
@@ -53,9 +75,16 @@ TECHNIQUES = {
     "per_tensor": per_tensor,
     "per_channel": per_channel,
     "with_activations": with_activations,
+    "global_magnitude": global_magnitude,
+    "activation_aware": activation_aware,
+    "rotated": rotated,
+    "rotated_per_channel": partial(rotated, per_channel=True),
     **{f"integer_{bits}": partial(integer, activation_bits=bits) for bits in ACTIVATION_BITS},
 }
 CHAPTERS = {  # whose signature figure shows which of them, and whose file has their records
     "02_quantization": ("per_tensor", "per_channel", "with_activations"),
+    "04_hadamard": ("per_channel", "per_tensor", "rotated", "rotated_per_channel"),
+    "05_pruning": ("per_channel", "global_magnitude", "activation_aware"),  # and "retrained", with training
+    "06_distillation": ("per_channel",),  # and "labels" and "distilled"
     "08_integer": ("per_channel", "integer_8", "integer_4"),
 }

@@ -1,1 +1,1 @@
-"""The techniques on whole networks: Network in, Network out; the network that is given is never changed."""
+"""The techniques on whole networks: Network in, Network out; only `distill` changes the one it is given, as `fit` does."""

@@ -1,11 +1,34 @@
-"""Prune every layer of a network to one sparsity: the smallest weights become zero, the biases stay."""
+"""Prune a whole network: once by a criterion, step by step with retraining, or back to its first weights.
 
+What is pruned are weights; biases, a hundredth of them, stay. The arrays keep their shapes and their bytes, zeros in
+place: `nnzip.compression.smaller` takes neurons and filters out for real.
+"""
+
+import numpy as np
+
+from nnzip.checks import check_choice, check_integer, check_number, check_same_shape, real_array
+from nnzip.distillation import softmax
+from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import check_network
-from nnzip.pruning import magnitude_mask
+from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
+from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
+
+CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
+SCOPES = ("layer", "network")
+BATCH = 50  # images at a time: enough for BLAS, few enough for a convolution's windows and gradients
 
 
-def prune_network(network, sparsity):
-    """Return a copy whose weight arrays each have the fraction `sparsity` of their smallest entries set to zero.
+def prune_network(network, sparsity, *, criterion="magnitude", scope="layer", data=None, seed=0):
+    """Return a copy without the weights of the smallest saliency, a fraction `sparsity` of all.
+
+    Parameters
+    ----------
+    network : Network
+    sparsity : float in [0, 1]
+    criterion : "magnitude", "random", "taylor", "activation", "stability" or "obd", as in `nnzip.pruning`
+    scope : "layer", every layer gets this sparsity, or "network", the smallest of all layers together
+    data : (images, labels, ...), a thousand training images or so; for all criteria but the first two
+    seed : int, of "random"
 
     Examples
     --------
@@ -14,9 +37,231 @@ def prune_network(network, sparsity):
     >>> int((weight == 0).sum()), weight.size
     (900, 1000)
     """
+    masks = pruning_masks(network, sparsity, criterion=criterion, scope=scope, data=data, seed=seed)
+    return apply_masks(network, masks)
+
+
+def pruning_masks(network, sparsity, *, criterion="magnitude", scope="layer", data=None, seed=0):
+    """Return the masks of `prune_network` by the names of the weights, as `fit` takes them."""
+    check_network(network)
+    check_choice(scope, "scope", SCOPES)
+    check_number(sparsity, "sparsity", 0, 1)
+    scores = saliencies(network, criterion, data=data, seed=seed)
+    if scope == "network":
+        return global_masks(scores, sparsity)
+    return {name: saliency_mask(score, sparsity) for name, score in scores.items()}
+
+
+def apply_masks(network, masks):
+    """Return a copy with zeros where the masks, a dict of bool arrays by name, are False."""
     check_network(network)
     pruned = network.copy()
-    for name, weight in pruned.parameters().items():
-        if name.endswith("weight"):
-            weight *= magnitude_mask(weight, sparsity)
+    parameters = pruned.parameters()
+    for name, mask in masks.items():
+        check_choice(name, "a mask's name", parameters)
+        check_same_shape(np.asarray(mask), parameters[name], ("the mask", name))
+        parameters[name] *= mask
     return pruned
+
+
+def masks_of(network):
+    """Return the masks under which a pruned network stays as it is: its weights that are not zero.
+
+    Examples
+    --------
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> masks = masks_of(prune_network(lenet_300_100(), 0.9))
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'1.weight': 23520, '3.weight': 3000, '5.weight': 100}
+    """
+    return {name: weight != 0 for name, weight in weights_of(network).items()}
+
+
+def sparsity_of(network):
+    """Return the fraction of all weights, biases not counted, that are zero."""
+    weights = weights_of(network).values()
+    return float(sum(np.count_nonzero(w == 0) for w in weights) / sum(w.size for w in weights))
+
+
+def weights_of(network):
+    """Return the live weights of a network by name, without its biases."""
+    check_network(network)
+    return {name: array for name, array in network.parameters().items() if name.endswith("weight")}
+
+
+# ---------------------------------------------------------------- what each criterion needs to know
+
+
+def saliencies(network, criterion, *, data=None, seed=0):
+    """Return the saliency of every weight by a criterion of `CRITERIA`: {name: array of the weight's shape}.
+
+    "taylor" is the mean over batches of 50 of |w times the gradient of the cross-entropy|; "obd" has the diagonal
+    Hessian of the same loss, "stability" the Jacobian of the logits.
+    """
+    check_choice(criterion, "criterion", CRITERIA)
+    weights, rng = weights_of(network), np.random.default_rng(check_integer(seed, "seed", 0))
+    if criterion == "magnitude":
+        return {name: magnitude(w) for name, w in weights.items()}
+    if criterion == "random":
+        return {name: rng.random(w.shape) for name, w in weights.items()}
+    images, labels = _images_and_labels(data, criterion)
+    network, totals = network.copy(), dict.fromkeys(weights, 0)  # the copy remembers the batches, not the network
+    for start in range(0, len(images), BATCH):
+        batch, batch_labels = images[start : start + BATCH], labels[start : start + BATCH]
+        share = len(batch) / len(images)
+        for name, score in _MEASURES[criterion](network, batch, batch_labels).items():
+            totals[name] = totals[name] + share * score
+    if criterion == "activation":
+        return {name: np.sqrt(total) for name, total in totals.items()}
+    return totals
+
+
+def _taylor(network, images, labels):
+    _, grad_logits = cross_entropy(network.forward(images), labels)
+    network.backward(grad_logits)
+    gradients = network.gradients()
+    return {name: taylor(w, gradients[name]) for name, w in weights_of(network).items()}
+
+
+def _activation(network, images, labels):  # squared, so that batches add up
+    inputs, _ = _inputs_and_logits(network, images)
+    weights = weights_of(network)
+    flat = {f"{i}.weight": x.reshape(-1, x.shape[-1]) for i, x in inputs.items()}
+    return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
+
+
+def _stability(network, images, labels):
+    inputs, logits = _inputs_and_logits(network, images)
+    jacobian = np.eye(logits.shape[1], dtype=logits.dtype)[:, None] + np.zeros_like(logits)  # [C, N, C]
+    hessian = _gauss_newton(network, inputs, jacobian)
+    return {name: 2 * obd(w, hessian[name]) for name, w in weights_of(network).items()}
+
+
+def _obd(network, images, labels):
+    hessian = hessian_diagonals(network, images)
+    return {name: obd(w, hessian[name]) for name, w in weights_of(network).items()}
+
+
+_MEASURES = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}
+
+
+def hessian_diagonals(network, images):
+    """Return the diagonal of the Hessian of the mean cross-entropy by every weight: {name: array of its shape}.
+
+    No labels are needed: the second derivative by the logits, diag(p) - p p^T with p their softmax, has none. It is
+    sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once.
+    """
+    check_network(network)
+    inputs, logits = _inputs_and_logits(network, images)
+    p = softmax(logits)
+    vectors = np.sqrt(p.T)[:, :, None] * (np.eye(p.shape[1], dtype=p.dtype)[:, None] - p)  # [C, N, C]
+    return _gauss_newton(network, inputs, vectors)
+
+
+def _gauss_newton(network, inputs, vectors):  # [C, N, classes] -> {name: diagonal}
+    """Send each vector at the logits back, and square the gradients that it would give."""
+    responses, first = {i: [] for i in inputs}, min(inputs)
+    for grad in vectors:
+        for i, layer in reversed(list(enumerate(network.layers[first:], first))):
+            if i in inputs:  # [N, out], or [N, places, out]
+                responses[i].append(grad if grad.ndim == 2 else grad.reshape(*grad.shape[:2], -1).transpose(0, 2, 1))
+            grad = layer.backward(grad, input_gradient=i > first)
+    weights = weights_of(network)
+    diagonals = {f"{i}.weight": gauss_newton_diag(x, np.stack(responses[i])) for i, x in inputs.items()}
+    return {name: diagonal.reshape(weights[name].shape) for name, diagonal in diagonals.items()}
+
+
+def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolution, [N, places, in]}, [N, classes]
+    x, inputs = images, {}
+    for i, layer in enumerate(network.layers):
+        if isinstance(layer, Linear | Conv2d):
+            inputs[i] = x if isinstance(layer, Linear) else windows(x, layer)
+        elif layer.params:
+            raise TypeError(f"a criterion that looks at inputs needs Linear and Conv2d, layer {i} is {layer}")
+        x = layer.forward(x)
+    return inputs, x
+
+
+def windows(x, layer):  # [N, C, H, W] -> [N, H' W', C k k]
+    """Return what each place of a convolution's output is computed from, in the order of a row of its weight."""
+    k, s, p = layer.kernel_size, layer.stride, layer.padding
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::s, ::s]  # [N, C, H', W', k, k]
+    N, C, H, W = view.shape[:4]
+    return view.transpose(0, 2, 3, 1, 4, 5).reshape(N, H * W, C * k * k)
+
+
+def _images_and_labels(data, criterion):
+    if not isinstance(data, tuple | list) or len(data) < 2:
+        raise ValueError(f"criterion {criterion!r} needs data=(images, labels), got {type(data).__name__}")
+    images, labels = real_array(data[0], "images"), np.asarray(data[1])
+    if len(images) != len(labels):
+        raise ValueError(f"images and labels must be equally many, got {images.shape} and {labels.shape}")
+    return images, labels
+
+
+# ---------------------------------------------------------------- with training
+
+
+def gradual_pruning(network, data, *, sparsities, epochs_each, rate, l2=0.0, scope="network", seed=0, progress=True):
+    """Prune to one sparsity after the other and retrain each time; give each (sparsity, network) as it comes.
+
+    One pass costs one training and gives a whole curve. Masks only grow: what was pruned is zero, so it is the first
+    to be pruned again.
+
+    Parameters
+    ----------
+    network : Network, trained
+    data : (images, labels) or with those of a test set, as `fit` takes it
+    sparsities : list of floats, rising; the values of a schedule, for example
+    epochs_each : int, or a list with one for each sparsity
+    rate, l2 : of SGD with momentum 0.9, whose rate falls as a cosine at each sparsity; batches of 128 shifted images
+    scope : as in `prune_network`; the criterion is magnitude
+    seed : int, of the order of the images
+
+    Returns
+    -------
+    iterator of (float, Network), a network of its own each time
+
+    Source: Han et al. 2015 (arXiv:1506.02626), section 3: train, prune, retrain, again.
+    """
+    check_network(network)
+    check_choice(scope, "scope", SCOPES)
+    sparsities = [check_number(sparsity, "a sparsity", 0, 1) for sparsity in sparsities]
+    epochs = [epochs_each] * len(sparsities) if np.ndim(epochs_each) == 0 else epochs_each
+    epochs = [check_integer(count, "epochs", 1) for count in epochs]
+    if len(epochs) != len(sparsities) or sparsities != sorted(sparsities):
+        raise ValueError(f"sparsities must rise, with epochs for each, got {sparsities} and {epochs}")
+    recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, "progress": progress}
+
+    def stages(network):
+        for stage, (sparsity, count) in enumerate(zip(sparsities, epochs, strict=True)):
+            masks = pruning_masks(network, sparsity, scope=scope)
+            network = apply_masks(network, masks)
+            fit(network, data, epochs=count, optimizer=SGD(rate, l2=l2), masks=masks, seed=[seed, stage], **recipe)
+            yield sparsity, network.copy()
+
+    return stages(network)  # so that what cannot be is refused now, and not when the first network is asked for
+
+
+def lottery_ticket(trained, initial, sparsity, *, scope="layer"):
+    """Return the initial weights under the mask of the trained ones, and the masks to train them with.
+
+    Parameters
+    ----------
+    trained, initial : Network, the same one after and before its training (or early in it)
+    sparsity, scope : as in `prune_network`
+
+    Source: Frankle and Carbin 2019 (arXiv:1803.03635), section 1: the ticket is this network; a random
+    reinitialization under the same masks is what it is compared with.
+
+    Examples
+    --------
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> from nnzip.nn.zoo import trained
+    >>> ticket, masks = lottery_ticket(trained("lenet_300_100", seed=1), lenet_300_100(seed=1), 0.8)
+    >>> round(sparsity_of(ticket), 3)
+    0.8
+    """
+    masks = pruning_masks(trained, sparsity, scope=scope)
+    return apply_masks(initial, masks), masks

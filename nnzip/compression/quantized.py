@@ -32,6 +32,34 @@ class RoundedInput:
         return f"RoundedInput({self.layer}, bits={self.qparams.bits})"
 
 
+class RoundedWeight:
+    """A layer that computes with its weight rounded to a grid, and is trained through the rounding.
+
+    Its `params` hold the float weight, which the optimizer moves. Backward gives it the gradient at the rounded one,
+    as if the rounding were the identity: the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432).
+    """
+
+    def __init__(self, layer, qparams):
+        self.layer, self.qparams, self.params = layer, qparams, layer.params
+
+    grads = property(lambda self: self.layer.grads)
+
+    def rounded(self):
+        """Round the weight as it is now; return the layer inside, which holds nothing but rounded weights."""
+        weight = fake_quantize(self.params["weight"], self.qparams)
+        self.layer.params = {**self.params, "weight": weight}
+        return self.layer
+
+    def forward(self, x):
+        return self.rounded().forward(x)
+
+    def backward(self, grad_y, *, input_gradient=True):
+        return self.layer.backward(grad_y, input_gradient=input_gradient)
+
+    def __repr__(self):
+        return f"RoundedWeight({self.layer}, bits={self.qparams.bits})"
+
+
 def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmetric=True, method="minmax"):
     """Return a copy whose weights are rounded to `bits` bits.
 
@@ -62,6 +90,58 @@ def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmet
             )
             weight[...] = fake_quantize(weight, qparams)
     return rounded
+
+
+def round_weights_in_training(network, *, bits, per_channel=True, method="mse"):
+    """Return a copy to be trained, whose layers compute with rounded weights and keep float ones beneath.
+
+    The grids are chosen once, here; `export_rounded` gives the network that is left when the training is over.
+
+    Parameters
+    ----------
+    bits, per_channel : as in `quantize_weights`
+    method : as in `choose_qparams`; few bits start better from "mse" than from "minmax"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> student = round_weights_in_training(lenet_300_100(), bits=2)
+    >>> [len(np.unique(net.parameters()["5.weight"][0])) for net in (student, export_rounded(student))]
+    [100, 3]
+    """
+    check_network(network)
+    if any(isinstance(_innermost(layer), RoundedWeight) for layer in network.layers):
+        raise ValueError("the weights of this network are rounded in training already")
+
+    def wrap(layer):
+        axis = 0 if per_channel else None
+        return RoundedWeight(layer, choose_qparams(layer.params["weight"], bits=bits, axis=axis, method=method))
+
+    wrapped = network.copy()
+    wrapped.layers = [_replaced(layer, wrap) if has_weight(layer) else layer for layer in wrapped.layers]
+    return wrapped
+
+
+def export_rounded(network):
+    """Return a copy in which the rounded weights of each RoundedWeight are the weights, and the float ones gone."""
+    check_network(network)
+    rounded = network.copy()
+    rounded.layers = [
+        _replaced(layer, RoundedWeight.rounded) if isinstance(_innermost(layer), RoundedWeight) else layer
+        for layer in rounded.layers
+    ]
+    return rounded
+
+
+def _innermost(layer):
+    return _innermost(layer.layer) if isinstance(layer, RoundedInput) else layer
+
+
+def _replaced(layer, change):  # what has its input rounded keeps that
+    if isinstance(layer, RoundedInput):
+        return RoundedInput(_replaced(layer.layer, change), layer.qparams)
+    return change(layer)
 
 
 def quantize_activations(network, calibration_images, *, bits, method="minmax", batch_size=250):
@@ -97,4 +177,4 @@ def activation_qparams(network, calibration_images, *, bits, method="minmax", ba
 
 def has_weight(layer):
     """Tell whether a layer multiplies by weights, so that what enters it is worth rounding."""
-    return isinstance(layer, (Linear, Conv2d, RoundedInput))
+    return isinstance(layer, (Linear, Conv2d, RoundedInput, RoundedWeight))

@@ -6,7 +6,15 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
+from nnzip.checks import (
+    check_choice,
+    check_integer,
+    check_labels,
+    check_ndim,
+    check_number,
+    check_same_shape,
+    real_array,
+)
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import check_network
 
@@ -38,18 +46,6 @@ def cross_entropy(logits, labels, indices=None):  # [N, classes], [N] -> value, 
     gradient = np.exp(log_p)
     gradient[rows, labels] -= 1
     return float(-log_p[rows, labels].mean()), gradient / len(labels)
-
-
-def check_labels(labels, shape):
-    """Return `labels` as an integer array that has one class number for each row of logits of this shape."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
-    if labels.shape != shape[:1]:
-        raise ValueError(f"labels must have shape ({shape[0]},), one for each row, got {labels.shape}")
-    if labels.min() < 0 or labels.max() >= shape[1]:
-        raise ValueError(f"labels must be in [0, {shape[1] - 1}], got {labels.min()} to {labels.max()}")
-    return labels
 
 
 class Optimizer:

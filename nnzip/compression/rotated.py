@@ -1,0 +1,162 @@
+"""Rotate a whole network: every layer computes the same, in a basis in which its weights have no outliers.
+
+    y = x W^T = (x R) (W R)^T        R = D H / sqrt(n), orthogonal
+
+W R is made once, offline. x R is made for every image, by a layer of its own in front: what rounds the weights or the
+inputs of the layer then sees them rotated. (Chee et al. 2023, QuIP, arXiv:2307.13304, section 4; Ashkboos et al. 2024,
+QuaRot, arXiv:2404.00456, section 4.)
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from nnzip.checks import check_integer, check_ndim
+from nnzip.compression.quantized import has_weight
+from nnzip.hadamard import additions, largest_block, random_signs, rotate, unrotate
+from nnzip.nn.layers import Conv2d, Layer, Linear
+from nnzip.nn.network import Network, check_network
+
+
+class Rotation(Layer):
+    """Rotate what comes along its features or channels, axis 1; it has no parameters to learn.
+
+    Parameters
+    ----------
+    signs : [n], as from `random_signs`
+    block_size : int, optional
+        As in `rotate`; the largest order that divides n if there is none that is n.
+
+    Examples
+    --------
+    >>> layer = Rotation(random_signs(20, seed=0))
+    >>> y = layer.forward(np.ones((3, 20), np.float32))
+    >>> bool(np.allclose(layer.backward(y), 1))
+    True
+    """
+
+    def __init__(self, signs, *, block_size=None):
+        super().__init__()
+        self.signs = np.asarray(signs)
+        check_ndim(self.signs, "signs", 1)
+        self.block_size = largest_block(len(self.signs)) if block_size is None else block_size
+
+    def forward(self, x):  # [N, n, ...] -> [N, n, ...]
+        return self._along_features(rotate, x)
+
+    def backward(self, grad_y, *, input_gradient=True):  # the transpose is the way back
+        return self._along_features(unrotate, grad_y) if input_gradient else None
+
+    def rotated_weight(self, weight):  # [out, n, ...] -> float64 [out, n, ...]
+        return rotate(weight.astype(np.float64), self.signs, axis=1, block_size=self.block_size)
+
+    def unrotated_weight(self, weight):  # in float64, so that the weights are the same on every CPU
+        return unrotate(weight.astype(np.float64), self.signs, axis=1, block_size=self.block_size)
+
+    def _along_features(self, turn, x):
+        check_ndim(np.asarray(x), f"the input of {self}", (2, 4))
+        if np.ndim(x) == 2:
+            return turn(x, self.signs, block_size=self.block_size)
+        # [H, C, W, N] in memory, as the layers beside it have it
+        return turn(x.transpose(2, 1, 3, 0), self.signs, axis=1, block_size=self.block_size).transpose(3, 1, 0, 2)
+
+    def __repr__(self):
+        blocks = f", block_size={self.block_size}" if self.block_size != len(self.signs) else ""
+        return f"Rotation({len(self.signs)}{blocks})"
+
+
+def rotate_network(network, *, seed=0):
+    """Return a copy with a Rotation before each Linear and Conv2d and with their weights rotated: the outputs stay.
+
+    A Linear is rotated along its inputs; a Conv2d along its input channels, at every place and tap alike, since a
+    convolution is a sum over them. A layer is left as it is where there is nothing to mix: one input channel, or an
+    odd number of inputs. Where no order is that number, blocks of the largest order that divides it are rotated.
+
+    Parameters
+    ----------
+    network : Network of float layers; quantize or prune it afterwards, in the new basis
+    seed : int, of the random signs
+
+    Raises TypeError or ValueError for what is no network and for one whose inputs are rounded already.
+
+    Examples
+    --------
+    >>> from nnzip.nn.network import lenet_5
+    >>> [layer for layer in rotate_network(lenet_5()).layers if isinstance(layer, Rotation)]
+    [Rotation(20), Rotation(800), Rotation(500)]
+    """
+    check_network(network)
+    check_integer(seed, "seed", 0)
+    layers = []
+    for i, layer in enumerate(network.copy().layers):
+        if has_weight(layer):
+            if not isinstance(layer, (Linear, Conv2d)):
+                raise ValueError(f"layer {i} rounds already, rotate before rounding: {layer}")
+            weight = layer.params["weight"]
+            n = weight.shape[1]
+            if largest_block(n) > 1:
+                layers.append(Rotation(random_signs(n, seed=(seed, i))))
+                weight[...] = layers[-1].rotated_weight(weight)
+        layers.append(layer)
+    return Network(layers)
+
+
+def unrotate_network(network):
+    """Return a copy without its Rotations, each multiplied into the weights that follow it: the outputs stay.
+
+    So a network that was rounded or pruned in the rotated basis is measured without rotating every image, and its
+    weights can be compared with the original's. It is not what a device would run: these weights lie on no grid.
+
+    Raises TypeError or ValueError for what is no network, and for a rotation that no Linear or Conv2d follows: what a
+    RoundedInput rounds depends on the basis.
+
+    Examples
+    --------
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> network = lenet_300_100()
+    >>> back = unrotate_network(rotate_network(network))
+    >>> bool(np.allclose(back.parameters()["1.weight"], network.parameters()["1.weight"], atol=1e-6))
+    True
+    """
+    check_network(network)
+    old = network.copy().layers
+    for i, (rotation, layer) in enumerate(pairwise([*old, None])):
+        if isinstance(rotation, Rotation):
+            if not isinstance(layer, (Linear, Conv2d)):
+                raise ValueError(f"layer {i} cannot be multiplied into a Linear or Conv2d, what follows it is {layer}")
+            layer.params["weight"][...] = rotation.unrotated_weight(layer.params["weight"])
+    return Network([layer for layer in old if not isinstance(layer, Rotation)])
+
+
+class Operations(NamedTuple):
+    """What one image costs: the additions of the rotations, the multiplications of the layers with weights."""
+
+    additions: int
+    multiplications: int
+
+
+def extra_operations(network, *, image_shape=(1, 28, 28)):
+    """Count, for one image, the additions that the online rotations cost, and the multiplications of all layers.
+
+    A rotation of n numbers takes n (f - 1) additions for every factor f of its matrix, n log2 n for a power of two; a
+    convolution's input is rotated at each of its places.
+
+    Examples
+    --------
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> extra_operations(rotate_network(lenet_300_100()))
+    Operations(additions=141936, multiplications=266200)
+    """
+    check_network(network)
+    x = np.zeros((1, *image_shape), np.float32)
+    extra = products = 0
+    for layer in network.layers:
+        y = layer.forward(x)
+        if isinstance(layer, Rotation):
+            extra += x.size // layer.block_size * additions(layer.block_size)
+        elif has_weight(layer):
+            weight = layer.params["weight"]
+            products += weight.size * (1 if isinstance(layer, Linear) else y[0, 0].size)
+        x = y
+    return Operations(extra, products)

@@ -1,0 +1,228 @@
+"""Distilling networks: the right logits meet the right images, the teacher stays, masks and grids hold to the end."""
+
+import copy
+
+import numpy as np
+import pytest
+from layer_cases import tiny_cnn
+
+from nnzip.compression.distilled import distill, logits_of, repair
+from nnzip.compression.pruned import prune_network
+from nnzip.compression.quantized import export_rounded, quantize_activations, round_weights_in_training
+from nnzip.distillation import distillation_loss, kl_divergence
+from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.network import Network
+from nnzip.nn.training import SGD, Adam, fit
+from nnzip.pruning import magnitude_mask
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(60, 2, 9, 8)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 60)
+DATA = IMAGES, LABELS
+
+
+def small(seed=1):
+    rng = np.random.default_rng(seed)
+    return Network([Flatten(), Linear(144, 6, rng=rng), ReLU(), Linear(6, 3, rng=rng)])
+
+
+def recipe(**changed):
+    return {"epochs": 4, "batch_size": 16, "optimizer": SGD(0.05), "progress": False} | changed
+
+
+def assert_same_parameters(network, before):
+    for name, array in before.items():
+        assert np.array_equal(network.parameters()[name], array), name
+
+
+def divergence(student, teacher):
+    return kl_divergence(logits_of(teacher, IMAGES), logits_of(student, IMAGES))[0]
+
+
+# ---------------------------------------------------------------- logits
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 60, 1000])
+def test_logits_do_not_depend_on_the_batches(batch_size):
+    network = tiny_cnn()
+    expected = np.concatenate([network.forward(image[None]) for image in IMAGES])
+    np.testing.assert_allclose(logits_of(network, IMAGES, batch_size=batch_size), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "options", "error", "message"),
+    [
+        (small().layers[1], IMAGES, {}, TypeError, "network must be a Network, got Linear"),
+        (small(), IMAGES[:0], {}, ValueError, "images must not be empty"),
+        (small(), IMAGES * np.nan, {}, ValueError, "images must be finite"),
+        (small(), IMAGES, {"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+    ],
+)
+def test_images_without_logits_are_refused(network, images, options, error, message):
+    with pytest.raises(error, match=message):
+        logits_of(network, images, **options)
+
+
+# ---------------------------------------------------------------- distill
+
+
+def test_the_student_comes_to_say_what_the_teacher_says_and_the_teacher_stays():
+    student, teacher = small(), tiny_cnn()
+    before, start = copy.deepcopy(teacher.parameters()), divergence(student, teacher)
+    history = distill(student, teacher, DATA, **recipe(epochs=60), alpha=1, temperature=2)
+    assert history[-1]["loss"] < 0.2 * history[0]["loss"]
+    assert divergence(student, teacher) < 0.2 * start
+    assert_same_parameters(teacher, before)
+
+
+def test_every_image_meets_its_own_logits():
+    # a whole-set batch: its first loss is the distillation loss of the untrained student, computed here image by image
+    student, teacher = small(), tiny_cnn()
+    rows = [
+        distillation_loss(student.forward(x[None]), teacher.forward(x[None]), [y], temperature=3, alpha=0.7)[0]
+        for x, y in zip(IMAGES, LABELS, strict=True)
+    ]
+    history = distill(student, teacher, DATA, **recipe(epochs=1, batch_size=60), temperature=3, alpha=0.7)
+    assert history[0]["loss"] == pytest.approx(np.mean(rows), rel=1e-5)
+
+
+def test_alpha_0_is_training_by_the_labels_alone():
+    distilled, plain = small(), small()
+    distill(distilled, tiny_cnn(), DATA, **recipe(), alpha=0)
+    fit(plain, DATA, **recipe())
+    for name, array in plain.parameters().items():
+        np.testing.assert_allclose(distilled.parameters()[name], array, rtol=1e-4, atol=1e-6)
+
+
+def test_alpha_1_never_asks_the_labels():
+    one, other = small(), small()
+    for student, labels in ((one, LABELS), (other, LABELS[::-1].copy())):
+        distill(student, tiny_cnn(), (IMAGES, labels), **recipe(), alpha=1)
+    assert_same_parameters(one, other.parameters())
+
+
+def test_a_student_that_starts_as_the_teacher_stays_there():
+    teacher = tiny_cnn()
+    student = teacher.copy()
+    distill(student, teacher, DATA, **recipe(), alpha=1)
+    for name, array in teacher.parameters().items():
+        np.testing.assert_allclose(student.parameters()[name], array, atol=1e-5)
+
+
+class Recorder(Network):
+    """A network that keeps every batch it was given."""
+
+    def forward(self, x):
+        self.__dict__.setdefault("seen", []).append(np.array(x))
+        return super().forward(x)
+
+
+def test_with_augmentation_both_look_at_the_same_images():
+    student, teacher = Recorder(small().layers), Recorder(tiny_cnn().layers)
+    distill(
+        student, teacher, DATA, **recipe(epochs=2), augment=lambda x, rng: x + rng.normal(size=x.shape).astype("f4")
+    )
+    assert len(teacher.seen) == 8 and len(student.seen) == 9  # fit asks the student once for the number of classes
+    assert all(np.array_equal(a, b) for a, b in zip(student.seen[1:], teacher.seen, strict=True))
+
+
+def test_without_augmentation_the_teacher_sees_each_image_once():
+    teacher = Recorder(tiny_cnn().layers)
+    distill(small(), teacher, DATA, **recipe())
+    assert np.array_equal(np.concatenate(teacher.seen), IMAGES)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05), Adam(0.01)], ids=["sgd", "adam"])
+def test_masks_hold(optimizer):
+    student = small()
+    masks = {"1.weight": magnitude_mask(student.parameters()["1.weight"], 0.9)}
+    distill(student, tiny_cnn(), DATA, **recipe(optimizer=optimizer), masks=masks)
+    assert np.array_equal(student.parameters()["1.weight"] != 0, masks["1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"student": None}, TypeError, "network must be a Network, got NoneType"),
+        ({"teacher": Linear(2, 3)}, TypeError, "network must be a Network, got Linear"),
+        ({"teacher": Network([Flatten(), Linear(144, 4)])}, ValueError, r"must have the same shape, got \(16, 4\) and"),
+        ({"teacher": Network([Flatten(), Linear(10, 3)])}, ValueError, r"Linear takes x of shape \(N, 10\)"),
+        ({"alpha": 2}, ValueError, r"alpha must be in \[0, 1\], got 2"),
+        ({"temperature": 0}, ValueError, r"temperature must be in \(0, inf\), got 0"),
+        ({"data": (IMAGES, LABELS[:5])}, ValueError, "equally many"),
+        ({"data": (IMAGES[:0], LABELS[:0])}, ValueError, "images must not be empty"),
+        ({"epochs": 0}, ValueError, "epochs must be at least 1"),
+        ({"masks": {"9.weight": np.ones(3, bool)}}, ValueError, "a mask's name must be one of"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(changed, error, message):
+    with pytest.raises(error, match=message):
+        distill(**({"student": small(), "teacher": tiny_cnn(), "data": DATA} | recipe() | changed))
+
+
+def test_nobody_is_its_own_teacher():
+    network = small()
+    with pytest.raises(ValueError, match="student and teacher must be two networks"):
+        distill(network, network, DATA, **recipe())
+
+
+# ---------------------------------------------------------------- repair
+
+
+def lies_on_a_grid(weight, bits):
+    """Tell whether each row is whole multiples of a step, of at most 2^(bits-1) - 1 in size."""
+    for row in weight.reshape(len(weight), -1):
+        values = np.unique(np.abs(row[row != 0]))
+        if values.size:
+            steps = values / np.min([values[0], *np.diff(values)])
+            if np.abs(steps - np.rint(steps)).max() > 1e-3 or steps.max() > 2 ** (bits - 1) - 1 + 1e-3:
+                return False
+    return True
+
+
+@pytest.mark.parametrize(("sparsity", "bits"), [(0, 2), (0, 3), (0.9, None), (0.5, 2), (1, None), (1, 2)])
+def test_a_repaired_network_keeps_zeros_and_grids_and_is_closer_to_its_teacher(sparsity, bits):
+    network = tiny_cnn()
+    damaged = prune_network(network, sparsity)
+    before, teacher = copy.deepcopy(damaged.parameters()), copy.deepcopy(network.parameters())
+    repaired = repair(damaged, network, DATA, bits=bits, epochs=10, batch_size=16, rate=0.02, alpha=1, progress=False)
+    assert_same_parameters(damaged, before)
+    assert_same_parameters(network, teacher)
+    assert [type(layer) for layer in repaired.layers] == [type(layer) for layer in network.layers]
+    for name, weight in repaired.parameters().items():
+        if name.endswith("weight"):
+            assert not weight[before[name] == 0].any()
+            assert bits is None or lies_on_a_grid(weight, bits)
+    if bits:
+        damaged = export_rounded(round_weights_in_training(damaged, bits=bits))
+    assert divergence(repaired, network) < 0.9 * divergence(damaged, network)
+
+
+def test_the_seed_decides():
+    options = {"bits": 2, "epochs": 2, "batch_size": 16, "progress": False}
+    one, same, other = (repair(small(), tiny_cnn(), DATA, seed=seed, **options) for seed in (0, 0, 1))
+    assert_same_parameters(one, same.parameters())
+    assert any(not np.array_equal(array, other.parameters()[name]) for name, array in one.parameters().items())
+
+
+def test_rounded_inputs_are_kept_while_weights_are_rounded():
+    student = round_weights_in_training(quantize_activations(tiny_cnn(), IMAGES, bits=4), bits=3)
+    history = distill(student, tiny_cnn(), DATA, **recipe(epochs=20), alpha=1)
+    assert history[-1]["loss"] < history[0]["loss"]
+    finished = export_rounded(student)
+    assert np.array_equal(finished.forward(IMAGES), student.forward(IMAGES))
+    assert all(lies_on_a_grid(w, 3) for n, w in finished.parameters().items() if n.endswith("weight"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"network": None}, TypeError, "network must be a Network, got NoneType"),
+        ({"bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
+        ({"rate": 0}, ValueError, r"rate must be in \(0, inf\), got 0"),
+    ],
+)
+def test_what_cannot_be_repaired_is_refused(changed, error, message):
+    given = {"network": small(), "teacher": tiny_cnn(), "data": DATA, "epochs": 1, "progress": False} | changed
+    with pytest.raises(error, match=message):
+        repair(**given)

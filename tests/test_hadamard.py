@@ -1,0 +1,383 @@
+"""Hadamard matrices by integers, the fast transform against its definition, and what a rotation keeps."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nnzip.hadamard import (
+    additions,
+    factors,
+    hadamard_matrix,
+    hadamard_transform,
+    incoherence,
+    largest_block,
+    random_signs,
+    rotate,
+    transform_by_butterfly,
+    transform_by_definition,
+    unrotate,
+)
+
+RNG = np.random.default_rng(0)
+SIZES = (1, 2, 4, 8, 12, 20, 24, 28, 48, 64, 100, 256, 300, 500, 768, 784, 800, 1024)
+TOLERANCE = {np.float16: 4e-3, np.float32: 2e-6, np.float64: 1e-14}  # a few units in the last place
+
+
+# ---------------------------------------------------------------- which orders there are
+
+
+def prime_powers(limit, largest_power):
+    """Every p, p^2, ... up to the limit, by a sieve."""
+    sieve = np.ones(limit + 1, bool)
+    sieve[:2] = False
+    for p in range(2, math.isqrt(limit) + 1):
+        if sieve[p]:
+            sieve[p * p :: p] = False
+    return {int(p) ** k for p in np.flatnonzero(sieve) for k in range(1, largest_power + 1) if p**k <= limit}
+
+
+def orders_by_number_theory(limit, largest_power):
+    """Close {1, 2, Paley's orders} under products, up to the limit."""
+    fields = prime_powers(limit, largest_power)
+    small = {2} | {q + 1 for q in fields if q % 4 == 3} | {2 * (q + 1) for q in fields if q % 4 == 1}
+    reached = {1}
+    while True:
+        more = reached | {a * b for a in reached for b in small if a * b <= limit}
+        if more == reached:
+            return reached
+        reached = more
+
+
+def is_order(n):
+    try:
+        return math.prod(factors(n)) == n
+    except ValueError:
+        return False
+
+
+ORDERS = sorted(orders_by_number_theory(1024, 2))
+
+
+def test_the_orders_are_those_that_number_theory_gives():
+    assert [n for n in range(1, 1025) if is_order(n)] == ORDERS
+
+
+def test_189_multiples_of_4_with_prime_fields_and_196_with_their_squares():
+    multiples = set(range(4, 1025, 4))
+    assert len(multiples) == 256
+    assert len(multiples & orders_by_number_theory(1024, 1)) == 189
+    assert len(multiples & set(ORDERS)) == 196
+    assert 100 in ORDERS and 100 not in orders_by_number_theory(1024, 1)  # over 49 elements
+
+
+@pytest.mark.parametrize("n", [n for n in ORDERS if n <= 300] + [392, 396, 500, 676, 724, 784, 800, 1024, 1684, 2048])
+def test_all_rows_are_orthogonal_in_integers(n):
+    H = hadamard_matrix(n)
+    assert H.dtype == np.int8 and H.shape == (n, n)
+    assert np.all(np.abs(H) == 1)
+    wide = H.astype(np.float64)  # sums of n ones: exact in float64, and fast
+    assert np.array_equal(wide @ wide.T, n * np.eye(n))
+
+
+def test_powers_of_two_are_sylvester_in_natural_order():
+    for k in range(9):
+        H = hadamard_matrix(2**k)
+        i, j = np.divmod(np.arange(4**k), 2**k)
+        parity = np.array([int(a & b).bit_count() % 2 for a, b in zip(i, j, strict=True)])
+        assert np.array_equal(H.ravel(), 1 - 2 * parity)  # (-1) to the number of ones that i and j share
+
+
+def test_a_large_matrix_is_the_product_of_its_factors():
+    for n in (40, 48, 784, 800, 240):
+        expected = np.ones((1, 1))
+        for f in factors(n):
+            expected = np.kron(expected, hadamard_matrix(f))
+        assert np.array_equal(hadamard_matrix(n), expected)
+
+
+def test_paley_one_is_not_symmetric_and_two_is():
+    assert not np.array_equal(hadamard_matrix(12), hadamard_matrix(12).T)  # 11 = 3 (mod 4)
+    for n in (28, 52, 76, 100):  # 2 (13 + 1), 2 (25 + 1), 2 (37 + 1), 2 (49 + 1)
+        assert np.array_equal(hadamard_matrix(n), hadamard_matrix(n).T)
+
+
+@pytest.mark.parametrize(("n", "below", "above"), [(3, 2, 4), (5, 4, 8), (92, 88, 96), (1023, 1020, 1024)])
+def test_an_order_that_is_not_reached_names_its_neighbours(n, below, above):
+    assert max(m for m in ORDERS if m < n) == below and min(m for m in ORDERS if m > n) == above
+    message = f"no Hadamard matrix of order {n} is known here; the nearest orders are {below} and {above}"
+    for function in (hadamard_matrix, factors, additions):
+        with pytest.raises(ValueError, match=message):
+            function(n)
+    with pytest.raises(ValueError, match=message):
+        hadamard_transform(np.ones((2, n)))
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-4, ValueError), (4.0, TypeError), (True, TypeError)])
+def test_what_is_no_order_is_refused(n, error):
+    for function in (hadamard_matrix, largest_block):
+        with pytest.raises(error, match="n must be"):
+            function(n)
+
+
+def test_the_largest_block_is_the_largest_order_that_divides():
+    for n in range(1, 400):
+        assert largest_block(n) == max(m for m in ORDERS if n % m == 0)
+
+
+def test_additions_of_powers_of_two_are_n_log_n():
+    for k in range(1, 13):
+        assert additions(2**k) == 2**k * k
+    assert additions(28) == 28 * 27  # no structure inside: each output a sum of 28
+    assert additions(784) == 2 * 28 * additions(28)  # 28 rows, then 28 columns, of an image
+
+
+# ---------------------------------------------------------------- the transform
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("n", SIZES)
+def test_the_fast_transform_is_the_definition(n, dtype):
+    x = RNG.normal(size=(7, n)).astype(dtype)
+    for inverse in (False, True):
+        y = hadamard_transform(x, inverse=inverse)
+        expected = transform_by_definition(x.astype(np.float64), inverse=inverse)
+        assert y.dtype == dtype and y.shape == x.shape
+        np.testing.assert_allclose(y, expected, atol=TOLERANCE[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 12), (12, 3), (2, 12, 5), (12, 2, 20), (3, 2, 12, 4, 2)])
+def test_every_axis_of_any_layout(shape):
+    x = RNG.normal(size=shape)
+    for axis in [i - s for i, n in enumerate(shape) if n in (12, 20) for s in (0, len(shape))]:
+        expected = np.moveaxis(transform_by_definition(np.moveaxis(x, axis, -1)), -1, axis)
+        layouts = (x, np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], x[::-1][::-1])
+        for same in layouts:
+            np.testing.assert_allclose(hadamard_transform(same, axis=axis), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 34, 65])
+def test_the_last_block_of_rows_may_be_smaller(rows):
+    x = RNG.normal(size=(rows, 1024))  # 32 rows fill a block
+    np.testing.assert_allclose(hadamard_transform(x), transform_by_definition(x), atol=1e-13)
+    np.testing.assert_allclose(hadamard_transform(x.T, axis=0), transform_by_definition(x).T, atol=1e-13)
+
+
+def test_long_rows_take_three_factors_and_more():
+    n = 2**17  # 17 GB as a matrix, so by single columns
+    for k in (0, 1, 77_777, n - 1):
+        spike = np.zeros(n)
+        spike[k] = 1
+        signs = np.array([1 - 2 * ((j & k).bit_count() % 2) for j in range(n)])
+        np.testing.assert_allclose(hadamard_transform(spike) * math.sqrt(n), signs, atol=1e-12)
+
+
+def test_transposed_and_broadcast_arrays_are_transformed_as_they_read():
+    x = RNG.normal(size=(20, 12))
+    np.testing.assert_allclose(hadamard_transform(x.T), transform_by_definition(x.T), atol=1e-13)
+    same = np.broadcast_to(x[0], (5, 12))
+    np.testing.assert_allclose(hadamard_transform(same), np.tile(transform_by_definition(x[:1]), (5, 1)), atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 128, 1024])
+def test_the_butterfly_says_the_same(n):
+    x = RNG.normal(size=(3, 2, n))
+    np.testing.assert_allclose(transform_by_butterfly(x), transform_by_definition(x), atol=1e-13)
+    assert transform_by_butterfly(x.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("n", [3, 12, 784])
+def test_the_butterfly_takes_powers_of_two_only(n):
+    with pytest.raises(ValueError, match=f"needs a power of two, got length {n}"):
+        transform_by_butterfly(np.ones(n))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_there_and_back_again(n):
+    x = RNG.normal(size=(5, n))
+    np.testing.assert_allclose(hadamard_transform(hadamard_transform(x), inverse=True), x, atol=1e-13)
+    np.testing.assert_allclose(hadamard_transform(hadamard_transform(x, inverse=True)), x, atol=1e-13)
+
+
+def test_without_the_transpose_paley_one_does_not_come_back():
+    x = RNG.normal(size=(5, 12))
+    twice = hadamard_transform(hadamard_transform(x))
+    assert np.abs(twice - x).max() > 0.1
+    y = RNG.normal(size=(5, 28))  # a symmetric H needs none
+    np.testing.assert_allclose(hadamard_transform(hadamard_transform(y)), y, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_linear_and_it_keeps_norms_and_products(n):
+    x, w = RNG.normal(size=(2, 6, n))
+    x_hat, w_hat = hadamard_transform(x), hadamard_transform(w)
+    np.testing.assert_allclose(hadamard_transform(2 * x - 3 * w), 2 * x_hat - 3 * w_hat, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(x_hat, axis=1), np.linalg.norm(x, axis=1), rtol=1e-13)
+    np.testing.assert_allclose(x_hat @ w_hat.T, x @ w.T, atol=1e-12)
+
+
+def test_a_spike_becomes_flat_and_a_flat_vector_a_spike():
+    for n in SIZES[1:]:
+        spike = np.zeros(n)
+        spike[n // 2] = math.sqrt(n)
+        np.testing.assert_allclose(np.abs(hadamard_transform(spike)), 1, rtol=1e-12)
+    flat = hadamard_transform(np.ones(64))  # the first column of Sylvester's H is all ones
+    np.testing.assert_allclose(flat, 8 * np.eye(64)[0], atol=1e-14)
+
+
+def test_zeros_stay_zeros_and_integers_become_float64():
+    assert not hadamard_transform(np.zeros((3, 12))).any()
+    y = hadamard_transform(np.arange(4))
+    assert y.dtype == np.float64 and y.tolist() == [3, -1, -2, 0]  # [6, -2, -4, 0] / 2, by hand
+    assert hadamard_transform(np.array([7.0])).tolist() == [7.0]
+
+
+@pytest.mark.parametrize("shape", [(6, 60), (60, 6), (2, 60, 3)])
+def test_blocks_are_transformed_by_themselves(shape):
+    x, axis = RNG.normal(size=shape), shape.index(60)
+    for size in (1, 2, 4, 12, 20, 60):
+        y = hadamard_transform(x, axis=axis, block_size=size)
+        parts = np.split(x, 60 // size, axis=axis)
+        expected = np.concatenate([hadamard_transform(part, axis=axis) for part in parts], axis=axis)
+        np.testing.assert_allclose(y, expected, atol=1e-13)
+        np.testing.assert_allclose(hadamard_transform(y, axis=axis, inverse=True, block_size=size), x, atol=1e-13)
+
+
+def test_large_numbers_pass_and_those_that_cannot_be_summed_are_refused():
+    x = np.full((2, 64), 4e37, np.float32)
+    assert hadamard_transform(x)[0, 0] == pytest.approx(3.2e38)  # 8 times
+    for column in range(4):  # whichever output it is that overflows
+        pattern = hadamard_matrix(4)[:, column] * np.float32(3e38)
+        with pytest.raises(ValueError, match="x is too large to be summed in float32"):
+            hadamard_transform(np.stack([np.zeros(4, np.float32), pattern]))
+        with pytest.raises(ValueError, match="x is too large to be summed in float16"):
+            hadamard_transform((hadamard_matrix(4)[:, column] * 6e4).astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "error", "message"),
+    [
+        ([1.0, math.nan], {}, ValueError, "x must be finite, got nan at flat index 1"),
+        (np.full((2, 4), math.inf), {}, ValueError, "x must be finite"),
+        ([], {}, ValueError, "x must not be empty"),
+        (np.ones((0, 4)), {}, ValueError, "x must not be empty"),
+        (1.0, {}, ValueError, "x must have an axis"),
+        ([1j, 1], {}, TypeError, "x must hold real numbers, got dtype complex128"),
+        ([True, False], {}, TypeError, "x must hold real numbers, got dtype bool"),
+        (np.ones((4, 4)), {"axis": 2}, ValueError, "axis must be from -2 to 1, got 2"),
+        (np.ones((4, 4)), {"axis": 0.0}, TypeError, "axis must be an integer"),
+        (np.ones(12), {"block_size": 8}, ValueError, "block_size must divide the length 12, got 8"),
+        (np.ones(12), {"block_size": 0}, ValueError, "block_size must be at least 1"),
+        (np.ones(12), {"block_size": 6}, ValueError, "no Hadamard matrix of order 6"),
+        (np.ones(12), {"inverse": 2}, ValueError, "inverse must be one of True, False"),
+    ],
+)
+def test_what_cannot_be_transformed_is_refused(x, options, error, message):
+    with pytest.raises(error, match=message):
+        hadamard_transform(x, **options)
+
+
+# ---------------------------------------------------------------- signs, rotations
+
+
+def test_signs_are_fair_independent_and_repeatable():
+    signs = random_signs(10_000, seed=3)
+    assert signs.dtype == np.int8 and set(signs.tolist()) == {-1, 1}
+    assert abs(signs.mean()) < 0.04  # four standard deviations
+    assert abs(np.mean(signs[1:] * signs[:-1])) < 0.04
+    assert np.array_equal(signs, random_signs(10_000, seed=3))
+    assert not np.array_equal(signs, random_signs(10_000, seed=4))
+    assert random_signs(1, seed=0).shape == (1,)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.0])
+def test_no_signs_for_what_is_no_length(n):
+    with pytest.raises((ValueError, TypeError), match="n must be"):
+        random_signs(n, seed=0)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_rotate_is_signs_then_hadamard_and_unrotate_undoes_it(n):
+    x, signs = RNG.normal(size=(4, n)), random_signs(n, seed=n)
+    rotation = signs[:, None] * hadamard_matrix(n) / math.sqrt(n)
+    np.testing.assert_allclose(rotate(x, signs), x @ rotation, atol=1e-12)
+    np.testing.assert_allclose(unrotate(x, signs), x @ rotation.T, atol=1e-12)
+    np.testing.assert_allclose(unrotate(rotate(x, signs), signs), x, atol=1e-12)
+
+
+def test_rotation_along_other_axes_and_in_blocks():
+    x, signs = RNG.normal(size=(3, 24, 5)).astype(np.float32), random_signs(24, seed=0)
+    for size in (None, 1, 4, 12, 24):
+        y = rotate(x, signs, axis=1, block_size=size)
+        assert y.dtype == np.float32
+        moved = rotate(np.moveaxis(x, 1, 2), signs, block_size=size)
+        np.testing.assert_allclose(y, np.moveaxis(moved, 2, 1), atol=1e-6)
+        np.testing.assert_allclose(unrotate(y, signs, axis=-2, block_size=size), x, atol=1e-6)
+
+
+def test_products_of_two_rotated_arrays_stay():
+    x, w = RNG.normal(size=(5, 100)), RNG.normal(size=(7, 100))
+    signs = random_signs(100, seed=1)
+    np.testing.assert_allclose(rotate(x, signs) @ rotate(w, signs).T, x @ w.T, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "signs", "message"),
+    [
+        (np.ones((2, 4)), [1, -1], r"signs must have shape \(4,\), got \(2,\)"),
+        (np.ones((2, 4)), np.ones((2, 4)), r"signs must have shape \(4,\), got \(2, 4\)"),
+        (np.ones(4), [1, -1, 0, 1], r"signs must all be \+1 or -1"),
+        (np.ones(4), [1, -1, math.nan, 1], r"signs must all be \+1 or -1"),
+        (np.full(4, math.nan), [1, -1, 1, 1], "x must be finite"),
+        (5.0, [1], "x must have an axis"),
+    ],
+)
+def test_rotations_that_cannot_be_are_refused(x, signs, message):
+    for function in (rotate, unrotate):
+        with pytest.raises(ValueError, match=message):
+            function(x, signs)
+
+
+def test_nothing_given_is_changed():
+    x, signs = RNG.normal(size=(4, 24)), random_signs(24, seed=0)
+    for array in (x, signs):
+        array.setflags(write=False)
+    for n in (24, 1):
+        assert not np.shares_memory(hadamard_transform(x, block_size=n), x)
+    rotate(x, signs)
+    unrotate(x, signs)
+    transform_by_butterfly(x[:, :8])
+    incoherence(x)
+    hadamard_matrix(24)[...] = 0  # a result is the caller's own
+    assert hadamard_matrix(24).any()
+
+
+# ---------------------------------------------------------------- incoherence
+
+
+def test_incoherence_is_1_when_flat_and_root_size_for_a_spike():
+    assert incoherence(np.full((3, 5), -2.5)) == pytest.approx(1)
+    assert incoherence(np.array([[0.0, 0.0, -7.0], [0.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
+    assert incoherence([4]) == 1
+    assert incoherence(np.zeros((2, 2))) == 0
+
+
+def test_incoherence_is_its_formula_at_any_scale():
+    x = RNG.normal(size=(6, 7))
+    expected = np.abs(x).max() * math.sqrt(42) / np.linalg.norm(x)
+    for scale in (1, -3, 1e-200, 1e300):
+        assert incoherence(scale * x) == pytest.approx(expected, rel=1e-12)
+    assert incoherence(x.astype(np.float32)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_rotation_flattens_outliers():
+    x = RNG.normal(size=(64, 256))
+    x[:, 7] *= 50
+    assert incoherence(x) > 15
+    assert incoherence(rotate(x, random_signs(256, seed=0))) < 6
+
+
+@pytest.mark.parametrize("x", [[], [math.nan], ["a"]])
+def test_incoherence_refuses_what_has_no_norm(x):
+    with pytest.raises((ValueError, TypeError), match="x must"):
+        incoherence(x)

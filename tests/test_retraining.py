@@ -1,0 +1,80 @@
+"""The long study: every point is trained and measured as it says, and its records stay where the short one writes."""
+
+import numpy as np
+import pytest
+
+from nnzip.book import report, retraining
+from nnzip.book.study import BITS, read_records, write_records
+from nnzip.book.techniques import FLOAT
+from nnzip.compression.pruned import masks_of, sparsity_of
+from nnzip.data import Mnist
+
+
+@pytest.fixture
+def small(monkeypatch, digits):
+    """Let everything train on 300 images for one epoch."""
+    few = Mnist(*(array[:300] for array in digits))
+    monkeypatch.setattr(retraining, "load_mnist", lambda: few)
+    monkeypatch.setitem(retraining.RETRAIN, "lenet_300_100", ({0.5: 1, 0.9: 1}, {"rate": 0.05, "l2": 0.0}))
+    monkeypatch.setitem(retraining.REPAIR, "lenet_300_100", (1, 0.02, 0.05))
+    return few
+
+
+def test_a_retrained_network_is_pruned_to_every_sparsity_and_rounded_at_one(small):
+    network = retraining.trained("lenet_300_100")
+    points = list(retraining.retrained(network, small, "lenet_300_100", 0))
+    widths = [(bits, 0.9) for bits in BITS if bits != FLOAT]
+    assert [point[:2] for point in points] == [(FLOAT, 0.5), (FLOAT, 0.9), *widths]
+    for bits, sparsity, pruned in points:
+        assert sparsity_of(pruned) >= sparsity - 1e-6  # rounding makes a few more zeros
+        if bits == 2:
+            assert len(np.unique(pruned.parameters()["5.weight"][0])) <= 3
+    before, after = network.parameters()["1.weight"], points[0][2].parameters()["1.weight"]
+    kept = after != 0
+    assert not np.array_equal(before[kept], after[kept])  # it was trained
+
+
+@pytest.mark.parametrize("technique", ["labels", "distilled"])
+def test_a_repaired_network_is_on_its_grid_or_keeps_its_zeros(technique, small, monkeypatch):
+    asked = []
+    true_repair = retraining.repair
+    monkeypatch.setattr(retraining, "repair", lambda *a, **options: asked.append(options) or true_repair(*a, **options))
+    network = retraining.trained("lenet_300_100")
+    points = list(retraining.repaired(network, small, "lenet_300_100", 0, technique))
+    assert {options["alpha"] for options in asked} == {0.9 if technique == "distilled" else 0.0}
+    assert [point[:2] for point in points[:4]] == [(2, 0.0), (3, 0.0), (4, 0.0), (FLOAT, 0.0)]
+    for bits, sparsity, repaired in points:
+        weight = repaired.parameters()["5.weight"]
+        if bits != FLOAT:
+            assert all(len(np.unique(row)) <= 2**bits - 1 for row in weight)
+        else:
+            assert sum(mask.sum() for mask in masks_of(repaired).values()) <= round((1 - sparsity) * 266200) + 3
+
+
+def test_every_task_gives_records_with_its_name_and_seed(small, monkeypatch, capsys):
+    monkeypatch.setattr(retraining, "NETWORKS", ("lenet_300_100",))
+    monkeypatch.setattr(retraining, "SEEDS", (1,))
+    monkeypatch.setattr(retraining, "TRAINED", {"retrained": "05_pruning"})
+    records = retraining.run()
+    assert {(r["network"], r["seed"], r["technique"]) for r in records} == {("lenet_300_100", 1, "retrained")}
+    assert len(records) == 9
+    assert all(0 <= r["error"] < 1 and np.isfinite(r["sqnr_db"]) for r in records)
+    assert "9 records: lenet_300_100 1 retrained" in capsys.readouterr().err
+
+
+def record(technique, bits, sparsity, error):
+    one = {"network": "lenet_5", "seed": 0, "technique": technique}
+    return {**one, "bits": bits, "sparsity": sparsity, "error": error, "sqnr_db": 10.0}
+
+
+def test_the_short_study_keeps_what_the_long_one_wrote_and_the_long_one_replaces_it(tmp_path):
+    short = [record("per_channel", FLOAT, sparsity, 0.1) for sparsity in (0.0, 0.5)]
+    write_records(short, tmp_path / "05_pruning.csv")
+    for error in (0.3, 0.2):
+        long = [record("retrained", FLOAT, sparsity, error) for sparsity in (0.5, 0.9)]
+        repaired = [record(name, bits, 0.0, error) for name in ("labels", "distilled") for bits in (2, FLOAT)]
+        report.write_trained(long + repaired, tmp_path)
+        assert read_records(tmp_path / "05_pruning.csv") == short + long
+        assert read_records(tmp_path / "06_distillation.csv") == repaired
+    assert report.trained_records("05_pruning", tmp_path) == long and report.trained_records("none", tmp_path) == []
+    assert (tmp_path / "06_distillation_signature.png").stat().st_size > 0

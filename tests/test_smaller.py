@@ -1,0 +1,217 @@
+"""Neurons and filters taken out for real: what is left gives what the masked network gives."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from layer_cases import tiny_cnn, with_biases
+
+from nnzip.compression.pruned import apply_masks, prune_network, pruning_masks
+from nnzip.compression.quantized import quantize_activations
+from nnzip.compression.smaller import mask_units, remove_dead_units, remove_units, strongest_units, unit_norms
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d
+from nnzip.nn.network import Network, lenet_5, lenet_300_100
+from nnzip.nn.training import SGD, fit
+from nnzip.nn.zoo import trained
+
+IMAGES = np.random.default_rng(0).normal(size=(20, 2, 9, 8)).astype(np.float32)
+MNIST_SHAPED = np.random.default_rng(1).random((5, 1, 28, 28), np.float32)
+
+
+def padded_cnn():
+    """A convolution that pads behind a convolution, without anything between."""
+    rng = np.random.default_rng(0)
+    layers = [Conv2d(2, 4, 2, rng=rng), Conv2d(4, 3, 3, padding=1, rng=rng), MaxPool2d(2), Flatten(), Linear(36, 3)]
+    return with_biases(Network(layers))
+
+
+def assert_same_outputs(one, other, images):
+    expected = one.forward(images)
+    np.testing.assert_allclose(other.forward(images), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def size(network):
+    return sum(array.size for array in network.parameters().values())
+
+
+# ---------------------------------------------------------------- given units
+
+
+def every_choice_of_units():
+    network = tiny_cnn()
+    counts = {i: len(network.layers[i].params["bias"]) for i in (0, 3, 5)}
+    choices = {i: [c for c in itertools.product([True, False], repeat=n) if any(c)] for i, n in counts.items()}
+    return [{i: np.array(choice)} for i in counts for choice in choices[i]]
+
+
+@pytest.mark.parametrize(
+    "kept", every_choice_of_units(), ids=lambda kept: "-".join(f"{i}_{[*map(int, u)]}" for i, u in kept.items())
+)
+def test_whatever_units_of_a_layer_go_the_smaller_network_is_the_masked_one(kept):
+    network = tiny_cnn()
+    masked, smaller = mask_units(network, kept), remove_units(network, kept)
+    assert_same_outputs(masked, smaller, IMAGES)
+    [(i, units)] = kept.items()
+    assert len(smaller.layers[i].params["bias"]) == units.sum()
+    assert size(smaller) <= size(network) and (size(smaller) < size(network)) == (not units.all())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_units_of_all_layers_go_together(seed):
+    rng = np.random.default_rng(seed)
+    for network, images in ((tiny_cnn(), IMAGES), (padded_cnn(), IMAGES)):
+        kept = {i: rng.random(len(norms)) < 0.6 for i, norms in unit_norms(network).items()}
+        for units in kept.values():
+            units[rng.integers(len(units))] = True
+        assert_same_outputs(mask_units(network, kept), remove_units(network, kept), images)
+
+
+@pytest.mark.parametrize("build", [lenet_300_100, lenet_5])
+@pytest.mark.parametrize("sparsity", [0, 0.3, 0.9])
+def test_both_lenets_get_smaller_and_stay_what_they_are_when_masked(build, sparsity):
+    network = with_biases(build())
+    kept = strongest_units(network, sparsity)
+    smaller = remove_units(network, kept)
+    assert_same_outputs(mask_units(network, kept), smaller, MNIST_SHAPED)
+    for i, units in kept.items():
+        assert units.sum() == len(units) - round(sparsity * len(units)) == len(smaller.layers[i].params["bias"])
+    assert str(smaller) == str(network) if sparsity == 0 else size(smaller) < size(network)
+
+
+def test_a_filter_takes_its_places_behind_flatten_with_it():
+    smaller = remove_units(lenet_5(), {0: np.arange(20) < 7, 2: np.arange(50) < 30, 5: np.arange(500) < 100})
+    shapes = {name: array.shape for name, array in smaller.parameters().items() if name.endswith("weight")}
+    assert shapes == {
+        "0.weight": (7, 1, 5, 5),
+        "2.weight": (30, 7, 5, 5),
+        "5.weight": (100, 30 * 16),
+        "7.weight": (10, 100),
+    }
+    assert all(array.dtype == np.float32 for array in smaller.parameters().values())
+
+
+def test_the_given_network_stays_and_the_smaller_one_can_be_trained():
+    network = tiny_cnn()
+    before = copy.deepcopy(network.parameters())
+    kept = strongest_units(network, 0.5)
+    smaller = remove_units(network, kept)
+    mask_units(network, kept)
+    remove_dead_units(network)
+    history = fit(smaller, (IMAGES, np.arange(20) % 3), epochs=3, batch_size=5, optimizer=SGD(0.01), progress=False)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+
+
+def test_the_strongest_units_are_those_of_the_largest_norm():
+    network = tiny_cnn()
+    for i, kept in strongest_units(network, 0.4).items():
+        norms = [np.linalg.norm(unit) for unit in network.layers[i].params["weight"]]
+        np.testing.assert_allclose(unit_norms(network)[i], norms, rtol=1e-6)
+        assert min(np.array(norms)[kept]) >= max(np.array(norms)[~kept])
+
+
+def test_removing_nothing_changes_nothing():
+    network = tiny_cnn()
+    same = remove_units(network, {})
+    assert all(np.array_equal(same.parameters()[name], array) for name, array in network.parameters().items())
+
+
+# ---------------------------------------------------------------- dead units
+
+
+def kill(network, i, units):
+    """Zero the weights of some units, and leave their biases."""
+    network.layers[i].params["weight"][units] = 0
+    return network
+
+
+@pytest.mark.parametrize("layer", [0, 3, 5])
+def test_a_unit_without_weights_still_gives_its_bias_and_that_is_kept(layer):
+    network = kill(tiny_cnn(), layer, [0, 2])
+    assert network.layers[layer].params["bias"][[0, 2]].all()
+    smaller = remove_dead_units(network)
+    assert len(smaller.layers[layer].params["bias"]) == len(network.layers[layer].params["bias"]) - 2
+    assert_same_outputs(network, smaller, IMAGES)
+    masked = mask_units(network, {layer: np.arange(len(network.layers[layer].params["bias"])) % 3 == 1})
+    assert not np.allclose(masked.forward(IMAGES), network.forward(IMAGES))  # the constants did count
+
+
+def test_a_constant_before_a_padded_convolution_stays():
+    network = kill(padded_cnn(), 0, [1, 3])
+    smaller = remove_dead_units(network)
+    assert len(smaller.layers[0].params["bias"]) == 4
+    assert_same_outputs(network, smaller, IMAGES)
+    network.layers[0].params["bias"][3] = 0  # this one gives 0, at the border as elsewhere
+    smaller = remove_dead_units(network)
+    assert len(smaller.layers[0].params["bias"]) == 3
+    assert_same_outputs(network, smaller, IMAGES)
+
+
+def test_a_unit_that_nobody_reads_goes_and_so_does_what_only_it_read():
+    network = tiny_cnn()
+    network.layers[7].params["weight"][:, 1:] = 0  # only neuron 0 of layer 5 is read
+    network.layers[5].params["weight"][0, 4:] = 0  # and it reads only channel 0 of layer 3 (2 x 2 places)
+    smaller = remove_dead_units(network)
+    assert [len(smaller.layers[i].params["bias"]) for i in (0, 3, 5, 7)] == [3, 1, 1, 3]
+    assert_same_outputs(network, smaller, IMAGES)
+
+
+@pytest.mark.parametrize("layers", [(0,), (3,), (5,), (7,), (0, 3, 5, 7)])
+def test_a_layer_all_dead_keeps_one_unit(layers):
+    network = tiny_cnn()
+    for i in layers:
+        kill(network, i, slice(None))
+    smaller = remove_dead_units(network)
+    assert_same_outputs(network, smaller, IMAGES)
+    assert all(len(smaller.layers[i].params["bias"]) == 1 for i in layers if i != 7)
+
+
+@pytest.mark.parametrize("name", ["lenet_300_100", "lenet_5"])
+@pytest.mark.parametrize("sparsity", [0.5, 0.97, 0.99])
+def test_trained_networks_lose_their_dead_units_and_nothing_else(name, sparsity, digits):
+    network = prune_network(trained(name), sparsity, scope="network")
+    smaller = remove_dead_units(network)
+    assert_same_outputs(network, smaller, digits.test_images[:50])
+    assert size(smaller) < size(network) or sparsity == 0.5
+    assert str(remove_dead_units(smaller)) == str(smaller)
+
+
+def test_a_network_without_zeros_has_no_dead_units():
+    assert str(remove_dead_units(tiny_cnn())) == str(tiny_cnn())
+    network = tiny_cnn()
+    masks = pruning_masks(network, 0, scope="layer")
+    assert str(remove_dead_units(apply_masks(network, masks))) == str(network)
+
+
+# ---------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("kept", "error", "message"),
+    [
+        ([True], TypeError, "kept must be a dict of bool arrays"),
+        ({1: np.ones(3, bool)}, ValueError, "a layer of kept must be one of 0, 3, 5, got 1"),
+        ({7: np.ones(3, bool)}, ValueError, "a layer of kept must be one of 0, 3, 5, got 7"),
+        ({0: np.ones(4, bool)}, ValueError, r"kept\[0\] must be 3 bools, at least one True"),
+        ({0: np.zeros(3, bool)}, ValueError, "at least one True"),
+        ({0: np.array([0, 2])}, ValueError, r"kept\[0\] must be 3 bools"),
+        ({0: np.ones((3, 1), bool)}, ValueError, r"kept\[0\] must have 1 dimensions"),
+    ],
+)
+def test_units_that_do_not_exist_are_refused(kept, error, message):
+    for function in (mask_units, remove_units):
+        with pytest.raises(error, match=message):
+            function(tiny_cnn(), kept)
+
+
+def test_networks_that_cannot_be_made_smaller_are_refused():
+    rounded = quantize_activations(tiny_cnn(), IMAGES, bits=8)
+    for function in (remove_dead_units, unit_norms, lambda network: strongest_units(network, 0.5)):
+        with pytest.raises(TypeError, match=r"layer 0, RoundedInput.* cannot be made smaller: allowed are Linear"):
+            function(rounded)
+        with pytest.raises(TypeError, match="network must be a Network, got NoneType"):
+            function(None)
+    for sparsity in (-0.1, 1, 1.5):
+        with pytest.raises(ValueError, match="sparsity must be in"):
+            strongest_units(tiny_cnn(), sparsity)
