@@ -106,11 +106,14 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
     monkeypatch.setattr(bench, "SIZES", ())
     monkeypatch.setattr(bench, "INT32_SIZES", (1024,))
     monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
-    head, alone, pair, *_, int32_head, int32_row, _ = bench.run(rounds=2)
+    turns = [("turned", clock.takes("ours", [1e-3]), clock.takes("peer", [2e-3]))]
+    monkeypatch.setattr(bench, "hadamard_rows", lambda: turns)
+    head, alone, pair, *_, int32_head, int32_row, _, turned, _ = bench.run(rounds=2)
     assert "nnzip" in head and "peer / nnzip" in head
     assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
     assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
     assert "int32" in int32_head and int32_row.endswith("700.00 x")
+    assert turned.startswith("turned") and turned.endswith("2.00 x")
 
 
 def test_run_records_every_product(monkeypatch, clock):
@@ -122,6 +125,7 @@ def test_run_records_every_product(monkeypatch, clock):
 
     for name in ("training_rows", "forward_rows", "integer_rows"):
         monkeypatch.setattr(bench, name, lambda torch: [])
+    monkeypatch.setattr(bench, "hadamard_rows", lambda: [])
     monkeypatch.setattr(bench, "SIZES", ((1, 2, 3), (4, 4, 4)))
     monkeypatch.setattr(bench, "INT32_SIZES", (4,))
     monkeypatch.setattr(bench, "matmul_rows", rows)
@@ -221,6 +225,13 @@ def test_every_way_to_multiply_gives_the_same_product():
     assert {"int8_matmul, packed", "int8_matmul, unpacked"} <= ways.keys()
     ours, slow = bench.int32_row(16)
     np.testing.assert_array_equal(ours(), slow())
+
+
+def test_hadamard_rows_compare_the_transform_with_the_dense_product():
+    rows = bench.hadamard_rows()
+    assert [name.split(", ")[1] for name, *_ in rows] == ["x @ H", "butterfly", "x.copy()", "x @ H"]
+    _, ours, peer = rows[-1]
+    assert np.allclose(ours() * np.sqrt(784), peer(), rtol=1e-3, atol=1e-2)
 
 
 def test_integer_rows_run_both_of_the_pair_on_the_batch_they_name():

@@ -21,6 +21,7 @@ from nnzip.checks import check_integer
 from nnzip.compression.integer import integer_network
 from nnzip.data import load_mnist
 from nnzip.files.onnx import to_onnx
+from nnzip.hadamard import hadamard_matrix, hadamard_transform, transform_by_butterfly
 from nnzip.matmul import int8_matmul, matmul_as, pack
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import lenet_5, lenet_300_100
@@ -72,6 +73,9 @@ def run(*, rounds=10, records=None):
     yield f"\n{'':46}{'packed':>11}{'int32 @':>11}{'int32 / packed':>15}"
     for size in INT32_SIZES:
         yield _int32_line(size, min(rounds, 3), records)
+    yield f"\n{'hadamard_transform, float32':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in hadamard_rows():
+        yield _line(name, ours, peer, min(rounds, 3) if "butterfly" in name else rounds)
     yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
     for name, ours, peer in integer_rows(torch):
         yield _line(name, ours, peer, rounds)
@@ -163,6 +167,19 @@ def int32_row(size):
     a, b = _codes_and_weights(size, size, size)
     packed = pack(b)
     return lambda: int8_matmul(a, packed, backend="numpy"), lambda: matmul_as(a, b, np.int32)
+
+
+def hadamard_rows():
+    """Return (name, hadamard_transform, peer): the dense product, the butterfly of passes, and merely copying."""
+    x, wide = (np.random.default_rng(0).random(shape, np.float32) for shape in ((4096, 4096), (4096, 784)))
+    dense, small = (hadamard_matrix(n).astype(np.float32) for n in (4096, 784))
+    ours = partial(hadamard_transform, x)
+    return [
+        ("4096 x 4096, x @ H", ours, lambda: x @ dense),
+        ("4096 x 4096, butterfly", ours, partial(transform_by_butterfly, x)),
+        ("4096 x 4096, x.copy()", ours, x.copy),
+        ("4096 x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
+    ]
 
 
 def size_name(M, K, N):
