@@ -42,7 +42,7 @@ STYLE = {
 }
 
 
-def error_curves(records, *, sparsity=0.0, bits=4, axes=None):
+def error_curves(records, *, sparsity=0.0, bits=4, names=None, axes=None):
     """Draw the signature figure: test error against bit width and against sparsity, for every technique in the records.
 
     Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
@@ -55,6 +55,8 @@ def error_curves(records, *, sparsity=0.0, bits=4, axes=None):
         Of the networks on the left; 0, nothing is pruned.
     bits : int
         Of the weights on the right, where the first technique that was measured in float is drawn beside them in black.
+    names : dict, optional
+        What to call techniques, other than NAMES does.
     axes : two matplotlib axes, optional
         To draw into; without them a new figure is made.
 
@@ -72,12 +74,13 @@ def error_curves(records, *, sparsity=0.0, bits=4, axes=None):
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
         left, right = axes
+        names = {**NAMES, **(names or {})}
         techniques = list(dict.fromkeys(record["technique"] for record in records))
         for network in dict.fromkeys(record["network"] for record in records):
             own = select(records, network=network)
             for i, technique in enumerate(techniques):
                 look = _look(i, network)
-                label = f"{NAMES.get(technique, technique)}, {_short(network)}"
+                label = f"{names.get(technique, technique)}, {_short(network)}"
                 _mean_and_band(left, select(own, technique=technique, sparsity=sparsity), "bits", look, label, place)
                 rounded = select(own, technique=technique, bits=bits)
                 _mean_and_band(right, rounded, "sparsity", look, label if bits == FLOAT else f"{bits} bits {label}")
@@ -90,7 +93,8 @@ def error_curves(records, *, sparsity=0.0, bits=4, axes=None):
             left.set_xlabel(f"bits a weight, {sparsity:.0%} of the weights zero")
         _sparsity_axis(right)
         _error_axis(left)
-        for axis in axes:
+        same = {line.get_label() for line in left.lines} <= {line.get_label() for line in right.lines}
+        for axis in [right] if same else axes:
             if axis.lines:
                 axis.legend(ncols=1)
         return left.figure

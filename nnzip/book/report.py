@@ -11,11 +11,10 @@ from nnzip.book.study import MAP_SPARSITIES, NETWORKS, read_records, select, wri
 from nnzip.book.techniques import CHAPTERS, FLOAT
 
 SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
-PRUNED = {"per_channel": "each layer alike"}  # what is called by how it rounds, where nothing is rounded
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
-    "05_pruning": {"sparsity": 0.9, "bits": FLOAT},
-    "06_distillation": {"bits": FLOAT},
+    "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
+    "06_distillation": {"bits": FLOAT, "names": {"per_channel": "not retrained"}},
 }
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
@@ -127,7 +126,8 @@ def _sparsity_rows(records):  # -> (network, technique, the mean error at each s
             continue
         means = (np.mean(e) if (e := [r["error"] for r in select(own, sparsity=s)]) else None for s in SHOWN_SPARSITIES)
         cells = ("" if mean is None else f"{mean:.2%}" for mean in means)
-        yield plots.NAMES[network], PRUNED.get(technique, plots.NAMES[technique]), *cells
+        names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
+        yield plots.NAMES[network], names[technique], *cells
 
 
 def summary(records, folder):

@@ -1,1 +1,1 @@
-"""The techniques on whole networks: Network in, Network out; only `distill` changes the one it is given, as `fit` does."""
+"""The techniques on whole networks: Network in, Network out; only `distill` changes the network it is given."""
