@@ -43,6 +43,7 @@ def report_files():
         "08_integer_signature.png",
         "results.csv",
         "results.md",
+        "results.png",
     ]
 
 

@@ -16,7 +16,8 @@ def small(monkeypatch, digits):
     few = Mnist(*(array[:300] for array in digits))
     monkeypatch.setattr(retraining, "load_mnist", lambda: few)
     monkeypatch.setitem(retraining.RETRAIN, "lenet_300_100", ({0.5: 1, 0.9: 1}, {"rate": 0.05, "l2": 0.0}))
-    monkeypatch.setitem(retraining.REPAIR, "lenet_300_100", (1, 0.02, 0.05))
+    fast = {technique: (1, 0.02, 0.05) for technique in ("labels", "distilled")}
+    monkeypatch.setitem(retraining.REPAIR, "lenet_300_100", fast)
     return few
 
 

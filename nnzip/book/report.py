@@ -16,6 +16,12 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
     "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
     "06_distillation": {"bits": FLOAT, "names": {"per_channel": "not retrained"}},
 }
+OVERVIEW = {  # one picture of all techniques
+    "per_channel": "rounded or pruned, nothing else",
+    "rotated_per_channel": "Hadamard rotation, then rounded",
+    "retrained": "pruned step by step, retrained",
+    "distilled": "distilled after the damage",
+}
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
 
@@ -61,6 +67,8 @@ def write_report(records, folder):
     integers = [r for r in mlp if r["technique"].startswith("integer_") and r["sparsity"] in MAP_SPARSITIES]
     write_records(integers, folder / "08_integer_map.csv")
     plots.save_figure(plots.integer_map(integers), folder / "08_integer_map.png")
+    shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
+    plots.save_figure(plots.error_curves(shown, bits=FLOAT, names=OVERVIEW), folder / "results.png")
     rows = results_table(everything)
     numbers = ("error", "lowest", "highest", "over_float")
     write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
