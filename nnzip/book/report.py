@@ -14,13 +14,13 @@ SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
     "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
-    "06_distillation": {"bits": FLOAT, "names": {"per_channel": "not retrained"}},
+    "06_distillation": {"bits": FLOAT, "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"}},
 }
 OVERVIEW = {  # one picture of all techniques
-    "per_channel": "rounded or pruned, nothing else",
-    "rotated_per_channel": "Hadamard rotation, then rounded",
-    "retrained": "pruned step by step, retrained",
-    "distilled": "distilled after the damage",
+    "per_channel": "as it is",
+    "rotated_per_channel": "rotated first",
+    "retrained": "retrained",
+    "distilled": "distilled",
 }
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
