@@ -38,7 +38,9 @@ def _parser():
     commands = parser.add_subparsers(title="commands (each has its own --help)", metavar="", required=True)
 
     study = commands.add_parser("study", help="error against bit width and sparsity: records, figures, a table")
-    study.add_argument("--quick", action="store_true", help="one seed and fewer points, under 40 s, into figures/quick")
+    study.add_argument(
+        "--quick", action="store_true", help="one seed and fewer points, about a minute, into figures/quick"
+    )
     study.add_argument(
         "--retrain", action="store_true", help="train the networks from scratch first (a quarter of an hour)"
     )

@@ -14,7 +14,10 @@ SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
     "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
-    "06_distillation": {"bits": FLOAT, "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"}},
+    "06_distillation": {
+        "bits": FLOAT,
+        "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"},
+    },
 }
 OVERVIEW = {  # one picture of all techniques
     "per_channel": "as it is",
