@@ -99,7 +99,7 @@ def _bench(asked):
         asked.output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring, not after
     print(bench.machine())
     records = []
-    for row in bench.run(rounds=asked.rounds, **({"records": records} if asked.output else {})):
+    for row in bench.run(rounds=asked.rounds, records=records):
         print(row)
     if asked.output:
         write_speed(records, asked.output)

@@ -128,7 +128,7 @@ def test_train_means_all_the_committed_networks_and_their_folder():
 
 def test_bench_prints_the_machine_and_a_row_for_each_measurement(monkeypatch, capsys):
     monkeypatch.setattr(cli.bench, "_import", lambda name: None)
-    monkeypatch.setattr(cli.bench, "run", lambda *, rounds: iter([f"{rounds} rounds", "another row"]))
+    monkeypatch.setattr(cli.bench, "run", lambda *, rounds, records: iter([f"{rounds} rounds", "another row"]))
     assert cli.main(["bench", "--rounds", "3"]) == 0
     machine, *rows = capsys.readouterr().out.splitlines()
     assert "NumPy" in machine and rows == ["3 rounds", "another row"]

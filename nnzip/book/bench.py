@@ -183,6 +183,7 @@ def hadamard_rows():
 
 
 def size_name(M, K, N):
+    """Return what a row calls the size of a product."""
     return f"{M} cubed" if M == K == N else f"{M} x {K} x {N}"
 
 

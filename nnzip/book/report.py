@@ -89,15 +89,18 @@ def write_chapter(stem, records, folder):
 def write_trained(records, folder):
     """Put the records of what needs training into the chapters' files, in place of those that are there."""
     for stem in dict.fromkeys(TRAINED.values()):
-        path = folder / f"{stem}.csv"
-        others = [r for r in read_records(path) if r["technique"] not in TRAINED] if path.exists() else []
+        others = [r for r in _records_there(stem, folder) if r["technique"] not in TRAINED]
         write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
 
 
 def trained_records(stem, folder):
     """Return what the longer command has left in a chapter's file."""
+    return [r for r in _records_there(stem, folder) if r["technique"] in TRAINED]
+
+
+def _records_there(stem, folder):
     path = folder / f"{stem}.csv"
-    return [r for r in read_records(path) if r["technique"] in TRAINED] if path.exists() else []
+    return read_records(path) if path.exists() else []
 
 
 def markdown_table(rows):
@@ -131,13 +134,13 @@ def sparsity_table(records):
 
 
 def _sparsity_rows(records):  # -> (network, technique, the mean error at each sparsity or "")
+    names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
     for network, technique in itertools.product(NETWORKS, (*CHAPTERS["05_pruning"], *TRAINED)):
         own = select(records, network=network, technique=technique, bits=FLOAT)
         if not any(record["sparsity"] in SHOWN_SPARSITIES for record in own):
             continue
         means = (np.mean(e) if (e := [r["error"] for r in select(own, sparsity=s)]) else None for s in SHOWN_SPARSITIES)
         cells = ("" if mean is None else f"{mean:.2%}" for mean in means)
-        names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
         yield plots.NAMES[network], names[technique], *cells
 
 

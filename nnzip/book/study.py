@@ -20,7 +20,7 @@ from nnzip.atomic import atomic_write
 from nnzip.book.techniques import ACTIVATION_BITS, CALIBRATION_IMAGES, CHAPTERS, FLOAT, TECHNIQUES
 from nnzip.checks import check_choice, check_integer, check_number
 from nnzip.data import Mnist
-from nnzip.nn.network import check_network
+from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
 from nnzip.quantization import sqnr_db
@@ -121,11 +121,13 @@ def name_of(technique):
     return getattr(technique, "__name__", None) or getattr(technique, "func", type(technique)).__name__
 
 
-def all_weights(network):  # -> [every weight of every layer, no biases]
-    return np.concatenate([array.ravel() for name, array in network.parameters().items() if name.endswith("weight")])
+def all_weights(network):  # -> [n]
+    """Return every weight of every layer in one row, without the biases."""
+    return np.concatenate([weight.ravel() for weight in weights_of(network).values()])
 
 
 def check_bits(bits):
+    """Return a bit width of the study as an int: 2 to 16, or FLOAT."""
     return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 2, 16)
 
 

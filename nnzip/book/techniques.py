@@ -34,15 +34,14 @@ def with_activations(network, data, *, bits, sparsity):
 
 def global_magnitude(network, data, *, bits, sparsity):
     """Prune the smallest weights of all layers together, then round as `per_channel`."""
-    pruned = prune_network(network, sparsity, scope="network") if sparsity else network
-    return _rounded(pruned, bits, per_channel=True)
+    return _rounded(_pruned(network, sparsity, scope="network"), bits, per_channel=True)
 
 
 def activation_aware(network, data, *, bits, sparsity):
     """Prune what |w| times the norm of its input says, over all layers together, then round as `per_channel`."""
     seen = tuple(array[:CALIBRATION_IMAGES] for array in data[:2])
-    options = {"criterion": "activation", "scope": "network", "data": seen}
-    return _rounded(prune_network(network, sparsity, **options) if sparsity else network, bits, per_channel=True)
+    pruned = _pruned(network, sparsity, scope="network", criterion="activation", data=seen)
+    return _rounded(pruned, bits, per_channel=True)
 
 
 def integer(network, data, *, bits, sparsity, activation_bits):
@@ -62,8 +61,8 @@ def rotated(network, data, *, bits, sparsity, per_channel=False):
     return unrotate_network(_rounded(pruned, bits, per_channel=per_channel))
 
 
-def _pruned(network, sparsity):
-    return prune_network(network, sparsity) if sparsity else network
+def _pruned(network, sparsity, **options):
+    return prune_network(network, sparsity, **options) if sparsity else network
 
 
 def _rounded(network, bits, *, per_channel):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from nnzip.checks import check_integer, real_array
+from nnzip.compression.pruned import masks_of
 from nnzip.compression.quantized import export_rounded, round_weights_in_training
 from nnzip.distillation import distillation_loss
 from nnzip.nn.network import check_network
@@ -99,8 +100,7 @@ def repair(network, teacher, data, *, bits=None, epochs, rate=0.05, batch_size=1
     Raises ValueError or TypeError for what `distill` and `round_weights_in_training` refuse.
     """
     check_network(network)
-    weights = {name: array for name, array in network.parameters().items() if name.endswith("weight")}
-    masks = {name: weight != 0 for name, weight in weights.items() if not weight.all()}
+    masks = {name: mask for name, mask in masks_of(network).items() if not mask.all()}
     student = network.copy() if bits is None else round_weights_in_training(network, bits=bits)
     recipe = {"batch_size": batch_size, "optimizer": SGD(rate), "schedule": cosine_decay}
     distill(student, teacher, data, epochs=epochs, masks=masks, **recipe, **options)

@@ -9,8 +9,8 @@ import numpy as np
 from nnzip.checks import check_choice, check_integer, check_number, check_same_shape, real_array
 from nnzip.distillation import softmax
 from nnzip.nn.layers import Conv2d, Linear
-from nnzip.nn.network import check_network
-from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
+from nnzip.nn.network import check_network, weights_of
+from nnzip.nn.training import SGD, check_images_and_labels, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
 
 CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
@@ -81,12 +81,6 @@ def sparsity_of(network):
     """Return the fraction of all weights, biases not counted, that are zero."""
     weights = weights_of(network).values()
     return float(sum(np.count_nonzero(w == 0) for w in weights) / sum(w.size for w in weights))
-
-
-def weights_of(network):
-    """Return the live weights of a network by name, without its biases."""
-    check_network(network)
-    return {name: array for name, array in network.parameters().items() if name.endswith("weight")}
 
 
 # ---------------------------------------------------------------- what each criterion needs to know
@@ -194,10 +188,8 @@ def windows(x, layer):  # [N, C, H, W] -> [N, H' W', C k k]
 def _images_and_labels(data, criterion):
     if not isinstance(data, tuple | list) or len(data) < 2:
         raise ValueError(f"criterion {criterion!r} needs data=(images, labels), got {type(data).__name__}")
-    images, labels = real_array(data[0], "images"), np.asarray(data[1])
-    if len(images) != len(labels):
-        raise ValueError(f"images and labels must be equally many, got {images.shape} and {labels.shape}")
-    return images, labels
+    images = real_array(data[0], "images")
+    return images, check_images_and_labels(images, data[1])
 
 
 # ---------------------------------------------------------------- with training

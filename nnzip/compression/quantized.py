@@ -6,7 +6,7 @@ toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.
 
 from nnzip.checks import check_integer, real_array
 from nnzip.nn.layers import Conv2d, Linear
-from nnzip.nn.network import check_network
+from nnzip.nn.network import check_network, weights_of
 from nnzip.quantization import RangeObserver, choose_qparams, fake_quantize
 
 
@@ -83,12 +83,11 @@ def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmet
     check_network(network)
     rounded = network.copy()
     axis = 0 if per_channel and group_size is None else None
-    for name, weight in rounded.parameters().items():
-        if name.endswith("weight"):
-            qparams = choose_qparams(
-                weight, bits=bits, symmetric=symmetric, axis=axis, group_size=group_size, method=method
-            )
-            weight[...] = fake_quantize(weight, qparams)
+    for weight in weights_of(rounded).values():
+        qparams = choose_qparams(
+            weight, bits=bits, symmetric=symmetric, axis=axis, group_size=group_size, method=method
+        )
+        weight[...] = fake_quantize(weight, qparams)
     return rounded
 
 

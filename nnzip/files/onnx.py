@@ -76,7 +76,8 @@ def to_onnx(network, path, *, image_shape=(1, 28, 28), every_layer=False):
         file.write(model.SerializeToString())
 
 
-def layer_names(network):  # -> ["layer_0", "layer_1", ..., "logits"]: what leaves each layer
+def layer_names(network):  # -> ["layer_0", "layer_1", ..., "logits"]
+    """Return the names of what leaves each layer."""
     return [f"layer_{i}" for i in range(len(network.layers) - 1)] + ["logits"]
 
 
@@ -103,6 +104,7 @@ class Graph:
 
 
 def float_graph(network):
+    """Return the Graph of a Network: an operator for each layer, in float32."""
     graph, x = Graph(), "images"
     for i, (layer, y) in enumerate(zip(network.layers, layer_names(network), strict=True)):
         parameters = [(key, to_float32(array, f"{i}.{key}")) for key, array in layer.params.items()]
@@ -123,7 +125,8 @@ def float_graph(network):
     return graph
 
 
-def float_outputs(network, image_shape):  # -> {name: array [1, ...]}: what leaves each layer for an image of zeros
+def float_outputs(network, image_shape):  # -> {name: array [1, ...]}
+    """Return what leaves each layer of a Network for an image of zeros."""
     x, outputs = np.zeros((1, *image_shape), np.float32), {}
     for layer, name in zip(network.copy().layers, layer_names(network), strict=True):  # layers remember: a copy may
         outputs[name] = x = layer.forward(x)
@@ -142,6 +145,7 @@ def _sliding(layer):  # the attributes of Conv and QLinearConv
 
 
 def integer_graph(network):
+    """Return the Graph of an IntegerNetwork: from the images to the int32 logits, on codes in between."""
     graph, x = Graph(), "codes"
     _add_clipped(graph, "QuantizeLinear", ["images", *_grid("codes", network.input_qparams)], x, network.input_qparams)
     for layer, y in zip(network.layers, layer_names(network), strict=True):
@@ -165,7 +169,8 @@ def integer_graph(network):
     return graph
 
 
-def integer_outputs(network, image_shape):  # -> {name: array [1, ...]}: the codes of an image of zeros, and so on
+def integer_outputs(network, image_shape):  # -> {name: array [1, ...]}
+    """Return the codes of an image of zeros, and what leaves each layer of an IntegerNetwork for them."""
     codes = np.zeros((1, *image_shape), network.input_qparams.dtype)
     return {"codes": codes, **dict(zip(layer_names(network), network.trace(codes), strict=True))}
 
@@ -208,6 +213,7 @@ def _grid(name, grid):  # the two constants that ONNX has for QuantParams
 
 
 def onnx_model(graph, inputs, outputs):  # Graph, {name: array [1, ...]}, {name: array [1, ...]} -> onnx.ModelProto
+    """Return the checked ONNX model; inputs and outputs have the type and shape of the arrays, with N free."""
     onnx = import_onnx()
     helper, constant = onnx.helper, onnx.numpy_helper.from_array
     domains = {"QGemm": "com.microsoft"}
@@ -233,6 +239,7 @@ def _described(helper, name, array):  # of the array's type, and of its shape wi
 
 
 def import_onnx():
+    """Return the package onnx; ImportError says how to install it."""
     try:
         import onnx
     except ImportError:

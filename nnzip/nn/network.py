@@ -102,6 +102,12 @@ def check_network(network):
         raise TypeError(f"network must be a Network, got {type(network).__name__}")
 
 
+def weights_of(network):
+    """Return the live weights of a network by name, without its biases."""
+    check_network(network)
+    return {name: array for name, array in network.parameters().items() if name.endswith("weight")}
+
+
 def lenet_300_100(*, seed=0):
     """Return LeNet-300-100 (LeCun et al. 1998), the MLP 784-300-100-10: 266,610 weights and biases.
 

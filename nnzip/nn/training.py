@@ -217,12 +217,12 @@ def fit(
         raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
     images, labels, *test = data
     images = real_array(images, "images")
-    labels = _check_images_and_labels(images, labels)
+    labels = check_images_and_labels(images, labels)
     classes = network.forward(images[:1]).shape[1]
     check_labels(labels, (len(images), classes))
     if test:
         test[0] = real_array(test[0], "test images")
-        check_labels(_check_images_and_labels(*test), (len(test[0]), classes))
+        check_labels(check_images_and_labels(*test), (len(test[0]), classes))
     epochs = check_integer(epochs, "epochs", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     masks = _check_masks(masks, network.parameters())
@@ -279,7 +279,7 @@ def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
     check_network(network)
     images = np.asarray(images)
-    labels = _check_images_and_labels(images, labels)
+    labels = check_images_and_labels(images, labels)
     return float(np.mean(network.predict(images) != labels))
 
 
@@ -339,7 +339,8 @@ def _relative_error(a, b):
     return float((np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-3 * scale + 1e-300)).max())
 
 
-def _check_images_and_labels(images, labels):
+def check_images_and_labels(images, labels):
+    """Return `labels` as an integer array, one for each image."""
     labels = np.asarray(labels)
     check_ndim(labels, "labels", 1)
     if len(images) != len(labels) or len(labels) == 0:
