@@ -1,4 +1,4 @@
-"""The commands: study (the main job, also without a name), train, bench."""
+"""The commands: study (the main job, also without a name), train, bench, exercises."""
 
 import argparse
 import os
@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from nnzip import __version__
-from nnzip.book import bench, report, retraining, study
+from nnzip.book import bench, exercises, report, retraining, study
+from nnzip.book.plots import save_figure
 from nnzip.book.speed import write_speed
 from nnzip.data import load_mnist
 from nnzip.nn import zoo
@@ -15,18 +16,17 @@ from nnzip.nn.training import evaluate
 
 
 def main(arguments=None):
-    """Run a command line; return the exit code (0, or 2 with one line that says what was wrong)."""
+    """Run a command line; return the exit code (0; 1: exercises fail; 2, with one line that says what is wrong)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["study", *arguments]
     asked = parser.parse_args(arguments)
     try:
-        asked.run(asked)
+        return asked.run(asked) or 0
     except (ValueError, TypeError, OSError) as error:
         print(f"nnzip: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser():
@@ -65,6 +65,24 @@ def _parser():
     speed.add_argument("--rounds", type=int, default=10, help="how often each pair is measured (default: 10)")
     speed.add_argument("--output", type=Path, metavar="FOLDER", help="where to write 03_matmul_speed.csv and .png")
     speed.set_defaults(run=_bench)
+
+    exercise = commands.add_parser(
+        "exercises", help="functions to write, graded by the project's tests: list, start, check"
+    )
+    exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
+    exercise.set_defaults(run=_list)
+    actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
+    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
+    start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
+    start.add_argument("chapter", help="such as 02")
+    start.set_defaults(run=_start)
+    check = actions.add_parser("check", help="grade a chapter's file, or any other")
+    check.add_argument("chapter", help="such as 02, or a file")
+    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
+    check.set_defaults(run=_check)
+    unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
+    unlock.add_argument("name", metavar="NAME", help="an exercise")
+    unlock.set_defaults(run=_unlock)
     return parser
 
 
@@ -103,3 +121,45 @@ def _bench(asked):
         print(row)
     if asked.output:
         write_speed(records, asked.output)
+
+
+def _list(asked):
+    known, states = exercises.exercises(), exercises.states(asked.folder)
+    for exercise in known.values():
+        if exercise is next(e for e in known.values() if e.chapter == exercise.chapter):
+            print(f"\nchapter {exercise.chapter.replace('_', ' ', 1)}")
+        state = states[exercise.name]
+        print(f"  {exercise.name:<32} {'*' * exercise.difficulty:<4} {state:<10}  {exercise.section}")
+    passed = list(states.values()).count("passed")
+    print(f"\n{passed} of {len(known)} passed. Begin with: python -m nnzip exercises start 02")
+
+
+def _start(asked):
+    path = exercises.start(asked.chapter, asked.folder)
+    print(f"{path} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}")
+
+
+def _check(asked):
+    path = Path(asked.chapter)
+    if not path.suffix:
+        stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
+        path = asked.folder / f"ex{stem}.py"
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {path}: python -m nnzip exercises start {asked.chapter} writes it")
+    results = []
+    for result in exercises.grade_file(path, asked.names):
+        results.append(result)
+        print(exercises.told(result), end="\n\n", flush=True)
+    passed = sum(result.state == "passed" for result in results)
+    print(f"{passed} of {len(results)} passed")
+    return int(passed < len(results))
+
+
+def _unlock(asked):
+    shown = exercises.unlock_file(asked.name, asked.folder)
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        path = asked.folder / f"{asked.name}.png"
+        save_figure(shown, path)
+        print(f"{path}: drawn with your {asked.name}")

@@ -1,0 +1,57 @@
+"""Solutions of the exercises, and bugs planted into them: what the graders are tested with."""
+
+import ast
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+from nnzip.book import exercises
+
+FOLDER = Path(__file__).parent / "exercises"
+KNOWN = exercises.exercises()
+CHAPTERS = list(dict.fromkeys(exercise.chapter for exercise in KNOWN.values()))
+
+
+def of_chapter(chapter):
+    return [exercise for exercise in KNOWN.values() if exercise.chapter == chapter]
+
+
+def solution(chapter):
+    """The text of a chapter's solutions."""
+    return (FOLDER / "solutions" / f"ex{chapter}.py").read_text(encoding="utf-8")
+
+
+@cache
+def bugs(chapter):
+    """The bugs of a chapter: {exercise: [(what it is, old text, new text), ...]}."""
+    path = FOLDER / "planted" / f"ex{chapter}.py"
+    spec = importlib.util.spec_from_file_location(f"planted_{chapter}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.BUGS
+
+
+def plant(source, name, old, new):
+    """Replace text within one function of a source; ValueError if it is not there."""
+    node = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
+    lines = source.splitlines(keepends=True)
+    function = "".join(lines[node.lineno - 1 : node.end_lineno])
+    if old not in function or old == new:
+        raise ValueError(f"{name} has no {old!r} to replace")
+    return "".join(lines[: node.lineno - 1]) + function.replace(old, new) + "".join(lines[node.end_lineno :])
+
+
+def wholly_planted(chapter, i):
+    """A chapter's solutions with the i-th bug in each function (those with fewer begin again)."""
+    source, planted = solution(chapter), {}
+    for name, found in bugs(chapter).items():
+        what, old, new = found[i % len(found)]
+        source, planted[name] = plant(source, name, old, new), what
+    return source, planted
+
+
+def functions(source, path="solutions"):
+    """The functions that a source defines."""
+    names = {}
+    exec(compile(source, path, "exec"), names)
+    return names
