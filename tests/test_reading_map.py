@@ -1,0 +1,225 @@
+"""README's map from articles to chapters, the chapters' maps back, and the glossary: all that they name exists."""
+
+import importlib
+import inspect
+import json
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from nnzip.quantization import ROUNDINGS
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = {path.name[:2]: path for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))}
+TECHNIQUES = [number for number in CHAPTERS if number != "13"]  # 13 goes through the articles in their own order
+
+# The sections of the five articles, in their order; a question at the end is "9 Q1" where the article numbers it.
+SECTIONS = {
+    "A0": "1, 2.1, 2.2, 2.3, 3.1, 3.2.1, 3.2.2, 3.3.1, 3.3.2, 3.4, 4.1, 4.2, 4.3, 5.1, 5.2, 5.3, 6, 7.1, 7.2, 7.3, "
+    "8.1, 8.2, 8.3, 8.4, 9.1, 9.2, 9.3",
+    "A1": "1, 2, 3.1, 3.2, 3.3, 3.4, 4.1, 4.2, 4.3, 5.1, 5.2, 5.3, 5.4, 6.1, 6.2, 6.3, 6.4, 7.1, 7.2, 7.3, "
+    "8.1, 8.2, 8.3, 8.4, 9 Q1, 9 Q2, 9 Q3",
+    "A2": "1, 2.1, 2.2, 3.1, 3.2, 4.1, 4.2, 5, 6 Q1, 6 Q2, 6 Q3, 6 Q4",
+    "A3": "1, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, 3.1, 3.2.1, 3.2.2, 3.3, 3.4, 4.1, 4.2, 4.3, 5.1, 5.2, 5.3, 5.4, 6, "
+    "7.1, 7.2, 7.3, 8.1, 8.2, 8.3, 8.4, 9.1, 9.2, 9.3",
+    "A4": "1, 2.1, 2.2, 3.1.1, 3.1.2, 3.1.3, 3.2.1, 3.2.2, 3.2.3, 4.1, 4.2, 5, 6, 7",
+}
+SECTIONS = {article: text.split(", ") for article, text in SECTIONS.items()}
+
+# Introductions, uses, installation, summaries: nothing in them to look up.
+LEFT_OUT = {
+    "A0": "1, 2.3, 3.4, 5.1, 5.3, 6, 7.1, 8.1, 8.4",
+    "A1": "1, 3.4, 5.1, 5.3, 6.1, 6.2, 6.3, 6.4, 7.1, 8.1, 8.4",
+    "A2": "",
+    "A3": "2.6, 3.1, 3.4, 5.1, 5.3, 6, 7.1, 7.2, 8.1, 8.4",
+    "A4": "5, 7",
+}
+NUMBER = r"\d+(?:\.\d+)*(?: Q\d)?"
+
+
+# ---------------------------------------------------------------- reading
+
+
+@cache
+def readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@cache
+def markdown_cells(number):
+    cells = json.loads(CHAPTERS[number].read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+
+
+def headings(number):
+    lines = "\n".join(markdown_cells(number)).splitlines()
+    return [line.lstrip("#").strip() for line in lines if re.match("#+ ", line)]
+
+
+def rows_of(text, heads):
+    """Return the rows, as lists of cells, of all tables whose first line is `heads`."""
+    rows, inside = [], False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        inside = line.startswith("|") and (inside or cells == heads)
+        if inside and cells != heads and set("".join(cells)) != {"-"}:
+            assert len(cells) == len(heads), f"{len(cells)} cells under {len(heads)} heads: {line}"
+            rows.append(cells)
+    return rows
+
+
+def article_rows():
+    """Return (article, section, chapter sections, functions) for each row of README's map."""
+    found = []
+    for title, body in re.findall(r"<summary>(A\d) .*?</summary>\n\n(.*?)\n\n</details>", readme(), re.DOTALL):
+        for row in rows_of(body, ["section", "what it is about", "here", "`nnzip.`"]):
+            found.append((title, row[0], row[2], row[3]))
+    return found
+
+
+def chapter_rows(number):
+    return rows_of(markdown_cells(number)[0], ["here", "there", "`nnzip.`"])
+
+
+def glossary():
+    return rows_of(readme(), ["中文", "English", "nnzip", "in the articles"])
+
+
+def links(text):
+    return re.findall(r"\[([^\]]*)\]\(([^)]*)\)", text)
+
+
+def keys(text):
+    """Return every article section that a text names.
+
+    >>> keys("A0 3.1, 3.2.1 (note); A2 6 Q1, 6 Q2")
+    ['A0 3.1', 'A0 3.2.1', 'A2 6 Q1', 'A2 6 Q2']
+    """
+    groups = re.findall(rf"\b(A\d) ({NUMBER}(?:, {NUMBER})*)", text)
+    return [f"{article} {number}" for article, numbers in groups for number in numbers.split(", ")]
+
+
+def names(text):
+    """Return the dotted names in backticks, each with the options in brackets behind it."""
+    found = re.findall(r"`(\w+(?:\.\w+)+)`(?: \((`[^)]*`)\))?", text)
+    return [(name, re.findall(r"`(\w+)", options)) for name, options in found]
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check_names(text):
+    for name, options in names(text):
+        module, _, attribute = name.rpartition(".")
+        thing = getattr(importlib.import_module(f"nnzip.{module}"), attribute)
+        allowed = {*inspect.signature(thing).parameters, *ROUNDINGS}
+        assert set(options) <= allowed, f"{name} has no option {set(options) - allowed}"
+
+
+def check_place(label, target):
+    """Hold a link to a chapter, or to one of its sections "02 §5", to what is there."""
+    file, _, anchor = target.partition("#")
+    assert (ROOT / file).is_file(), f"{target}: no such file"
+    if not anchor:
+        return
+    number = Path(file).name[:2]
+    heading = next((text for text in headings(number) if text.replace(" ", "-") == anchor), None)
+    assert heading, f"{target}: no such heading"
+    assert label == f"{number} §{heading.split('.')[0]}", f"{label} leads to section {heading!r} of chapter {number}"
+
+
+def check_keys(text):
+    for key in keys(text):
+        article, section = key.split(" ", 1)
+        assert section in SECTIONS[article], f"{article} has no section {section}"
+
+
+def check_coming(text):
+    for number in re.findall(r"chapter (\d\d), to come", text):
+        assert number in {"07", "09", "10", "11", "12"}, f"no chapter {number} is planned"
+        assert number not in CHAPTERS, f"chapter {number} is there: link its sections"
+
+
+@pytest.mark.parametrize("article", SECTIONS)
+def test_readme_has_every_section_of_an_article_in_its_order(article):
+    left_out = LEFT_OUT[article].split(", ")
+    wanted = [section for section in SECTIONS[article] if section not in left_out]
+    assert [row[1] for row in article_rows() if row[0] == article] == wanted
+
+
+@pytest.mark.parametrize(
+    ("here", "functions"), [row[2:] for row in article_rows()], ids=[" ".join(row[:2]) for row in article_rows()]
+)
+def test_what_a_row_of_the_map_names_exists(here, functions):
+    for label, target in links(here):
+        check_place(label, target)
+    check_coming(here)
+    assert re.sub(r"\[[^\]]*\]\([^)]*\)|chapter \d\d, to come| · ", "", here) == "" and here, "nothing but places"
+    check_names(functions)
+    assert len(names(functions)) == functions.count("`") // 2
+
+
+@pytest.mark.parametrize("number", TECHNIQUES)
+def test_a_chapter_begins_with_the_same_map_the_other_way_round(number):
+    there = {
+        (f"{article} {section}", unquote(target).partition("#")[2])
+        for article, section, here, _ in article_rows()
+        for _, target in links(here)
+        if target.startswith(f"chapters/{number}_")
+    }
+    here = [(key, links(row[0])[0][1][1:]) for row in chapter_rows(number) for key in keys(row[1])]
+    assert set(here) == there
+    assert len(here) == len(set(here)), "a pair stands twice"
+
+
+@pytest.mark.parametrize("number", TECHNIQUES)
+def test_what_the_head_of_a_chapter_names_exists(number):
+    rows = chapter_rows(number)
+    assert rows, "no map at the top"
+    places = [headings(number).index(links(row[0])[0][0]) for row in rows]
+    assert places == sorted(set(places)), "the sections of the chapter in their order, each once"
+    for place, text, functions in rows:
+        ((label, target),) = links(place)
+        assert target == "#" + label.replace(" ", "-"), "Jupyter's anchor: the heading with hyphens for blanks"
+        assert re.fullmatch(r"[\w.,:;?!+-]+", target[1:]), "a character that browsers or MathJax would change"
+        check_keys(text)
+        check_names(functions)
+    for _, target in links(markdown_cells(number)[0]):
+        assert target.startswith("#") or (ROOT / "chapters" / target).is_file(), target
+
+
+def test_links_inside_the_readme_lead_to_its_headings():
+    titles = re.findall(r"^#+ (.*)", readme(), re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    for _, target in links(readme()):
+        if target.startswith("#"):
+            assert target[1:] in slugs, target
+
+
+def test_the_folded_tables_of_the_readme_are_rendered():  # GitHub reads Markdown only after a blank line
+    assert not re.search(r"</(?:summary|details)>\n(?!\n|<details>)", readme())
+    assert readme().count("<details>") == readme().count("</details>") == len(SECTIONS) + 1
+
+
+def test_the_glossary_has_each_word_once():
+    words = [word.replace("*", "") for row in glossary() for word in row[0].split("、")]
+    assert len(words) >= 60 and all(words)
+    assert sorted(words) == sorted(set(words))
+    assert f"{len(glossary())} entries" in readme()
+
+
+@pytest.mark.parametrize(("word", "english", "here", "articles"), glossary())
+def test_what_the_glossary_names_exists(word, english, here, articles):
+    assert english and here
+    check_names(here)
+    check_coming(here)
+    check_keys(articles)
+    check_keys(english)
+    for label, target in links(here):
+        check_place(label, target)
+    only_the_field = all(part.startswith("**") for part in word.split("、"))
+    assert bool(articles) != only_the_field, "where the articles have it; none for a word that they lack"
+    assert ", ".join(keys(articles)) == articles
