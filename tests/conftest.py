@@ -13,6 +13,28 @@ def pytest_addoption(parser):
         "--fail-on-skip", action="store_true", help="a skipped test is a failure (used where the oracles are installed)"
     )
 
+    parser.addoption(
+        "--all-planted", action="store_true", help="every bug planted into the exercises, not a sample (minutes)"
+    )
+
+
+CAUGHT = {"notebook": {}, "command": {}, "pytest": {}}  # {(exercise, bug): caught} by each of the graders' doors
+
+
+@pytest.fixture
+def caught():
+    return CAUGHT
+
+
+def pytest_terminal_summary(terminalreporter):
+    if any(CAUGHT.values()):
+        names = sorted({name for tried in CAUGHT.values() for name, _ in tried})
+        terminalreporter.write_line(f"{'planted bugs caught':<28}" + "".join(f"{door:>14}" for door in CAUGHT))
+        for name in [*names, "all"]:
+            counts = [[ok for (own, _), ok in tried.items() if name in (own, "all")] for tried in CAUGHT.values()]
+            cells = "".join(f"{f'{sum(ok)} of {len(ok)}':>14}" for ok in counts)
+            terminalreporter.write_line(f"{name:<28}{cells}")
+
 
 def pytest_ignore_collect(collection_path, config):
     graded = config.getoption("--impl") is not None  # then nothing else is run

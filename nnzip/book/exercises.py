@@ -130,8 +130,7 @@ def asked_of(path, wanted=None):
     if wanted:
         return [known[check_choice(name, "exercise", tuple(known))] for name in wanted]
     chapter = [e for e in known.values() if path.stem == f"ex{e.chapter}"]
-    defined = set(_functions(path))
-    found = chapter or [e for e in known.values() if e.name in defined]
+    found = chapter or [known[name] for name in _functions(path) if name in known]
     if not found:
         raise ValueError(f"{path} defines no exercise; a name such as ex02_quantization.py says which it should")
     return found

@@ -11,6 +11,7 @@ That keeps honest people honest; whoever wants to hide a way to the reference's 
 
 import ast
 import contextlib
+import copy
 import io
 import json
 import os
@@ -164,14 +165,21 @@ def _name(node):
 
 def call(function, args, kwargs):
     """Call a function on copies; return its answer as `Sandbox.call` does."""
-    given = {**{f"argument {i + 1}": a for i, a in enumerate(args)}, **kwargs}
-    before = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
+    own_args, own_kwargs = copy.deepcopy(args), copy.deepcopy(kwargs)
     try:
-        value = function(*args, **kwargs)
+        value = function(*own_args, **own_kwargs)
     except Exception as error:
         return _failure(error, function.__code__.co_filename if hasattr(function, "__code__") else "")
-    changed = [name for name, array in before.items() if not np.array_equal(array, given[name], equal_nan=True)]
+    changed = [f"argument {i + 1}" for i, pair in enumerate(zip(args, own_args, strict=True)) if _differ(*pair)]
+    changed += [name for name in kwargs if _differ(kwargs[name], own_kwargs[name])]
     return {"changed": changed} if changed else {"value": value}
+
+
+def _differ(value, other):
+    try:
+        return message(value) != message(other)
+    except TypeError:
+        return True
 
 
 def _failure(error, path):

@@ -5,16 +5,21 @@ from fractions import Fraction
 import numpy as np
 
 from nnzip import quantization as reference
-from nnzip.book.exercises import signature_of
+from nnzip.book.exercises import in_place_of, signature_of
 from nnzip.book.grading import Exercise, expect
-from nnzip.quantization import QuantParams
+from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.data import load_mnist
+from nnzip.nn.network import weights_of
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+from nnzip.quantization import QuantParams, fake_quantize
 
 dequantize = Exercise(
     reference.dequantize,
     section="2. The grid",
     difficulty=1,
-    size="one line",
-    task="Codes that are no integers, or outside the grid, need not be refused.",
+    size="three lines",
+    task="One scale, or one for each index of an axis. Codes that are no integers, or outside the grid, need not be refused.",
     unlocks="the signature figure of chapter 02, its values restored by your function",
 )
 
@@ -169,7 +174,13 @@ def draws(quantize):
     return signature_of(reference.quantize, with_options, technique="per_channel")
 
 
-sqnr_db = Exercise(reference.sqnr_db, section="4. What a bit buys", difficulty=1, size="two lines")
+sqnr_db = Exercise(
+    reference.sqnr_db,
+    section="4. What a bit buys",
+    difficulty=1,
+    size="two lines",
+    unlocks="what each bit buys in the layers of a trained network, by your measure",
+)
 
 
 @sqnr_db.check
@@ -205,6 +216,16 @@ def no_noise_is_infinite(sqnr_db):
     expect(sqnr_db(np.array([1.0, 2.0]), np.array([1.0, 2.0])), np.inf, "no warning, no NaN: return float('inf')")
 
 
+@sqnr_db.unlocked
+def measures(sqnr_db):
+    lines = ["SQNR of LeNet-300-100's weights, a scale for each neuron, by your function:"]
+    for name, weight in weights_of(trained("lenet_300_100")).items():
+        restored = {b: fake_quantize(weight, reference.choose_qparams(weight, bits=b, axis=0)) for b in (2, 3, 4, 6, 8)}
+        cells = (f"{b} bits {sqnr_db(weight, x_hat):5.1f} dB" for b, x_hat in restored.items())
+        lines.append(f"  {name:<9} {'   '.join(cells)}")
+    return "\n".join(lines)
+
+
 def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
     """Return the affine grid over a range, unsigned, with one scale.
 
@@ -220,7 +241,13 @@ def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
     return reference.qparams_from_range(lo, hi, bits=bits, symmetric=False)
 
 
-affine = Exercise(range_to_grid, section="3. Where to lay the grid", difficulty=2, size="five lines")
+affine = Exercise(
+    range_to_grid,
+    section="3. Where to lay the grid",
+    difficulty=2,
+    size="five lines",
+    unlocks="the error of a network whose activations lie on your grids",
+)
 
 
 def _is_grid(got, scale, zero_point, bits, likely):
@@ -270,6 +297,20 @@ def small_ranges(range_to_grid):
     _is_grid(range_to_grid(-1e-6, 2e-6, bits=8), 3e-6 / 255, 85, 8, "nothing to add to the denominator")
 
 
+@affine.unlocked
+def lays_grids(range_to_grid):
+    def with_options(lo, hi, *, bits=8, **options):
+        return range_to_grid(float(lo), float(hi), bits=bits)
+
+    network, data = trained("lenet_300_100"), load_mnist()
+    lines = ["LeNet-300-100, the inputs of every layer on your grids, weights float, 10,000 test images:"]
+    with in_place_of(reference.qparams_from_range, with_options):
+        for bits in (8, 6, 4, 3, 2):
+            rounded = quantize_activations(network, data.train_images[:1000], bits=bits)
+            lines.append(f"  {bits} bits: {evaluate(rounded, data.test_images, data.test_labels):.2%} error")
+    return "\n".join(lines)
+
+
 def symmetric_scales(x, *, bits=8, axis=0):  # [...] -> float32 [C]
     """Return the scales of a symmetric grid, one for each index of an axis.
 
@@ -286,7 +327,11 @@ def symmetric_scales(x, *, bits=8, axis=0):  # [...] -> float32 [C]
 
 
 per_channel = Exercise(
-    symmetric_scales, section="5. One scale for all, or one for each", difficulty=2, size="four lines"
+    symmetric_scales,
+    section="5. One scale for all, or one for each",
+    difficulty=2,
+    size="four lines",
+    unlocks="the signature figure of chapter 02, with your scales",
 )
 
 
@@ -334,12 +379,22 @@ def as_float32(symmetric_scales):
     expect(symmetric_scales(np.ones((2, 2)), bits=2), [1, 1], dtype=np.float32)
 
 
+@per_channel.unlocked
+def chooses_scales(symmetric_scales):
+    def with_options(x, *, bits=8, axis=None, **options):
+        scales = symmetric_scales(x, bits=bits, axis=axis)
+        return QuantParams(scales, np.zeros(scales.shape, int), bits, True, narrow=True, axis=axis)
+
+    return signature_of(reference.choose_qparams, with_options, technique="per_channel")
+
+
 stochastic = Exercise(
     reference.round_to_integer,
     section="8. Rounding",
     difficulty=2,
     size="ten lines",
     task="Graded with 'half_even', 'half_away', 'half_up' and 'stochastic'.",
+    unlocks="what each way of rounding costs a network",
 )
 
 
@@ -397,3 +452,20 @@ def whole_numbers_stay(round_to_integer):
     for rounding in ("half_even", "half_away", "half_up"):
         expect(round_to_integer(x, rounding), x)
     expect(round_to_integer(x, "stochastic", rng=3), x, "its fraction is 0: never up")
+
+
+@stochastic.unlocked
+def rounds_networks(round_to_integer):
+    network, data = trained("lenet_300_100"), load_mnist()
+    lines = ["LeNet-300-100, weights of 4 and 3 bits rounded by your function, 10,000 test images:"]
+    for rounding in ("half_even", "half_away", "half_up", "stochastic"):
+
+        def own_quantize(x, grid, *, rounding=rounding, **options):
+            steps = round_to_integer(x / grid.scale[:, None], rounding, rng=0)
+            return np.clip(steps, grid.qmin, grid.qmax).astype(grid.dtype)
+
+        with in_place_of(reference.quantize, lambda x, grid, own=own_quantize, **options: own(x, grid)):
+            networks = [quantize_weights(network, bits=bits) for bits in (4, 3)]
+        errors = [evaluate(n, data.test_images, data.test_labels) for n in networks]
+        lines.append(f"  {rounding:<11} {errors[0]:.2%}, {errors[1]:.2%} error")
+    return "\n".join(lines)

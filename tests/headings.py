@@ -1,0 +1,13 @@
+"""The headings of the chapters."""
+
+import json
+from pathlib import Path
+
+CHAPTERS = Path(__file__).resolve().parents[1] / "chapters"
+
+
+def headings(stem):
+    """The texts of a chapter's second-level headings, in their order."""
+    cells = json.loads((CHAPTERS / f"{stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
+    return [line[3:].strip() for line in lines if line.startswith("## ")]

@@ -1,0 +1,474 @@
+"""nnzip.book.articles: what the articles print, run and held to the record; what is right, held to other arithmetic."""
+
+import importlib
+import itertools
+import json
+import math
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnzip import hadamard, pruning
+from nnzip.book import article_formulas as printed
+from nnzip.book.article_networks import mlp_64
+from nnzip.book.articles import EXAMPLE, FINDINGS, VERDICTS
+from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.smaller import remove_units
+from nnzip.distillation import distillation_loss
+from nnzip.nn.layers import Linear, ReLU
+from nnzip.nn.network import Network
+from nnzip.nn.training import SGD, training_step
+from nnzip.quantization import QuantParams, choose_qparams, dequantize, fake_quantize, qparams_from_range, quantize
+
+CHAPTERS = Path(__file__).parent.parent / "chapters"
+TO_COME = {"09_qat", "10_reconstruction"}
+BY_HEADING = {finding.heading: finding for finding in FINDINGS}
+ROWS = {  # how many claims of each place are on record, read off the articles and not off the list
+    "A0": "2.2 1, 3.1 1, 3.2.1 1, 3.2.2 2, 3.3 1, 4.1 1, 4.2 1, 4.3 1, 5.2 3, 8.2 1",
+    "A1": "2 1, 3.1 1, 3.2 1, 4.1 1, 4.2 1, 5.2 1, 5.4 1, 7.3 1, Q1 1, Q2 1, Q3 1",
+    "A2": "2.2 1, 3.1 1, 3.2 1, 4.1 1, 4.2 2, 6 Q4 1",
+    "A3": "4.1 3, 4.2 4, 4.3 3, 5.2 2, 5.4 1, 7.3 1",
+    "A4": "1 1, 3.1.1 1, 3.1.2 1, 3.1.3 1, 3.2 1, 4.1 1, 4.2 1, 5 1, 6 1",
+}
+CORRECT = {"A0 3.2.1, 3.2.2", "A0 3.3", "A1 4.2", "A2 3.2", "A3 4.1"}
+SEVERAL_THINGS = "A1 2, 3.1, Q1, Q3", "A1 3.2, Q2", "A3 4.1, 4.2", "A4 1, 5, 6"  # neither wrong nor right
+WORDS = {  # what cannot be run: steps, opinions, names of papers
+    "A0 3.2.1, 3.2.2", "A0 3.3", "A1 3.2, Q2", "A1 7.3", "A2 6 Q4", "A3 7.3", "A4 1, 5, 6", "A4 3.2",
+}  # fmt: skip
+W = np.array(EXAMPLE)
+
+
+def run(heading):
+    return BY_HEADING[heading].what_happens()
+
+
+def same(got, recorded):  # whatever it is made of: numbers, arrays, tuples, dicts, exceptions
+    if isinstance(recorded, type):
+        return got is recorded
+    if isinstance(recorded, dict):
+        return got.keys() == recorded.keys() and all(same(got[key], recorded[key]) for key in recorded)
+    if isinstance(recorded, tuple) and np.ndim(got) == 0:
+        return False
+    if isinstance(recorded, tuple | list):
+        return len(got) == len(recorded) and all(map(same, got, recorded))
+    return np.shape(got) == np.shape(recorded) and np.allclose(got, recorded, rtol=1e-12, atol=1e-12)
+
+
+# ---------------------------------------------------------------- the list
+
+
+def test_every_row_has_its_record():
+    counted = Counter()
+    for finding in FINDINGS:
+        article, _, sections = finding.where.partition(" ")
+        counted.update((article, section) for section in sections.split(", "))
+    wanted = {
+        (key, row.rpartition(" ")[0]): int(row.rpartition(" ")[2]) for key in ROWS for row in ROWS[key].split(", ")
+    }
+    assert counted == wanted and len(BY_HEADING) == len(FINDINGS) == 40
+
+
+def test_the_verdicts_are_those_of_whoever_read_the_articles():
+    for finding in FINDINGS:
+        if finding.heading == "A3 4.1: a smaller matrix":
+            expected = "wrong"
+        else:
+            expected = (
+                "right" if finding.where in CORRECT else "unclear" if finding.where in SEVERAL_THINGS else "wrong"
+            )
+        assert finding.verdict == expected and finding.verdict in VERDICTS, finding.heading
+
+
+def test_findings_come_in_the_order_of_the_articles():
+    def place(finding):
+        return [
+            int(part) if part.isdigit() else 99 for part in finding.where[1:].split(",")[0].replace(" ", ".").split(".")
+        ]
+
+    places = [place(finding) for finding in FINDINGS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding.heading)
+def test_what_happens_is_what_is_recorded(finding):
+    if finding.run.formula is None:
+        assert finding.where in WORDS or finding.run.fails
+        return
+    got = finding.what_happens()
+    assert same(got, finding.run.gives), f"{finding.heading}: the record says {finding.run.gives}, it gives {got}"
+    if finding.run.says is not None:  # a printed value beside a wrong verdict is one that does not come out
+        assert not same(got, finding.run.says), finding.heading
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding.heading)
+def test_the_better_function_and_the_section_exist(finding):
+    module, _, name = finding.better.function.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+    path = CHAPTERS / f"{finding.better.chapter}.ipynb"
+    if finding.better.section is None:
+        assert finding.better.chapter in TO_COME
+        assert not path.exists(), (
+            f"{path.name} exists now: name its section in nnzip/book/articles.py, {finding.heading}"
+        )
+    else:
+        assert finding.better.section in headings(path)
+
+
+def test_chapter_13_has_a_section_for_each_finding_in_order():
+    found = [heading for heading in headings(CHAPTERS / "13_articles.ipynb") if heading in BY_HEADING]
+    assert found == [finding.heading for finding in FINDINGS]
+
+
+def headings(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    lines = itertools.chain.from_iterable(
+        "".join(cell["source"]).splitlines() for cell in cells if cell["cell_type"] == "markdown"
+    )
+    return [line.lstrip("#").strip() for line in lines if line.startswith("#")]
+
+
+def test_same_tells_results_apart():
+    assert same(ValueError, ValueError) and not same(TypeError, ValueError)
+    assert same([1.0, 2.0], (1, 2)) and not same([1.0, 2.0], (1, 3)) and not same(1.0, (1,)) and not same((1, 2), (1,))
+    assert same({"a": np.ones(2)}, {"a": np.ones(2)}) and not same({"a": np.ones(2)}, {"b": np.ones(2)})
+
+
+# ---------------------------------------------------------------- A0
+
+
+def test_a_hadamard_transform_removes_nothing_and_the_product_stays():
+    before, after = run("A0 2.2, 3.2.2: the Hadamard transform")
+    assert before == 4 and after == 16  # each row of the identity becomes a row of +-1/2
+    H = np.array([[1]])
+    for _ in range(3):
+        H = np.kron(H, [[1, 1], [1, -1]])  # Sylvester's definition
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(5, 8)), rng.normal(size=8)
+    np.testing.assert_allclose(hadamard.hadamard_transform(w) @ hadamard.hadamard_transform(x), w @ H @ (H.T @ x) / 8)
+    np.testing.assert_allclose(w @ H @ (H.T @ x) / 8, w @ x)
+    assert hadamard.additions(1024) == 1024 * 10 == 10_240 and 1024**2 == 1_048_576
+
+
+def test_distillation_learns_outputs_since_parameters_are_not_unique():
+    rng = np.random.default_rng(0)
+    one, other = printed.a0_3_1_reordered(rng.normal(size=(7, 4)), rng.normal(size=(6, 4)), rng.normal(size=(3, 6)))
+    np.testing.assert_allclose(one, other)
+    assert one.shape == (7, 3) and np.abs(one).max() > 0
+    student, teacher, labels = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), [0, 2]
+    loss, _ = distillation_loss(student, teacher, labels, temperature=2.0, alpha=0.25)
+    rows = []
+    for s, t, label in zip(student, teacher, labels, strict=True):  # the definition, one number at a time
+        p = [math.exp(v / 2) / sum(math.exp(u / 2) for u in t) for v in t]
+        q = [math.exp(v / 2) / sum(math.exp(u / 2) for u in s) for v in s]
+        kl = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        ce = -math.log(math.exp(s[label]) / sum(map(math.exp, s)))
+        rows.append(0.25 * 4 * kl + 0.75 * ce)
+    assert loss == pytest.approx(sum(rows) / 2)
+
+
+def test_the_step_that_divides_must_be_the_step_that_multiplies():
+    assert run("A0 4.1, 4.2: the formula") == 0.25  # 0.5 / 0.1 = 5 steps, of half the length
+    a, b, n = -1.0, 1.0, 3
+    grid = qparams_from_range(a, b, bits=n, symmetric=False)
+    assert float(grid.scale) == pytest.approx((b - a) / (2**n - 1))
+    for x in np.linspace(-2, 2, 41):  # brute force: the nearest of all 2^n levels
+        levels = [(code - int(grid.zero_point)) * float(grid.scale) for code in range(2**n)]
+        best = min(abs(level - x) for level in levels)
+        assert abs(float(fake_quantize(x, grid)) - x) == pytest.approx(best, abs=1e-6)
+
+
+def test_the_worked_example_by_fractions():
+    steps = (Fraction(1, 2) + 1) / Fraction(1, 10)
+    assert steps == 15 and -1 + 15 * Fraction(1, 10) == Fraction(1, 2) == run("A0 4.3: the worked example")
+    assert fake_quantize(0.5, QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)) == 0.5
+
+
+def test_images_must_be_flattened():
+    assert run("A0 5.2: the images") is ValueError
+    assert mlp_64().forward(np.ones((32, 1, 28, 28), np.float32)).shape == (32, 10)
+
+
+def test_the_schedule_stops_with_the_training():
+    steps = 5 * -(-60_000 // 32)
+    exact = Fraction(1, 10) + Fraction(2, 10) * Fraction(steps - 1000, 9000)
+    assert steps == 9375 and run("A0 5.2: the schedule") == pytest.approx(float(exact))
+    asked = {"begin_step": 1000, "end_step": 10_000, "initial_sparsity": 0.1, "final_sparsity": 0.3}
+    assert pruning.linear_schedule(steps, **asked) == pytest.approx(float(exact)) and round(float(exact), 3) == 0.286
+
+
+def test_half_precision_loses_small_updates():
+    assert run("A0 8.2: mixed-precision training") == 1.0
+    below = 1 - Fraction(1, 2**11)  # the next float16 under 1
+    assert Fraction(1, 10_000) < (1 - below) / 2  # so 1 is nearer
+    assert np.float32(1) - np.float32(1e-4) < 1
+
+
+# ---------------------------------------------------------------- A1
+
+
+def test_quantization_is_compression_since_bytes_are_saved():
+    assert run("A1 2, 3.1, Q1, Q3: is quantization compression?") == (4 * 1000, 1000)
+    assert quantize(np.ones(1000), choose_qparams(np.ones(1000))).nbytes == 1000
+
+
+def test_a_step_must_shrink_as_bits_are_added():
+    weights = np.random.default_rng(0).normal(0, 0.05, 10_000)
+    assert np.abs(weights).max() < 2**8 / 2 and not printed.a1_4_1(weights, 8).any()  # below half a step: all 0
+    errors = [np.abs(weights - printed.a1_4_1(weights, b)).max() for b in (2, 4, 8)]
+    assert errors == [np.abs(weights).max()] * 3
+    right = [choose_qparams(weights, bits=b) for b in (2, 4, 8)]
+    for grid, steps in zip(right, (1, 7, 127), strict=True):  # narrow: 2^(b-1) - 1 steps to the largest
+        assert np.abs(weights - fake_quantize(weights, grid)).max() <= np.abs(weights).max() / steps / 2 * (1 + 1e-6)
+    fixed = np.round(weights * 2**8) / 2**8  # the other formula that may be meant
+    assert 0 < np.abs(weights - fixed).max() <= 2**-9
+
+
+def test_the_error_is_half_a_step_at_most_and_a_twelfth_of_its_square_on_average():
+    assert run("A1 4.2: the error") == pytest.approx(-0.03)
+    grid = QuantParams(scale=0.125, zero_point=0, bits=8, signed=True)
+    x = (np.arange(-4000, 4000) + 0.5) / 1000  # even, so that sums replace integrals; inside -16 .. 15.875
+    errors = [
+        float(printed.a1_4_2(Fraction(v), Fraction(float(q)))) for v, q in zip(x, fake_quantize(x, grid), strict=True)
+    ]
+    assert max(map(abs, errors)) <= 0.125 / 2 and np.mean(np.square(errors)) == pytest.approx(0.125**2 / 12, rel=1e-3)
+
+
+# ---------------------------------------------------------------- A2
+
+
+def test_rounding_down_is_half_a_step_off_and_the_printed_range_is_no_range():
+    assert set(run("A2 3.1: the formula")) == {-128.0}  # 2 / 255 * 127 is below 1
+    x = np.linspace(-1, 1, 256 * 64 + 1)[:-1]
+    exact = (x + 1) / 2 * 255 - 128  # where each falls on -128 .. 127
+    down = printed.a2_3_1(x, -1, 2, 255, -128)  # repaired but for the floor
+    nearest = [min(range(-128, 128), key=lambda code, v=v: abs(code - v)) for v in exact[::64]]
+    assert np.mean(exact - down) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(exact[::64] - nearest) == pytest.approx(0, abs=0.01)
+    grid = qparams_from_range(-1.0, 1.0, symmetric=False, signed=True)  # on nnzip's grid 0 is a code, so -1 is shifted
+    back = dequantize(quantize(x, grid), grid)
+    assert np.abs(back - x).max() <= float(grid.scale) * 0.5 + 2e-3 and abs(np.mean(back - x)) < float(grid.scale) / 100
+
+
+def test_hard_thresholding_one_number_at_a_time():
+    x = np.array([-0.5, -0.01, 0.0, 0.01, 0.011, 3.0])
+    wanted = [v if abs(v) > 0.01 else 0.0 for v in x]
+    assert printed.a2_3_2(x, 0.01).tolist() == wanted == (x * pruning.threshold_mask(x, 0.01)).tolist()
+    assert run("A2 3.2: the threshold").tolist() == [-0.5, 0, 0.02]
+
+
+def test_subtracting_the_minimum_makes_nothing_an_integer():
+    shifted = run("A2 4.1: quantizing in PyTorch")["conv1.weight"]
+    assert shifted.min() == 0 and shifted.max() == pytest.approx(2 / 3) and len(np.unique(shifted)) == 5
+    assert not all(float(value).is_integer() for value in shifted)
+    weight = Network([Linear(784, 10)])
+    rounded = quantize_weights(weight, bits=8, per_channel=False).parameters()["0.weight"]
+    steps = rounded / (np.abs(weight.parameters()["0.weight"]).max() / 127)
+    assert np.abs(steps - np.rint(steps)).max() < 1e-3 and len(np.unique(rounded)) <= 255
+
+
+def test_a_spread_below_a_hundredth_does_not_occur_and_says_nothing():
+    for inputs in (9, 32 * 9, 64 * 25):  # PyTorch draws from +-1 / sqrt(inputs): variance 1 / (3 inputs)
+        assert Fraction(1, 3 * inputs) > Fraction(1, 100) ** 2
+    row = {"0.weight": np.ones((1, 4))}
+    assert not printed.a2_4_2_small_spread(row)["0.weight"].any()  # and yet the output is all theirs
+    seen = pruning.stability(row["0.weight"], np.ones((2, 4)), np.ones((1, 2, 1)))
+    np.testing.assert_allclose(seen, np.ones((1, 4)))  # w^2 times the mean of (x dz/dy)^2, all 1
+
+
+def test_what_is_pruned_comes_back_without_a_mask():
+    images, labels = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32), np.arange(8) % 3
+    for mask, zeros in ((np.arange(12).reshape(3, 4) % 2 == 0, 6), (None, 0)):
+        network = Network([Linear(4, 3, rng=0)])
+        network.parameters()["0.weight"][...] *= np.arange(12).reshape(3, 4) % 2 == 0
+        masks = None if mask is None else {"0.weight": mask}
+        training_step(network, images, labels, None, SGD(0.1), masks=masks)
+        assert np.count_nonzero(network.parameters()["0.weight"] == 0) == zeros
+
+
+# ---------------------------------------------------------------- A3
+
+
+def test_removing_weights_leaves_the_shape_and_removing_neurons_does_not():
+    assert run("A3 4.1: a smaller matrix") is ValueError  # five weights are left, and 2 x k is even
+    assert pruning.threshold_mask(W, 0.5).shape == (3, 3) and np.count_nonzero(W) == 5
+    network = Network([Linear(4, 3), ReLU(), Linear(3, 2)])
+    fewer = remove_units(network, {0: np.array([True, False, True])})
+    assert [array.shape for array in fewer.parameters().values()] == [(2, 4), (2,), (2, 2), (2,)]
+
+
+def test_the_levels_by_fractions():
+    for bits in (1, 2, 3, 8):
+        wanted = [-1 + Fraction(2 * k, 2**bits - 1) for k in range(2**bits)]
+        np.testing.assert_allclose(printed.a3_4_1_levels(-1, 1, bits), [float(level) for level in wanted], atol=1e-15)
+    assert Fraction(0) not in [-1 + Fraction(2 * k, 3) for k in range(4)]
+    levels = {float(v) for v in dequantize(np.arange(4), qparams_from_range(-1.0, 1.0, bits=2, symmetric=False))}
+    assert len(levels) == 4 and 0.0 in levels  # nnzip shifts them until 0 is one
+
+
+def test_a_code_is_not_a_level():
+    assert run("A3 4.1, 4.2: levels or codes") == 1 and -1 + Fraction(1 * 2, 3) == Fraction(-1, 3)
+
+
+def test_the_threshold_from_the_harmonic_numbers():
+    left, right = run("A3 4.2: the threshold")
+    assert left == pytest.approx(float(sum(Fraction(1, i) for i in range(1, 10)) / 9)) and round(left, 3) == 0.314
+    assert round(right, 3) == 0.244 and math.exp(9 * right) == pytest.approx(9)
+    for scale in (1e-3, 1.0, 1e3):  # a rule for weights must follow their scale, as ranking does
+        assert pruning.magnitude_mask(scale * W, 4 / 9).tolist() == (W != 0).tolist()
+
+
+def test_the_sign_of_a_condition_prunes_nothing():
+    for theta in (-2, 0.049, 0.5, 7):
+        np.testing.assert_array_equal(printed.a3_4_2_prune(W, theta), W)
+
+
+def test_the_printed_width_is_never_positive_and_a_width_must_hold_the_levels():
+    assert run("A3 4.2: the bit width") == 0
+    assert all(printed.a3_4_2_width(0, span) <= 0 for span in np.geomspace(1e-6, 1e6, 49))
+    for levels in range(2, 70):  # levels - 1 steps lie between the lowest and the highest
+        wanted = next(bits for bits in range(20) if 2**bits >= levels)
+        assert math.ceil(math.log2((levels - 1) * 0.5 / 0.5 + 1)) == wanted
+    assert math.ceil(math.log2(2 / Fraction(2, 3) + 1)) == 2
+
+
+def test_the_nine_weights_counted():
+    assert Counter(W.ravel().tolist()) == {-1: 2, 0: 4, 1: 3}
+    got = run("A3 4.3: sorting").tolist()
+    assert all(a <= b for a, b in itertools.pairwise(got)) and Counter(got) == Counter(W.ravel().tolist())
+
+
+def test_no_threshold_gives_the_printed_matrix():
+    wanted = np.array(BY_HEADING["A3 4.3: pruning the matrix"].run.says)
+    for theta in np.linspace(-2, 2, 401):
+        for kept in (W >= theta, W > theta, W <= theta, W < theta, np.abs(W) > theta, np.abs(W) >= theta):
+            assert not np.array_equal(W * kept, wanted)
+    assert run("A3 4.3: pruning the matrix").tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    np.testing.assert_array_equal(W * pruning.threshold_mask(W, 0.049), W)
+
+
+def test_the_codes_of_the_matrix_by_fractions():
+    codes = run("A3 4.3: quantizing the matrix")
+    for weight, code in zip(W.ravel(), codes.ravel(), strict=True):
+        exact = Fraction(int(weight) + 1, 2) * 3
+        assert abs(Fraction(int(code)) - exact) <= Fraction(1, 2)
+    assert -1 + 2 * Fraction(2, 3) == Fraction(1, 3)  # what the code 2 of a weight 0 comes back as
+    np.testing.assert_array_equal(fake_quantize(W, choose_qparams(W, bits=2)), W)
+
+
+def test_the_numpy_code_fails_and_repaired_removes_the_largest():
+    assert run("A3 5.2: pruning in NumPy") is IndexError and int(0.049 * 9) == 0
+    flat = W.ravel().copy()
+    order = np.argsort(flat)
+    flat[order[int(0.5 * 9) :]] = 0  # flat, and half of them
+    assert flat.max() <= 0 and np.count_nonzero(flat == -1) == 2  # every 1 is gone, both -1 are there
+    assert W[pruning.magnitude_mask(W, 4 / 9)].tolist() == [1, -1, 1, -1, 1]
+
+
+def test_the_numpy_quantizer_by_hand():
+    got = run("A3 5.2, 5.4: quantizing in NumPy")
+    assert {1: 5, 0: 3, -1: -1} == {int(w): int(q) for w, q in zip(W.ravel(), got.ravel(), strict=True)}
+    assert [code * 2 - 1 for code in (3, 2, 0)] == [5, 3, -1]  # as printed, (b - a) = 2 and a = -1
+    assert [code * Fraction(2, 3) - 1 for code in (3, 2, 0)] == [1, Fraction(1, 3), -1]  # with the division
+
+
+# ---------------------------------------------------------------- A4
+
+
+def test_the_largest_code_does_not_fit():
+    assert run("A4 3.1.1, 3.1.2: the formula") == 256 and np.array([256]).astype(np.uint8).item() == 0
+    grid = QuantParams(scale=1 / 255, zero_point=0, bits=8, signed=False)
+    for k in range(0, 1001):
+        x = Fraction(k, 1000)
+        distance = min(abs(Fraction(code, 255) - x) for code in range(256))
+        assert abs(Fraction(int(quantize(float(x), grid)), 255) - x) - distance < Fraction(1, 10**6)
+
+
+def test_a_quantized_loss_has_no_slope():
+    losses = np.random.default_rng(0).random(200)
+    inside = losses[np.abs((losses * 256) % 1 - 0.5) > 1e-3]  # away from the jumps
+    assert len(inside) > 150 and all(printed.a4_3_1_slope(loss, 8) == 0 for loss in inside)
+
+
+def test_the_five_numbers_by_fractions():
+    numbers = [Fraction(k, 10) for k in range(1, 6)]
+    codes = [math.floor(x / Fraction(1, 2) * 256 + Fraction(1, 2)) for x in numbers]
+    normalized, got, back = run("A4 4.1: five numbers")
+    assert got == codes == [51, 102, 154, 205, 256]
+    np.testing.assert_allclose(normalized, [float(2 * x) for x in numbers])
+    assert all(abs(b - float(2 * x)) <= 1 / 512 for b, x in zip(back, numbers, strict=True))  # twice the number
+    values = [float(x) for x in numbers]
+    grid = choose_qparams(values, symmetric=False)
+    assert np.abs(fake_quantize(values, grid) - values).max() <= 0.5 / 255 / 2 * (1 + 1e-4)
+
+
+def test_two_linear_layers_are_one():
+    assert run("A4 4.2: distilling in PyTorch") is AttributeError
+    rng = np.random.default_rng(0)
+    network = Network([Linear(10, 20, rng=1), Linear(20, 10, rng=2)])
+    first, second = network.layers
+    first.params["bias"][...], second.params["bias"][...] = rng.normal(size=20), rng.normal(size=10)
+    x = rng.normal(size=(6, 10))
+    weight = second.params["weight"] @ first.params["weight"]
+    bias = second.params["weight"] @ first.params["bias"] + second.params["bias"]
+    np.testing.assert_allclose(network.forward(x), x @ weight.T + bias, atol=1e-5)
+
+
+# ---------------------------------------------------------------- PyTorch
+
+
+@pytest.mark.oracle
+def test_pytorch_fails_where_the_record_says():
+    torch = pytest.importorskip("torch")
+
+    def digits():  # A2 4.1 and 4.2 use it without importing it
+        return torchvision.datasets.MNIST  # noqa: F821
+
+    def first_batch():
+        maps = torch.nn.Sequential(
+            *(torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
+            *(torch.nn.Conv2d(32, 64, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()),
+        )(torch.zeros(2, 1, 28, 28))
+        assert maps.shape == (2, 64 * 5 * 5)
+        return torch.nn.Linear(64 * 6 * 6, 10)(maps)
+
+    state = torch.nn.Conv2d(1, 32, 3).state_dict()
+    calls = [digits, first_batch, lambda: torch.min(state.values()), lambda: state["weight"].item()]
+    assert [raised(call) for call in calls] == [
+        error for _, error in BY_HEADING["A2 4.1: quantizing in PyTorch"].run.fails
+    ]
+    assert state["weight"].numel() == 288
+    small, large = torch.nn.Linear(10, 10), torch.nn.Linear(10, 20)
+    calls = [
+        lambda: torch.optim.Adam(small.state_dict().parameters()),
+        lambda: small.load_state_dict(large.state_dict()),
+    ]
+    assert [raised(call) for call in calls] == [
+        error for _, error in BY_HEADING["A4 4.2: distilling in PyTorch"].run.fails
+    ]
+
+
+@pytest.mark.oracle
+def test_the_repaired_pytorch_code_does_what_the_record_says():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(1, 32, 3), torch.nn.Conv2d(32, 64, 3), torch.nn.Linear(64 * 5 * 5, 10)
+    state = {f"{i}.{name}": array for i, layer in enumerate(layers) for name, array in layer.state_dict().items()}
+    lowest = min(array.min() for array in state.values())
+    shifted = {name: torch.clamp(array - lowest, 0, 255) for name, array in state.items()}
+    ours = printed.a2_4_1_clamp({name: array.numpy() for name, array in state.items()})
+    for name, array in shifted.items():
+        np.testing.assert_array_equal(array.numpy(), ours[name])
+    assert 0.6 < max(float(array.max()) for array in shifted.values()) < 2 / 3
+    assert all(float(array.std()) >= 0.01 for array in state.values())  # so nothing is pruned
+    assert (
+        raised(lambda: torch.clamp(state["0.weight"][0, 0, 0, 0].item(), 0, 255)) is TypeError
+    )  # one by one, no better
+
+
+def raised(call):
+    with pytest.raises(Exception) as caught:  # which one is what the test is about
+        call()
+    return caught.type

@@ -1,0 +1,381 @@
+"""The graders are graded: what should pass does, and what should not, does not, through all three doors.
+
+A plain run takes a sample of the planted bugs; `pytest --all-planted` takes all, as continuous integration does.
+"""
+
+import inspect
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from headings import CHAPTERS as CHAPTERS_FOLDER
+from headings import headings
+from planted import CHAPTERS, KNOWN, bugs, functions, of_chapter, plant, solution, wholly_planted
+
+from nnzip import cli, hadamard, matmul, pruning, quantization, requantization
+from nnzip.book import exercises, grading, sandbox
+from nnzip.nn import layers, training
+from nnzip.quantization import QuantParams
+
+
+def pytest_generate_tests(metafunc):
+    everything = metafunc.config.getoption("--all-planted")
+    if "bug" in metafunc.fixturenames:
+        each = [(name, *bug) for chapter in CHAPTERS for name, found in bugs(chapter).items() for bug in found]
+        each = each if everything else each[::7]
+        metafunc.parametrize("bug", each, ids=[f"{name}-{what}" for name, what, *_ in each])
+    if "through_doors" in metafunc.fixturenames:  # a process for every exercise: one chapter will do in a plain run
+        metafunc.parametrize("through_doors", CHAPTERS if everything else ["02_quantization"])
+    if "planted_file" in metafunc.fixturenames:
+        most = {chapter: max(map(len, bugs(chapter).values())) for chapter in CHAPTERS}
+        pairs = [(chapter, i) for chapter in CHAPTERS for i in range(most[chapter])]
+        pairs = pairs if everything else [("02_quantization", 0)]
+        metafunc.parametrize("planted_file", pairs, ids=[f"{chapter}-{i}" for chapter, i in pairs])
+
+
+def notebook_door(name, function, capsys):
+    """The states of one exercise, and what was said."""
+    passed = exercises.check(**{name: function})
+    return passed, capsys.readouterr().out
+
+
+def command_door(path, capsys):
+    """{exercise: passed} of a file, by `python -m nnzip exercises check`."""
+    code = cli.main(["exercises", "--folder", str(path.parent), "check", path.stem[2:4]])
+    said = capsys.readouterr().out
+    asked = exercises.asked_of(path)
+    passed = {e.name: f"\n{e.name}: passed" in f"\n{said}" for e in asked}
+    assert code == (0 if all(passed.values()) else 1)
+    assert f"{sum(passed.values())} of {len(asked)} passed" in said
+    return passed, said
+
+
+def pytest_door(path, *options):
+    """{exercise: passed} of a file, by `pytest --impl`, from the JUnit report."""
+    report = path.with_suffix(".xml")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--impl={path}", *options]
+    run = subprocess.run([*command, f"--junitxml={report}"], cwd=exercises.GRADERS.parents[1], capture_output=True)
+    passed = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = case.get("name").split("[")[1].split("-")[1]
+        good = case.find("failure") is None and case.find("error") is None and case.find("skipped") is None
+        passed[name] = passed.get(name, True) and good
+    assert run.returncode == (0 if all(passed.values()) else 1), run.stdout
+    return passed, run.stdout.decode()
+
+
+def student_file(folder, chapter, source):
+    path = folder / f"ex{chapter}.py"
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+# What passes
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_solutions_pass_in_a_notebook(name, capsys):
+    passed, said = notebook_door(name, functions(solution(KNOWN[name].chapter))[name], capsys)
+    assert passed, said
+
+
+def test_solutions_pass_by_the_command_and_by_pytest(through_doors, tmp_path, capsys):
+    path = student_file(tmp_path, through_doors, solution(through_doors))
+    names = {exercise.name for exercise in of_chapter(through_doors)}
+    for passed, said in (command_door(path, capsys), pytest_door(path)):
+        assert passed == dict.fromkeys(names, True), said
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_reference_passes(name, capsys):
+    passed, said = notebook_door(name, KNOWN[name].reference, capsys)
+    assert passed, said
+    assert "this is nnzip's own" in said
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_graders_need_no_reference_and_no_order(chapter, monkeypatch):
+    """With every function of nnzip's techniques out of order, and the checks backwards, a solution still passes."""
+
+    def broken(*args, **kwargs):
+        raise AssertionError("a check called nnzip's own function")
+
+    for module in (quantization, requantization, matmul, hadamard, pruning, training, layers):
+        for name, value in list(vars(module).items()):
+            if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == module.__name__:
+                monkeypatch.setattr(module, name, broken)
+    written = functions(solution(chapter))
+    for exercise in of_chapter(chapter):
+        for check in reversed(exercise.checks):
+            result = grading.run_check(exercise, check, lambda *a, n=exercise.name, **k: sandbox.call(written[n], a, k))
+            assert result.state == "passed", result.message
+
+
+# What does not
+
+
+def test_each_planted_bug_is_caught_in_a_notebook(bug, capsys, caught):
+    name, what, old, new = bug
+    source = plant(solution(KNOWN[name].chapter), name, old, new)
+    passed, said = notebook_door(name, functions(source)[name], capsys)
+    caught["notebook"][name, what] = not passed
+    assert not passed, f"{name} that {what} passes"
+    assert f"{name}:" in said
+
+
+def test_each_planted_bug_is_caught_by_the_command_and_by_pytest(planted_file, tmp_path, capsys, caught):
+    chapter, i = planted_file
+    source, planted = wholly_planted(chapter, i)
+    path = student_file(tmp_path, chapter, source)
+    for door, (passed, said) in (("command", command_door(path, capsys)), ("pytest", pytest_door(path))):
+        assert set(passed) == set(planted), said
+        for name, what in planted.items():
+            caught[door][name, what] = not passed[name]
+            assert not passed[name], f"{name} that {what} passes"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_planted_bugs_suffice_and_differ(chapter):
+    assert set(bugs(chapter)) == {exercise.name for exercise in of_chapter(chapter)}
+    for name, found in bugs(chapter).items():
+        sources = {plant(solution(chapter), name, old, new) for _, old, new in found}
+        assert len(found) >= 5 and len(sources) == len(found) == len({what for what, *_ in found}), name
+
+
+NO_WORK = {  # files that answer nothing, or anything
+    "stub": lambda chapter, names: exercises.stubs(of_chapter(chapter)),
+    "empty": lambda chapter, names: "",
+    "syntax error": lambda chapter, names: f"{solution(chapter)}\ndef broken(:\n",
+    "lambda": lambda chapter, names: "".join(f"{name} = lambda *a, **k: 0\n" for name in names),
+    "none": lambda chapter, names: "".join(f"def {name}(*a, **k): pass\n" for name in names),
+    "argument back": lambda chapter, names: "".join(f"def {name}(*a, **k): return a[0]\n" for name in names),
+}
+SAID = {"stub": "not written yet", "empty": "has no function", "syntax error": "SyntaxError"}
+
+
+@pytest.mark.parametrize("kind", ["stub", "lambda", "none", "argument back"])
+@pytest.mark.parametrize("name", KNOWN)
+def test_no_work_no_pass_in_a_notebook(name, kind, capsys):
+    source = NO_WORK[kind](KNOWN[name].chapter, [name])
+    passed, said = notebook_door(name, functions(source)[name], capsys)
+    assert not passed and SAID.get(kind, f"{name}:") in said
+
+
+@pytest.mark.parametrize("kind", NO_WORK)
+def test_no_work_no_pass_by_the_command_and_by_pytest(kind, through_doors, tmp_path, capsys):
+    names = [exercise.name for exercise in of_chapter(through_doors)]
+    path = student_file(tmp_path, through_doors, NO_WORK[kind](through_doors, names))
+    for passed, said in (command_door(path, capsys), pytest_door(path)):
+        assert passed == dict.fromkeys(names, False), said
+        assert said.count(SAID.get(kind, "expected:")) >= len(names)
+
+
+# A process of its own
+
+
+HOSTILE = {
+    "def dequantize(codes, qparams):\n    while True: pass": "took more than",
+    "while True: pass": "while the file was loaded: took more than",
+    "import numpy as np\ndef dequantize(codes, qparams): return np.ones((10**6, 10**6))": "MemoryError",
+    "import numpy as np\ndef dequantize(codes, qparams): return [np.ones(10**6) for _ in range(10**6)]": "MemoryError",
+    "def dequantize(codes, qparams): raise SystemExit(0)": "ended its process",
+    "def dequantize(codes, qparams): return dequantize(codes, qparams)": "RecursionError",
+    "class A:\n    def __eq__(self, o): return True\ndef dequantize(c, q): return A()": "a A is no answer",
+    "def dequantize(codes, qparams):\n    codes[:] = 0\n    return codes": "changed:  argument 1",
+    "from nnzip.quantization import dequantize": "dequantize must not be imported",
+    "import nnzip.quantization": "nnzip.quantization must not be imported",
+    "from nnzip import quantization": "nnzip.quantization must not be imported",
+    "import importlib": "importlib must not be imported",
+    "import os": "os must not be imported",
+    "def dequantize(c, q): return __import__('nnzip').quantization.dequantize(c, q)": "__import__ is not allowed",
+    "from nnzip.quantization import QuantParams as Q\ndequantize = Q.__init__.__globals__['dequantize']": "__globals__",
+    "from numpy import fromfile": "fromfile must not be imported",
+    "dequantize = eval('1')": "eval is not allowed",
+    "def pytest_runtest_makereport(item, call): call.excinfo = None": "has no function dequantize",
+    "import numpy as np\nnp.testing.assert_allclose = np.array_equal = None": "testing is not allowed",
+    "import numpy as np\nnp.array_equal = lambda *a, **k: True\ndef dequantize(c, q): return c": "got:",
+    "x = '\x00'": "null bytes",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_files_get_no_pass_and_an_answer(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(KNOWN["dequantize"], "seconds", 3)
+    path = student_file(tmp_path, "02_quantization", source)
+    [result] = exercises.grade_file(path, ["dequantize"])
+    assert result.state == "failing" and HOSTILE[source] in result.message, result.message
+
+
+def test_pytest_runs_nothing_that_lies_beside_a_students_file(tmp_path):
+    proof = tmp_path / "was run"
+    (tmp_path / "conftest.py").write_text(f"open({str(proof)!r}, 'w').close()\n")
+    path = student_file(tmp_path, "02_quantization", "def dequantize(codes, qparams): return codes\n")
+    for option in (["--impl", str(path)], [f"--impl={path}"]):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *option]
+        run = subprocess.run(command, cwd=exercises.GRADERS.parents[1], capture_output=True, text=True)
+        assert run.returncode == 1 and "test_exercise[02-dequantize-no_wrap]" in run.stdout, run.stdout + run.stderr
+    assert not proof.exists()
+
+
+def test_numbers_come_through_and_nothing_else():
+    import io
+
+    grid = QuantParams([0.5, 0.25], [1, 2], 4, False, axis=0)
+    value = {"a": np.arange(6, dtype=np.int8).reshape(2, 3), 3: (1, 2.5, None, [True, "text"]), "s": np.float32(0.1)}
+    back = sandbox.read(io.BytesIO(sandbox.message({**value, "grid": grid, "nan": np.nan, "empty": np.zeros((0, 3))})))
+    np.testing.assert_array_equal(back["a"], value["a"], strict=True)
+    assert back[3] == value[3] and type(back["s"]) is np.float32 and back["s"] == value["s"]
+    assert repr(back["grid"]) == repr(grid) and np.isnan(back["nan"]) and back["empty"].shape == (0, 3)
+    for bad in (object(), {"x": object()}, np.array([object()]), 1j, len, {1, 2}):
+        with pytest.raises(TypeError, match="is no answer here"):
+            sandbox.message(bad)
+
+
+# Doors and stubs
+
+
+def test_a_stub_is_the_reference_without_its_body():
+    source = exercises.stubs(of_chapter("02_quantization"))
+    for exercise in of_chapter("02_quantization"):
+        stub = functions(source)[exercise.name]
+        assert inspect.signature(stub) == inspect.signature(exercise.reference)
+        assert inspect.getdoc(stub).split() == inspect.getdoc(exercise.reference).split()
+        with pytest.raises(NotImplementedError, match=exercise.name):
+            stub(
+                *[None]
+                * len([p for p in inspect.signature(stub).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD])
+            )
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_start_never_overwrites(chapter, tmp_path, capsys):
+    arguments = ["exercises", "--folder", str(tmp_path / "new"), "start", chapter[:2]]
+    assert cli.main(arguments) == 0
+    path = tmp_path / "new" / f"ex{chapter}.py"
+    compile(path.read_text(encoding="utf-8"), path, "exec")
+    path.write_text("mine")
+    assert cli.main(arguments) == 2 and "stays as it is" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+
+
+def test_list_shows_the_states(tmp_path, capsys):
+    source = plant(solution("02_quantization"), "quantize", "np.rint", "np.floor")
+    student_file(
+        tmp_path,
+        "02_quantization",
+        source.replace("    noise = np.sum", "    raise NotImplementedError\n    noise = np.sum"),
+    )
+    assert cli.main(["exercises", "--folder", str(tmp_path)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert set(lines) == set(KNOWN)
+    states = {
+        name: next(s for s in ("not begun", "failing", "passed") if f" {s} " in line) for name, line in lines.items()
+    }
+    assert (states["quantize"], states["sqnr_db"], states["dequantize"]) == ("failing", "not begun", "passed")
+    assert all(state == "not begun" for name, state in states.items() if KNOWN[name].chapter != "02_quantization")
+
+
+def test_check_of_a_file_of_any_name(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(solution("02_quantization"))
+    assert cli.main(["exercises", "check", str(path), "quantize"]) == 0
+    assert "1 of 1 passed" in capsys.readouterr().out
+    path.write_text("def helper(): pass")
+    for arguments, message in (
+        (["check", str(path)], "defines no exercise"),
+        (["check", str(tmp_path / "none.py")], "no file"),
+        (["check", "99"], "chapter must be one of"),
+        (["start", "99"], "chapter must be one of"),
+        (["--folder", str(tmp_path), "check", "02"], "exercises start 02"),
+        (["--folder", str(tmp_path), "unlock", "quantize"], "no file"),
+        (["--folder", str(tmp_path), "unlock", "nothing"], "exercise must be one of"),
+    ):
+        assert cli.main(["exercises", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_notebook_door_refuses_what_it_does_not_know(capsys):
+    with pytest.raises(ValueError, match=r"exercise must be one of .*, got 'nothing'"):
+        exercises.check(nothing=abs)
+    with pytest.raises(TypeError, match="quantize must be a function, got int"):
+        exercises.check(quantize=3)
+
+
+def test_an_unfilled_cell_of_a_notebook_runs_on(capsys):
+    def quantize(x, qparams):
+        raise NotImplementedError
+
+    assert exercises.check(quantize=quantize) is False
+    assert capsys.readouterr().out == "quantize is not written yet\n"
+
+
+def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(exercises, "GRADERS", tmp_path / "tests" / "exercises")
+    assert cli.main(["exercises"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(FileNotFoundError, match="need a clone"):
+        exercises.check(quantize=abs)
+
+
+def test_messages_teach(capsys):
+    assert not exercises.check(quantize=lambda x, grid: (np.floor(x / grid.scale + 0.5) + grid.zero_point).astype(int))
+    said = capsys.readouterr().out
+    for part in ("input:", "got:", "expected:", "likely:", "rint rounds halves to even", "checks pass)"):
+        assert part in said
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_an_exercise_belongs_to_a_section_and_unlocks_something(name):
+    exercise = KNOWN[name]
+    assert exercise.section in headings(exercise.chapter)
+    assert exercise.difficulty in (1, 2, 3) and exercise.size and exercise.unlocks and exercise.unlock
+    assert len(exercise.checks) >= 3 and all(inspect.getdoc(check) for check in exercise.checks)
+
+
+def test_unlock_runs_the_students_function():
+    calls = []
+
+    def dequantize(codes, qparams):
+        calls.append(codes.shape)
+        return original(codes, qparams)
+
+    original = quantization.dequantize
+    figure = exercises.unlock(dequantize=dequantize)
+    assert (300, 784) in calls and len(figure.axes) == 2 and quantization.dequantize is original
+
+
+# What INSTRUCTORS.md says
+
+INSTRUCTORS = (CHAPTERS_FOLDER / "INSTRUCTORS.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_exercises_is_true():
+    lines = ["| chapter | exercise | difficulty | checks | planted bugs, all caught |", "|---|---|---|---|---|"]
+    for name, exercise in KNOWN.items():
+        count = len(bugs(exercise.chapter)[name])
+        lines.append(
+            f"| {exercise.chapter[:2]} | `{name}` | {exercise.difficulty} | {len(exercise.checks)} | {count} |"
+        )
+    total = sum(len(found) for chapter in CHAPTERS for found in bugs(chapter).values())
+    lines.append(f"| | {len(KNOWN)} exercises | | {sum(len(e.checks) for e in KNOWN.values())} | {total} |")
+    table = INSTRUCTORS.split("<!-- table of exercises -->")[1].split("## ")[0].strip()
+    assert table == "\n".join(lines)
+
+
+def test_the_gradescope_script_runs(tmp_path, monkeypatch):
+    path = student_file(
+        tmp_path, "02_quantization", solution("02_quantization").replace("np.rint(x / scale)", "x / scale")
+    )
+    pytest_door(path)
+    path.with_suffix(".xml").rename(tmp_path / "grades.xml")
+    monkeypatch.chdir(tmp_path)
+    script = INSTRUCTORS.split("grades.xml`:\n\n```python\n")[1].split("```")[0]
+    exec(script, {})
+    tests = {test["name"]: test for test in json.loads((tmp_path / "results.json").read_text())["tests"]}
+    assert len(tests) == sum(len(exercise.checks) for exercise in of_chapter("02_quantization"))
+    assert {test["score"] for name, test in tests.items() if "-quantize-" not in name} == {1.0}
+    bad = tests["test_exercise[02-quantize-ties_go_to_even]"]
+    assert bad["score"] == 0 and "expected:" in bad["output"]
