@@ -209,6 +209,13 @@ def test_hostile_files_get_no_pass_and_an_answer(source, tmp_path, monkeypatch):
     assert result.state == "failing" and HOSTILE[source] in result.message, result.message
 
 
+def test_what_is_forbidden_is_forbidden_in_helpers_too():
+    source = "def helper(x):\n    return x @ x\ndef f(x):\n    return helper(x)\ndef g(x):\n    return x.dot(x)\n"
+    assert sandbox.refusals(source, function="f", forbidden=("@", "dot")) == ["line 2: @ is not allowed here"]
+    assert sandbox.refusals(source, function="g", forbidden=("@", "dot")) == ["line 6: dot is not allowed here"]
+    assert sandbox.refusals(source) == sandbox.refusals(source, function="f", forbidden=["dot"]) == []
+
+
 def test_pytest_runs_nothing_that_lies_beside_a_students_file(tmp_path):
     proof = tmp_path / "was run"
     (tmp_path / "conftest.py").write_text(f"open({str(proof)!r}, 'w').close()\n")

@@ -175,15 +175,15 @@ def run_check(exercise, check, ask):
     student = Student(ask)
     try:
         check(student)
+        return Result(exercise.name, check.__name__, "passed")
     except NotBegun:
         return Result(exercise.name, check.__name__, "not begun", f"{exercise.name} is not written yet")
     except Wrong as wrong:
-        given = f"input:    {student.input()}\n" if any(student.last) else ""
-        text = textwrap.indent(f"{given}{wrong}", "  ")
-        return Result(exercise.name, check.__name__, "failing", f"{exercise.name}: {inspect.getdoc(check)}\n{text}")
+        problem = str(wrong)
     except sandbox.Cut as cut:
-        return Result(exercise.name, check.__name__, "failing", f"{exercise.name}: {inspect.getdoc(check)}\n  {cut}")
+        problem = f"cut off:  {cut}"
     except Exception as error:  # an answer of a kind that the check cannot even look at
-        given = textwrap.indent(f"input:    {student.input()}\ngot:      an answer that cannot be used: {error}", "  ")
-        return Result(exercise.name, check.__name__, "failing", f"{exercise.name}: {inspect.getdoc(check)}\n{given}")
-    return Result(exercise.name, check.__name__, "passed")
+        problem = f"got:      an answer that cannot be used: {error}"
+    given = f"input:    {student.input()}\n" if any(student.last) else ""
+    text = f"{exercise.name}: {inspect.getdoc(check)}\n{textwrap.indent(given + problem, '  ')}"
+    return Result(exercise.name, check.__name__, "failing", text)

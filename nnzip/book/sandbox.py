@@ -81,7 +81,7 @@ class Sandbox:
 
     def _ask(self, request):
         asked = message(request)
-        answer, problem = [], f"took more than {self.seconds} s and was stopped: does a loop never end?"
+        answer, problem = [], f"took more than {self.seconds} s and was stopped: a loop without end, or too slow"
 
         def exchange():
             with contextlib.suppress(OSError, ValueError, EOFError, KeyError, TypeError, RecursionError):
@@ -117,22 +117,31 @@ class Sandbox:
 def refusals(source, *, function="", forbidden=()):
     """Return what a graded file has and must not have, a line each; SyntaxError if it is no Python.
 
-    `forbidden` are names that one function of it must not use; "@" is the operator.
+    `forbidden` are names that one function of it, and what it calls, must not use; "@" is the operator.
 
     Examples
     --------
     >>> refusals("import os")
     ['line 1: os must not be imported']
-    >>> refusals("def f(x):\n    return np.sort(x)", function="f", forbidden=["sort"])
-    ['line 2: sort is not allowed here']
+    >>> refusals("def f(x): return np.sort(x)", function="f", forbidden=["sort"])
+    ['line 1: sort is not allowed here']
     """
     tree = ast.parse(source)
     found = [f"line {n.lineno}: {name} must not be imported" for n in ast.walk(tree) for name in _imports(n)]
     found += [f"line {n.lineno}: {name} is not allowed here" for n in ast.walk(tree) for name in _ways_out(n)]
-    own = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function), ast.Module([]))
-    return found + [
-        f"line {n.lineno}: {name} is not allowed here" for n in ast.walk(own) for name in {_name(n)} & set(forbidden)
-    ]
+    used = [n for own in _reached(tree, function) for n in ast.walk(own) if _name(n) in forbidden]
+    return found + [f"line {n.lineno}: {_name(n)} is not allowed here" for n in used]
+
+
+def _reached(tree, name):  # a function of the file, and those that it names, and those that they name
+    functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    waiting, reached = [name], []
+    while waiting:
+        own = functions.pop(waiting.pop(), None)
+        if own:
+            reached.append(own)
+            waiting += {_name(n) for n in ast.walk(own)} & set(functions)
+    return reached
 
 
 def _imports(node):  # the names that a statement imports and must not
