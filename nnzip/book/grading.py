@@ -128,10 +128,17 @@ def _is_array(value):
 def brief(value):
     """Return a value as a short line of text."""
     if isinstance(value, np.ndarray):
-        text = np.array2string(value, threshold=16, edgeitems=4, precision=6, separator=", ").replace("\n", "")
-        return f"{text} ({value.dtype}, shape {value.shape})" if value.ndim else f"{value} ({value.dtype})"
-    text = repr(value).replace("\n", "")
-    return text if len(text) < 200 else text[:200] + " ..."
+        edge = 4 if value.ndim < 2 else 2
+        text = np.array2string(value, threshold=16, edgeitems=edge, precision=6, separator=", ")
+        return f"{_cut(text)} ({value.dtype}, shape {value.shape})" if value.ndim else f"{value} ({value.dtype})"
+    if isinstance(value, (list, tuple)) and all(isinstance(item, np.generic) for item in value):
+        value = type(value)(item.item() for item in value)
+    return _cut(repr(value))
+
+
+def _cut(text, length=240):
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[:length]} ..."
 
 
 class Student:
