@@ -122,6 +122,24 @@ def test_chapter_13_has_a_section_for_each_finding_in_order():
     assert found == [finding.heading for finding in FINDINGS]
 
 
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding.heading)
+def test_a_finding_shows_itself(finding):
+    text = finding._repr_markdown_()
+    assert (
+        all(part in text for part in (finding.claim, finding.truth, finding.better.function)) and " at 0x" not in text
+    )
+    assert all(f"`{call}`: {error.__name__}" in text for call, error in finding.run.fails)
+    assert len(finding.row) == 5 and not any("|" in cell.replace(r"\|", "") for cell in finding.row)
+    assert f"(#{finding.heading.replace(' ', '-')})" in finding.row[0] and finding.better.chapter[:2] in finding.row[4]
+
+
+def test_values_are_shown_briefly():
+    shown = BY_HEADING["A1 4.1: the formula"]._repr_markdown_()
+    assert "a1_4_1([0.12, -0.05, 0.2], 8)` gives [0, 0, 0]." in shown  # and no -0
+    assert "The article says 2." in BY_HEADING["A3 4.2: the bit width"]._repr_markdown_()
+    assert "gives ValueError" in BY_HEADING["A0 5.2: the images"]._repr_markdown_()
+
+
 def headings(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     lines = itertools.chain.from_iterable(
@@ -416,7 +434,21 @@ def test_two_linear_layers_are_one():
     np.testing.assert_allclose(network.forward(x), x @ weight.T + bias, atol=1e-5)
 
 
-# ---------------------------------------------------------------- PyTorch
+# ---------------------------------------------------------------- TensorFlow, by what it publishes, and PyTorch
+
+
+def test_tensorflow_publishes_no_such_names():
+    toolkit = {"clustering", "experimental", "quantization", "sparsity"}  # tfmot, version 0.8
+    keras = (  # tf.keras, version 2.6
+        "activations applications backend callbacks constraints datasets estimator experimental initializers layers"
+        " losses metrics mixed_precision models optimizers preprocessing regularizers utils wrappers"
+    )
+    models = "clone_model load_model model_from_config model_from_json model_from_yaml save_model"  # version 2.14
+    (imported, _), *_ = BY_HEADING["A0 5.2: quantizing it"].run.fails
+    assert imported.startswith("from tensorflow_model_optimization import ") and imported.split()[-1] not in toolkit
+    (model, _), (module, _) = BY_HEADING["A1 5.2, 5.4: quantizing the CNN"].run.fails
+    assert model.removeprefix("tf.keras.models.") == "quantize_model" and "quantize_model" not in models.split()
+    assert module.removeprefix("tf.keras.") == "quantization" and "quantization" not in keras.split()
 
 
 @pytest.mark.oracle

@@ -180,7 +180,7 @@ HOSTILE = {
     "def dequantize(codes, qparams):\n    while True: pass": "took more than",
     "while True: pass": "while the file was loaded: took more than",
     "import numpy as np\ndef dequantize(codes, qparams): return np.ones((10**6, 10**6))": "MemoryError",
-    "import numpy as np\ndef dequantize(codes, qparams): return [np.ones(10**6) for _ in range(10**6)]": "MemoryError",
+    "import numpy as np\ndef dequantize(codes, qparams): return [np.ones(10**8) for _ in range(10**3)]": "MemoryError",
     "def dequantize(codes, qparams): raise SystemExit(0)": "ended its process",
     "def dequantize(codes, qparams): return dequantize(codes, qparams)": "RecursionError",
     "class A:\n    def __eq__(self, o): return True\ndef dequantize(c, q): return A()": "a A is no answer",
