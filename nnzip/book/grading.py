@@ -76,7 +76,7 @@ def expect(got, expected, likely="", *, tolerance=0.0, dtype=None):
 
     Parameters
     ----------
-    got, expected : numbers, arrays, or tuples, lists and dicts of them; shapes must be equal
+    got, expected : numbers, arrays, or tuples and lists of them; shapes must be equal
     likely : the mistake that gives an answer like this, for the message
     dtype : the dtype asked for, where it matters
     """

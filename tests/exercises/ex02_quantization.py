@@ -19,7 +19,7 @@ dequantize = Exercise(
     section="2. The grid",
     difficulty=1,
     size="three lines",
-    task="One scale, or one for each index of an axis. Codes that are no integers, or outside the grid, need not be refused.",
+    task="Graded with one scale, or one for each index of an axis, and codes that fit the grid.",
     unlocks="the signature figure of chapter 02, its values restored by your function",
 )
 

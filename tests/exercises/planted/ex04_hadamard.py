@@ -56,7 +56,6 @@ BUGS = {
         ("of each row", "np.mean((x / largest) ** 2)", "np.mean((x / largest) ** 2, axis=-1)"),
         ("sqrt of the rows", "np.mean((x / largest) ** 2)", "(np.sum((x / largest) ** 2) / len(x))"),
         ("an epsilon", "np.abs(x).max()", "np.abs(x).max() + 1e-8"),
-        ("squared", "return 1 / np.sqrt(np.mean((x / largest) ** 2))", "return 1 / np.mean((x / largest) ** 2)"),
     ],
     "fast_hadamard": [
         ("not normalized", " / dtype.type(np.sqrt(n))", ""),
