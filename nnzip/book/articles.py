@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 
 class Better(NamedTuple):
-    """Where it is done well: a function, and a chapter with the heading of its section (None: it is to come)."""
+    """Where the book does it: a function, and a chapter with the heading of its section (None: it is to come)."""
 
     function: str
     chapter: str
@@ -98,10 +98,11 @@ class Finding:
             says = "" if self.run.says is None else f" The article says {_brief(self.run.says)}."
             parts += [f"```python\n{source_of(self.run.formula)}\n```"]
             parts += [f"`{self.run.formula.__name__}({example})` gives {_brief(self.what_happens())}.{says}"]
-        parts += [f"`{call}`: {error.__name__}." for call, error in self.run.fails]
-        done = "Done well" if self.better.section else "Nearest so far"
-        parts += [f"**{self.verdict.capitalize()}**: {self.truth}."]
-        parts += [f"**{done}**: `{self.better.function}`; chapter {self.better.link}"]
+        if self.run.fails:
+            parts += ["  \n".join(f"`{call}`: {error.__name__}." for call, error in self.run.fails)]
+        done = "In this book" if self.better.section else "Nearest so far"
+        verdict = "**Wrong**; in truth" if self.verdict == "wrong" else f"**{self.verdict.capitalize()}**"
+        parts += [f"{verdict}: {self.truth}.  \n**{done}**: `{self.better.function}`; chapter {self.better.link}"]
         return "\n\n".join(parts)
 
 
@@ -148,7 +149,7 @@ FINDINGS = [
         "A0 3.1: what distillation learns",
         "the target model learns the parameters of the source model",
         "it learns outputs, as A0 3.2.2 says; other parameters can give the same outputs",
-        Run(printed.a0_3_1_reordered, (np.eye(2), np.eye(2), np.ones((1, 2))), None, (np.ones((2, 1)),) * 2),
+        Run(printed.a0_3_1_reordered, (np.eye(2), np.eye(2), np.array([[1, 2]])), None, (((1,), (2,)),) * 2),
         Better("nnzip.distillation.distillation_loss", *ARTICLES_06),
     ),
     right(
@@ -160,8 +161,8 @@ FINDINGS = [
     ),
     right(
         "A0 3.3: gains and costs",
-        "smaller and cheaper, at the risk of accuracy (so too A1 3.3, A2 6 Q1, A3 3.3, A4 6)",
-        "fair; how much of each is measured in every chapter's first figure",
+        "smaller and cheaper, at the risk of accuracy and some training (so too A1 3.3, A2 6 Q1, A3 3.3, A4 6)",
+        "fair; chapters 02 to 06 and 08 measure how much of each",
         Run(),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
     ),
@@ -209,14 +210,14 @@ FINDINGS = [
     ),
     unclear(
         "A1 2, 3.1, Q1, Q3: is quantization compression?",
-        "beside compression in 2 and Q1, a kind of it in 3.1 and Q3",
+        "beside compression in 2 and Q1 (and A0 9.1), a kind of it in 3.1 and Q3",
         "it is one kind: fewer bits for each number, where pruning has fewer numbers",
         Run(printed.a1_2_bytes, (1000,), None, (4000, 1000)),
         Better("nnzip.quantization.choose_qparams", "02_quantization", "1. The answer first"),
     ),
     unclear(
         "A1 3.2, Q2: making up for the loss",
-        "add layers or change the activations",
+        "perhaps add layers or change the activations",
         "that is another network, trained anew; for a given one: calibration, QAT, bias correction, reconstruction",
         Run(),
         Better("nnzip.compression.distilled.repair", "10_reconstruction"),
@@ -238,7 +239,7 @@ FINDINGS = [
     wrong(
         "A1 5.2, 5.4: quantizing the CNN",
         "an int8 model by tf.keras.models.quantize_model; accuracy and efficiency improve",
-        "no such names; nothing is trained or measured. Accuracy stays at best, within noise",
+        "no such names; nothing is trained or measured. At 8 bits accuracy stays, within noise",
         Run(fails=(("tf.keras.models.quantize_model", AttributeError), ("tf.keras.quantization", AttributeError))),
         Better("nnzip.compression.integer.integer_network", "08_integer", "6. Does it still read digits?"),
     ),
@@ -247,12 +248,12 @@ FINDINGS = [
         "Quantized Neural Networks by Schwarz, Pruning Filters by Han",
         "by Hubara et al. and by Li et al.; Distilling the Knowledge is Hinton's, as printed",
         Run(),
-        Better("nnzip.pruning.block_mask", "05_pruning", "Papers"),
+        Better("nnzip.compression.smaller.strongest_units", "05_pruning", "9. Neurons and filters removed for real"),
     ),
     wrong(
         "A2 2.2, 4.2: stability",
         "unstable weights are deleted in 2.2, arrays of small standard deviation in 4.2",
-        "what the outputs do not react to may go: a row of ones has no spread and may be all there is",
+        "what the outputs do not react to may go; a row of ones has no spread, and they may react to nothing else",
         Run(printed.a2_4_2_small_spread, ({"0.weight": np.ones((1, 4))},), None, {"0.weight": np.zeros((1, 4))}),
         Better("nnzip.pruning.stability", "05_pruning", "3. Which weights?"),
     ),
@@ -282,20 +283,20 @@ FINDINGS = [
     wrong(
         "A2 4.2: pruning in PyTorch",
         "zero every array whose standard deviation is below 0.01, then train on",
-        "no array of this network is that narrow; and what is zeroed comes back without a mask",
+        "no array of weights here is that narrow; and what is zeroed comes back without a mask",
         Run(printed.a2_4_2_small_spread, (THIRDS,), None, THIRDS, TORCH_FAILS[:2]),
         Better("nnzip.compression.pruned.prune_network", *TRAPS_05),
     ),
     wrong(
         "A2 6 Q4: overfitting",
         "quantization and pruning may cause overfitting",
-        "the usual risk is lost fit; mild pruning can even regularize",
+        "the usual risk is lost fit: pruned too far, a network errs on its training images almost as much",
         Run(),
         Better("nnzip.nn.training.evaluate", *TRAPS_05),
     ),
     wrong(
         "A3 4.1: a smaller matrix",
-        "removing single weights gives a matrix of fewer rows and columns; the threshold is in (0, 1)",
+        "removing single weights gives a matrix of fewer rows and columns; the threshold is usually in (0, 1)",
         "the shape stays and a mask says what counts; the threshold lives on the scale of the weights",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
         Better("nnzip.compression.smaller.remove_units", "05_pruning", "9. Neurons and filters removed for real"),
@@ -359,7 +360,7 @@ FINDINGS = [
     wrong(
         "A3 5.2: pruning in NumPy",
         "zero what is smallest, by the order of the flat array",
-        "flat positions are used as rows; and what follows the cut in rising order is the largest",
+        "flat positions are used as rows; and in rising order the largest follow the cut",
         Run(printed.a3_5_2_prune, (EXAMPLE, 0.049), PRUNED_W, IndexError),
         Better("nnzip.pruning.magnitude_mask", "05_pruning", "2. A mask"),
     ),
@@ -379,8 +380,8 @@ FINDINGS = [
     ),
     unclear(
         "A4 1, 5, 6: interpretability",
-        "quantization and distillation make networks easier to interpret",
-        "nothing is shown, and A1 8.3 doubts it; a tree distilled from a network can be read (Frosst and Hinton 2017)",
+        "quantization and distillation make networks easier to interpret (1, 6; more research is needed: 5)",
+        "no example; a difficulty in A1 8.3; a tree distilled from a network can be read (Frosst and Hinton 2017)",
         Run(),
         Better("nnzip.compression.distilled.distill", *ARTICLES_06),
     ),
