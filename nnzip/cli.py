@@ -77,7 +77,7 @@ def _parser():
     start.add_argument("chapter", help="such as 02")
     start.set_defaults(run=_start)
     check = actions.add_parser("check", help="grade a chapter's file, or any other")
-    check.add_argument("chapter", help="such as 02, or a file")
+    check.add_argument("chapter", help="such as 02, or an exercise, or a file")
     check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
     check.set_defaults(run=_check)
     unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
@@ -130,8 +130,11 @@ def _list(asked):
             print(f"\nchapter {exercise.chapter.replace('_', ' ', 1)}")
         state = states[exercise.name]
         print(f"  {exercise.name:<32} {'*' * exercise.difficulty:<4} {state:<10}  {exercise.section}")
-    passed = list(states.values()).count("passed")
-    print(f"\n{passed} of {len(known)} passed. Begin with: python -m nnzip exercises start 02")
+    print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
+    left = [e.chapter for e in known.values() if states[e.name] != "passed"]
+    begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
+    if left:
+        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}")
 
 
 def _start(asked):
@@ -140,12 +143,16 @@ def _start(asked):
 
 
 def _check(asked):
-    path = Path(asked.chapter)
+    path, known = Path(asked.chapter), exercises.exercises()
+    if asked.chapter in known:
+        asked.names, asked.chapter = [asked.chapter], known[asked.chapter].chapter[:2]
     if not path.suffix:
         stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
         path = asked.folder / f"ex{stem}.py"
         if not path.is_file():
-            raise FileNotFoundError(f"no file {path}: python -m nnzip exercises start {asked.chapter} writes it")
+            raise FileNotFoundError(f"no file {path}: python -m nnzip exercises start {stem[:2]} writes it")
+    elif not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
     results = []
     for result in exercises.grade_file(path, asked.names):
         results.append(result)

@@ -17,6 +17,15 @@ def pytest_addoption(parser):
         "--all-planted", action="store_true", help="every bug planted into the exercises, not a sample (minutes)"
     )
 
+    parser.addoption(
+        "--all-mutated", action="store_true", help="20,000 mutated .nnz files, not a sample of 300 (minutes)"
+    )
+
+
+@pytest.fixture
+def all_mutated(request):
+    return request.config.getoption("--all-mutated")
+
 
 CAUGHT = {"notebook": {}, "command": {}, "pytest": {}}  # {(exercise, bug): caught} by each of the graders' doors
 

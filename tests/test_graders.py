@@ -53,18 +53,25 @@ def command_door(path, capsys):
     return passed, said
 
 
-def pytest_door(path, *options):
+def pytest_door(path):
     """{exercise: passed} of a file, by `pytest --impl`, from the JUnit report."""
+    return both_doors(path, None)[0]
+
+
+def both_doors(path, capsys):
+    """The answers of the pytest door and, meanwhile, of the command's."""
     report = path.with_suffix(".xml")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--impl={path}", *options]
-    run = subprocess.run([*command, f"--junitxml={report}"], cwd=exercises.GRADERS.parents[1], capture_output=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--impl={path}", f"--junitxml={report}"]
+    run = subprocess.Popen(command, cwd=exercises.GRADERS.parents[1], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    by_command = command_door(path, capsys) if capsys else None
+    said = run.communicate()[0].decode()
     passed = {}
     for case in ElementTree.parse(report).iter("testcase"):
         name = case.get("name").split("[")[1].split("-")[1]
         good = case.find("failure") is None and case.find("error") is None and case.find("skipped") is None
         passed[name] = passed.get(name, True) and good
-    assert run.returncode == (0 if all(passed.values()) else 1), run.stdout
-    return passed, run.stdout.decode()
+    assert run.returncode == (0 if all(passed.values()) else 1), said
+    return (passed, said), by_command
 
 
 def student_file(folder, chapter, source):
@@ -85,7 +92,7 @@ def test_solutions_pass_in_a_notebook(name, capsys):
 def test_solutions_pass_by_the_command_and_by_pytest(through_doors, tmp_path, capsys):
     path = student_file(tmp_path, through_doors, solution(through_doors))
     names = {exercise.name for exercise in of_chapter(through_doors)}
-    for passed, said in (command_door(path, capsys), pytest_door(path)):
+    for passed, said in both_doors(path, capsys):
         assert passed == dict.fromkeys(names, True), said
 
 
@@ -130,7 +137,7 @@ def test_each_planted_bug_is_caught_by_the_command_and_by_pytest(planted_file, t
     chapter, i = planted_file
     source, planted = wholly_planted(chapter, i)
     path = student_file(tmp_path, chapter, source)
-    for door, (passed, said) in (("command", command_door(path, capsys)), ("pytest", pytest_door(path))):
+    for door, (passed, said) in zip(("pytest", "command"), both_doors(path, capsys), strict=True):
         assert set(passed) == set(planted), said
         for name, what in planted.items():
             caught[door][name, what] = not passed[name]
@@ -153,7 +160,7 @@ NO_WORK = {  # files that answer nothing, or anything
     "none": lambda chapter, names: "".join(f"def {name}(*a, **k): pass\n" for name in names),
     "argument back": lambda chapter, names: "".join(f"def {name}(*a, **k): return a[0]\n" for name in names),
 }
-SAID = {"stub": "not written yet", "empty": "has no function", "syntax error": "SyntaxError"}
+SAID = {"stub": "not written yet", "empty": "no function", "syntax error": "SyntaxError"}
 
 
 @pytest.mark.parametrize("kind", ["stub", "lambda", "none", "argument back"])
@@ -169,10 +176,10 @@ def test_no_work_no_pass_by_the_command_and_by_pytest(kind, through_doors, tmp_p
     everything = request.config.getoption("--all-planted")
     names = [exercise.name for exercise in of_chapter(through_doors)]
     path = student_file(tmp_path, through_doors, NO_WORK[kind](through_doors, names))
-    doors = [command_door(path, capsys)] + ([pytest_door(path)] if everything or kind in SAID else [])
+    doors = both_doors(path, capsys) if everything or kind in SAID else [command_door(path, capsys)]
     for passed, said in doors:
         assert passed == dict.fromkeys(names, False), said
-        assert said.count(SAID.get(kind, "expected:")) >= len(names)
+        assert said.count(SAID.get(kind, "got:")) >= len(names)
 
 
 # A process of its own
@@ -182,8 +189,19 @@ HOSTILE = {
     "def dequantize(codes, qparams):\n    while True: pass": "took more than",
     "while True: pass": "while the file was loaded: took more than",
     "import numpy as np\ndef dequantize(codes, qparams): return np.ones((10**6, 10**6))": "MemoryError",
-    "import numpy as np\ndef dequantize(codes, qparams): return [np.ones(10**8) for _ in range(10**3)]": "MemoryError",
-    "def dequantize(codes, qparams): raise SystemExit(0)": "ended its process",
+    "import numpy as np\ndef dequantize(codes, qparams): return [np.zeros(10**8) for _ in range(10**3)]": "MemoryError",
+    "def dequantize(codes, qparams): raise SystemExit(0)": "raised:   SystemExit",
+    "raise SystemExit(0)": "raised:   SystemExit",
+    "def dequantize(codes, qparams): return 10**100000": "Exceeds the limit",
+    "def dequantize(codes, qparams): return codes.tolist()": "a NumPy array and no list",
+    "import typing\nos = typing.sys.modules['os']": "sys is not allowed",
+    "import numpy as np\nos = np.lib._datasource.os": "_datasource is not allowed",
+    "from numpy._core.numeric import builtins": "numpy._core.numeric.builtins must not be imported",
+    "from itertools import __loader__": "__loader__ must not be imported",
+    "import operator": "operator must not be imported",
+    "import numpy as np\nnp.savetxt('conftest.py', ['print(1)'], fmt='%s')": "savetxt is not allowed",
+    "x = '{0.__init__}'.format(1)": "format is not allowed",
+    "import numpy.testing as T": "numpy.testing must not be imported",
     "def dequantize(codes, qparams): return dequantize(codes, qparams)": "RecursionError",
     "class A:\n    def __eq__(self, o): return True\ndef dequantize(c, q): return A()": "a A is no answer",
     "def dequantize(codes, qparams):\n    codes[:] = 0\n    return codes": "changed:  argument 1",
@@ -196,7 +214,7 @@ HOSTILE = {
     "from nnzip.quantization import QuantParams as Q\ndequantize = Q.__init__.__globals__['dequantize']": "__globals__",
     "from numpy import fromfile": "fromfile must not be imported",
     "dequantize = eval('1')": "eval is not allowed",
-    "def pytest_runtest_makereport(item, call): call.excinfo = None": "has no function dequantize",
+    "def pytest_runtest_makereport(item, call): call.excinfo = None": "no function dequantize in the file",
     "import numpy as np\nnp.testing.assert_allclose = np.array_equal = None": "testing is not allowed",
     "import numpy as np\nnp.array_equal = lambda *a, **k: True\ndef dequantize(c, q): return c": "got:",
     "x = '\x00'": "null bytes",
@@ -227,6 +245,10 @@ def test_pytest_runs_nothing_that_lies_beside_a_students_file(tmp_path):
         run = subprocess.run(command, cwd=exercises.GRADERS.parents[1], capture_output=True, text=True)
         assert run.returncode == 1 and "test_exercise[02-dequantize-no_wrap]" in run.stdout, run.stdout + run.stderr
     assert not proof.exists()
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # with a space between, this would be pytest's configuration
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--impl", str(path)]
+    run = subprocess.run(command, cwd=exercises.GRADERS.parents[1], capture_output=True, text=True)
+    assert run.returncode == 4 and "--impl=FILE in one word" in run.stderr
 
 
 def test_numbers_come_through_and_nothing_else():
@@ -295,6 +317,8 @@ def test_check_of_a_file_of_any_name(tmp_path, capsys):
     path.write_text("def helper(): pass")
     for arguments, message in (
         (["check", str(path)], "defines no exercise"),
+        (["--folder", str(tmp_path), "check", "quantize"], "exercises start 02"),
+        (["--folder", str(tmp_path), "check", "2"], "exercises start 02"),
         (["check", str(tmp_path / "none.py")], "no file"),
         (["check", "99"], "chapter must be one of"),
         (["start", "99"], "chapter must be one of"),
@@ -381,16 +405,28 @@ def test_the_table_of_exercises_is_true():
     assert table == "\n".join(lines)
 
 
+def gradescope(folder, monkeypatch):
+    """{test: its result} of grades.xml in a folder, by the script of INSTRUCTORS.md."""
+    monkeypatch.chdir(folder)
+    exec(INSTRUCTORS.split("--junitxml=grades.xml`:\n\n```python\n")[1].split("```")[0], {})
+    return {test["name"]: test for test in json.loads((folder / "results.json").read_text())["tests"]}
+
+
+@pytest.mark.parametrize("name", ["ex02_quantization.py", "other.py"])
+def test_no_submission_no_points(name, tmp_path, monkeypatch):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--impl={tmp_path / name}"]
+    run = subprocess.run([*command, f"--junitxml={tmp_path / 'grades.xml'}"], cwd=exercises.GRADERS.parents[1])
+    tests = gradescope(tmp_path, monkeypatch)
+    assert run.returncode != 0 and tests and all(test["score"] == 0 for test in tests.values())
+
+
 def test_the_gradescope_script_runs(tmp_path, monkeypatch):
     path = student_file(
         tmp_path, "02_quantization", solution("02_quantization").replace("np.rint(x / scale)", "x / scale")
     )
     pytest_door(path)
     path.with_suffix(".xml").rename(tmp_path / "grades.xml")
-    monkeypatch.chdir(tmp_path)
-    script = INSTRUCTORS.split("grades.xml`:\n\n```python\n")[1].split("```")[0]
-    exec(script, {})
-    tests = {test["name"]: test for test in json.loads((tmp_path / "results.json").read_text())["tests"]}
+    tests = gradescope(tmp_path, monkeypatch)
     assert len(tests) == sum(len(exercise.checks) for exercise in of_chapter("02_quantization"))
     assert {test["score"] for name, test in tests.items() if "-quantize-" not in name} == {1.0}
     bad = tests["test_exercise[02-quantize-ties_go_to_even]"]

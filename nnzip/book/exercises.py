@@ -3,7 +3,7 @@
     from nnzip.book.exercises import check
     check(quantize=my_quantize)                        in a notebook
     python -m nnzip exercises check 02                 a whole file
-    python -m pytest --impl exercises/ex02_quantization.py --junitxml grades.xml
+    python -m pytest --impl=exercises/ex02_quantization.py --junitxml=grades.xml
 
 Behind all three stand the same graders, in tests/exercises of the clone: for each exercise a reference (whose signature
 and docstring make the stub) and checks, functions that call the student's function and hold its answers against numbers
@@ -12,6 +12,7 @@ worked out independently.
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import inspect
 import re
@@ -41,7 +42,7 @@ def exercises(chapter=None):
         )
     found = {}
     for path in sorted(GRADERS.glob("ex[0-9][0-9]_*.py")):
-        if chapter in (None, path.stem[2:4]):
+        if chapter is None or path.stem[2:4] == chapter.zfill(2):
             found |= {e.name: e for e in _load(path)}
     if not found:
         chapters = sorted(path.stem[2:4] for path in GRADERS.glob("ex[0-9][0-9]_*.py"))
@@ -81,13 +82,13 @@ def check(**functions):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
         if function is exercise.reference:
             print(f"{name}: this is nnzip's own; give yours")
-
-        def ask(*args, function=function, **kwargs):
-            return sandbox.call(function, args, kwargs)
-
-        results.append(_graded(exercise, ask))
+        results.append(_graded(exercise, functools.partial(_ask_here, function)))
         print(told(results[-1]))
     return all(result.state == "passed" for result in results)
+
+
+def _ask_here(function, *args, **kwargs):
+    return sandbox.call(function, args, kwargs)
 
 
 def _graded(exercise, ask):  # the first check that does not pass decides
@@ -119,7 +120,7 @@ def grade_file(path, wanted=None):
         its chapter's; with any other name these are the exercises whose functions it defines
     wanted : names of exercises, instead
 
-    Raises FileNotFoundError if it is not there, ValueError if it holds no exercise.
+    Raises OSError if a file of another name cannot be read, ValueError if it holds no exercise.
     """
     for exercise in asked_of(path, wanted):
         with implementation(path, exercise) as ask:
@@ -129,8 +130,6 @@ def grade_file(path, wanted=None):
 def asked_of(path, wanted=None):
     """Return the exercises that a file is to answer."""
     path, known = Path(path), exercises()
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
     if wanted:
         return [known[check_choice(name, "exercise", tuple(known))] for name in wanted]
     chapter = [e for e in known.values() if path.stem == f"ex{e.chapter}"]
@@ -142,7 +141,7 @@ def asked_of(path, wanted=None):
 
 def _functions(path):
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{path} is no Python: {error}") from None
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -166,7 +165,7 @@ def _unfit(path, exercise):
     except SyntaxError as error:
         where = f"line {error.lineno}: {(error.text or '').strip()}"
         return {"error": "SyntaxError", "message": error.msg, "where": where}
-    except ValueError as error:  # not UTF-8, or null bytes
+    except (OSError, ValueError) as error:  # no file; not UTF-8, or null bytes
         return {"error": "ValueError", "message": str(error), "where": ""}
     return {"error": "not allowed", "message": "; ".join(refused), "where": ""} if refused else None
 
@@ -195,7 +194,8 @@ def stubs(chosen):
 
 Check them with:      python -m nnzip exercises check {chapter}
 May be imported:      numpy, QuantParams as below, {", ".join(sorted(sandbox.MODULES - {"numpy"}))}
-The graders give NumPy arrays, and ask for what a docstring says under bad input only where a comment says so.
+QuantParams:          the grid that chapter 02 explains; help(QuantParams) lists its fields
+The graders give NumPy arrays and want arrays back; bad input they give only where a comment here says so.
 """
 
 import numpy as np
@@ -234,12 +234,15 @@ def states(folder="exercises"):
 def unlock(**functions):
     """Let one's own function work inside the book: unlock(quantize=my_quantize) returns a figure, or text.
 
-    Raises ValueError for a name that is no exercise or unlocks nothing.
+    Raises ValueError for a name that is no exercise, and for a function that does not pass.
     """
-    (name, function), *more = functions.items() or [("", None)]
-    exercise = exercises()[check_choice(name, "exercise", tuple(n for n, e in exercises().items() if e.unlock))]
-    if more:
-        raise ValueError(f"unlock takes one function at a time, got {', '.join(functions)}")
+    if len(functions) != 1:
+        raise ValueError(f"unlock takes one function at a time, got {', '.join(functions) or 'none'}")
+    [(name, function)] = functions.items()
+    exercise = exercises()[check_choice(name, "exercise", tuple(exercises()))]
+    result = _graded(exercise, functools.partial(_ask_here, function))
+    if result.state != "passed":
+        raise ValueError(f"what {name} unlocks needs one that passes. {result.message}")
     return exercise.unlock(function)
 
 

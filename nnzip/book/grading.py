@@ -104,12 +104,14 @@ def _difference(got, expected, tolerance, dtype):
             f"          of shape {right.shape}, not {array.shape if array.dtype.kind in 'biufc' else brief(got)}",
         ]
     if dtype is not None and array.dtype != dtype:
-        return [*lines, f"          as {np.dtype(dtype)}, not {array.dtype}"]
+        return [lines[0], f"expected: the dtype {np.dtype(dtype)}"]
     with np.errstate(invalid="ignore", over="ignore"):
         same = array == right if tolerance == 0 else np.abs(array.astype(complex) - right) <= tolerance
     if np.all(same):
         return []
     first = tuple(map(int, np.argwhere(~np.atleast_1d(same))[0]))
+    if array.dtype.kind == "f" and np.allclose(array, right, rtol=1e-6, atol=1e-30, equal_nan=True):
+        lines.append("          which it is to six digits: computed in float32 where float64 was given?")
     count = f"{np.size(same) - np.count_nonzero(same)} of {np.size(same)} differ"
     at = (
         f"first at {list(first)}: got {np.atleast_1d(array)[first]}, expected {np.atleast_1d(right)[first]}; "
@@ -151,7 +153,10 @@ class Student:
         self.last = args, kwargs
         answer = self.ask(*args, **kwargs)
         if "value" in answer:
-            return answer["value"]
+            value = answer["value"]
+            if any(isinstance(part, list) and not _holds_arrays(part) for part in (value, *_parts(value))):
+                raise Wrong(f"got:      {brief(value)}\nexpected: a NumPy array and no list")
+            return value
         if answer.get("error") == "NotImplementedError":
             raise NotBegun(answer["message"])
         if "changed" in answer:
@@ -175,6 +180,14 @@ class Student:
         """Return the arguments of the last call, a line each."""
         args, kwargs = self.last
         return "\n          ".join([brief(a) for a in args] + [f"{name} = {brief(a)}" for name, a in kwargs.items()])
+
+
+def _parts(value):
+    return value if isinstance(value, tuple) else ()
+
+
+def _holds_arrays(values):
+    return any(isinstance(value, np.ndarray) for value in values)
 
 
 def run_check(exercise, check, ask):

@@ -18,6 +18,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import types
@@ -28,7 +29,8 @@ import numpy as np
 from nnzip.quantization import QuantParams
 
 GIVEN = {"nnzip.quantization": {"QuantParams": QuantParams}}  # what a graded file may import from nnzip
-MODULES = {"numpy", "math", "cmath", "itertools", "functools", "operator", "fractions", "dataclasses", "typing"}
+MODULES = {"numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.lib.stride_tricks", "__future__", "cmath"}
+MODULES |= {"collections", "dataclasses", "fractions", "functools", "itertools", "math", "time", "typing", "warnings"}
 BUILTINS = {"exec", "eval", "compile", "open", "breakpoint", "globals", "locals", "vars", "getattr", "setattr"}
 FILES = {
     "load",
@@ -36,11 +38,16 @@ FILES = {
     "genfromtxt",
     "fromfile",
     "memmap",
-    "ctypeslib",
-    "f2py",
-    "testing",
-}  # ways of NumPy to files
-FRAMES = ("gi_", "cr_", "ag_", "tb_", "f_glob", "f_back")  # attributes that lead out of a function
+    "save",
+    "savez",
+    "savetxt",
+    "tofile",
+    "dump",
+    "DataSource",
+}
+MACHINE = {"sys", "os", "modules", "builtins", "core", "npyio", "ctypeslib", "f2py", "testing", "format", "format_map"}
+MACHINE |= {"attrgetter", "methodcaller", "get_type_hints", "ForwardRef"}
+FRAMES = ("_", "gi_", "cr_", "ag_", "tb_", "f_glob", "f_back")  # attributes that lead out of a function
 QPARAMS = ("scale", "zero_point", "bits", "signed", "narrow", "axis", "group_size")
 LIMIT = 2**28  # bytes of one answer
 FRAME = struct.Struct("<QQ")  # before each message: the bytes of its JSON and of its arrays
@@ -67,9 +74,10 @@ class Sandbox:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads reserve memory
         here = str(Path(__file__).resolve().parents[2])
         start = f"import sys; sys.path.insert(0, {here!r}); from nnzip.book.sandbox import serve; serve()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # where a file that it writes would go
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [sys.executable, "-I", "-c", start]
+        self.process = subprocess.Popen(command, cwd=self.folder.name, env=environment, **pipes)
         try:
             self.loaded = self._ask({"path": str(Path(path).resolve()), "megabytes": megabytes})
         except Cut as cut:
@@ -106,6 +114,7 @@ class Sandbox:
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
+        self.folder.cleanup()
 
     def __enter__(self):
         return self
@@ -127,6 +136,7 @@ def refusals(source, *, function="", forbidden=()):
     ['line 1: sort is not allowed here']
     """
     tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not _is_main(node)]  # which is not run when the file is graded
     found = [f"line {n.lineno}: {name} must not be imported" for n in ast.walk(tree) for name in _imports(n)]
     found += [f"line {n.lineno}: {name} is not allowed here" for n in ast.walk(tree) for name in _ways_out(n)]
     used = [n for own in _reached(tree, function) for n in ast.walk(own) if _name(n) in forbidden]
@@ -144,15 +154,18 @@ def _reached(tree, name):  # a function of the file, and those that it names, an
     return reached
 
 
+def _is_main(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
 def _imports(node):  # the names that a statement imports and must not
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name.split(".")[0] not in MODULES]
+        return [alias.name for alias in node.names if alias.name not in MODULES]
     if isinstance(node, ast.ImportFrom):
-        module = node.module or "."
         names = [alias.name for alias in node.names]
-        if module.split(".")[0] in MODULES:
-            return [name for name in names if name in FILES]
-        return [f"{module}.{name}" for name in names if name not in GIVEN.get(module, ())]
+        if node.module in MODULES:
+            return [name for name in names if _leads_out(name)]
+        return [f"{node.module}.{name}" for name in names if name not in GIVEN.get(node.module, ())]
     return []
 
 
@@ -160,7 +173,12 @@ def _ways_out(node):
     name = _name(node)
     if isinstance(node, ast.Name):
         return [name] if name in BUILTINS or (name.startswith("__") and name != "__name__") else []
-    return [name] if name in FILES or name.startswith(("__", *FRAMES)) else []
+    own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    return [name] if _leads_out(name) and not (own and not name.startswith("__")) else []
+
+
+def _leads_out(name):
+    return name in FILES | MACHINE or (name.startswith(FRAMES) and name != "__name__")
 
 
 def _name(node):
@@ -177,7 +195,7 @@ def call(function, args, kwargs):
     own_args, own_kwargs = copy.deepcopy(args), copy.deepcopy(kwargs)
     try:
         value = function(*own_args, **own_kwargs)
-    except Exception as error:
+    except BaseException as error:  # exit() too
         return _failure(error, function.__code__.co_filename if hasattr(function, "__code__") else "")
     changed = [f"argument {i + 1}" for i, pair in enumerate(zip(args, own_args, strict=True)) if _differ(*pair)]
     changed += [name for name in kwargs if _differ(kwargs[name], own_kwargs[name])]
@@ -212,13 +230,18 @@ def serve():
         request = read(requests)
         name = request["name"]
         if name not in functions:
-            answer = {"error": "NameError", "message": f"the file has no function {name}", "where": ""}
+            names = ", ".join(n for n, value in functions.items() if isinstance(value, types.FunctionType)) or "none"
+            answer = {
+                "error": "NameError",
+                "message": f"no function {name} in the file, which has: {names}",
+                "where": "",
+            }
         else:
             answer = call(functions[name], request["args"], request["kwargs"])
         sys.stdout.flush()
         try:
             data = message(answer)
-        except (TypeError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             data = message({"error": "TypeError", "message": str(error), "where": ""})
         write(answers, data)
 
@@ -230,7 +253,7 @@ def _load(path):
         module = types.ModuleType("student")
         sys.modules["student"] = module  # dataclasses look their module up
         exec(compile(source, path, "exec"), vars(module))
-    except Exception as error:
+    except BaseException as error:
         return {}, _failure(error, path)
     return vars(module), None
 

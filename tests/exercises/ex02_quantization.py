@@ -69,6 +69,14 @@ def a_scale_for_each_column(dequantize):
 
 
 @dequantize.check
+def columns_of_a_square(dequantize):
+    """With axis=1 the scales go with the columns, of a square array too."""
+    grid = QuantParams(scale=[1.0, 10.0], zero_point=[0, 1], bits=8, signed=False, axis=1)
+    right = [[1, 10], [3, 30]]
+    expect(dequantize(np.array([[1, 2], [3, 4]], np.uint8), grid), right, "shape (1, 2) for axis=1, (2, 1) for axis=0")
+
+
+@dequantize.check
 def float32(dequantize):
     """The values are float32."""
     grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)

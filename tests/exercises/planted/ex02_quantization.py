@@ -11,6 +11,13 @@ BUGS = {
         ),
         ("forgets the zero point", "np.int32) - zero_point", "np.int32)"),
         ("scales along the last axis", "along(qparams.scale, qparams.axis, codes.ndim)", "qparams.scale"),
+        (
+            "rows whatever the axis",
+            "along(qparams.zero_point, qparams.axis, codes.ndim)",
+            "along(qparams.zero_point, qparams.axis, codes.ndim)\n"
+            "    if codes.ndim == 2 and qparams.scale.ndim and len(codes) == len(qparams.scale):\n"
+            "        scale, zero_point = qparams.scale[:, None], qparams.zero_point[:, None]",
+        ),
         ("float64 where float32 was asked", "steps.astype(np.float32) * scale", "steps * scale.astype(np.float64)"),
         ("divides by the scale", "np.float32) * scale", "np.float32) / scale"),
     ],
