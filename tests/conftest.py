@@ -73,6 +73,8 @@ def report_files():
         "05_pruning_signature.png",
         "06_distillation.csv",
         "06_distillation_signature.png",
+        "07_codebooks.csv",
+        "07_codebooks_signature.png",
         "08_integer.csv",
         "08_integer_map.csv",
         "08_integer_map.png",

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from nnzip.book import plots, report, study
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
 from nnzip.book.techniques import CHAPTERS, FLOAT, TECHNIQUES, per_channel
+from nnzip.codebooks import kmeans, power_of_two_codebook
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
@@ -80,13 +81,27 @@ def by_hand(network, data, technique, bits, sparsity):
         layers = [layer for layer in integers.layers if hasattr(layer, "weight")]
         after = [(layer.weight * np.reshape(layer.weight_scale, (-1, 1))).ravel() for layer in layers]
         return wrong / len(data.test_labels), sqnr_db(before, np.concatenate(after))
-    if bits != FLOAT:
+    if bits != FLOAT and technique in ("codebook", "by_rule"):
+        for name in names:
+            weight = compressed.parameters()[name]
+            values = shared_values(weight, technique, bits, sparsity).astype(np.float32)
+            weight[...] = values[np.abs(weight[..., None] - values).argmin(axis=-1)]
+    elif bits != FLOAT:
         compressed = quantize_weights(compressed, bits=bits, per_channel=technique not in ("per_tensor", "rotated"))
     if bits != FLOAT and technique == "with_activations":
         compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
     wrong = sum(compressed.predict(data.test_images) != data.test_labels)
     names = [name for name in basis.parameters() if name.endswith("weight")]  # a rotation keeps lengths, so the SQNR
     return wrong / len(data.test_labels), sqnr_db(flat_weights(basis, names), flat_weights(compressed, names))
+
+
+def shared_values(weight, technique, bits, sparsity):
+    """The values of a layer: k-means of what is not pruned, and 0; or powers of two."""
+    if technique == "codebook" and sparsity:
+        return np.sort(np.append(kmeans(weight[weight != 0], 2**bits - 1, init="k-means++"), 0))
+    if technique == "codebook":
+        return kmeans(weight, 2**bits, init="k-means++")
+    return power_of_two_codebook(weight, bits=bits)
 
 
 def flat_weights(network, names):
@@ -206,8 +221,8 @@ def test_iterators_serve_as_bits_and_sparsities(mlp, digits):
     [
         ({"technique": "per_row"}, ValueError, "technique must be one of per_tensor, per_channel, with_activations"),
         ({"technique": None}, ValueError, "technique must be one of"),
-        ({"bits": (1,)}, ValueError, r"bits \(or 32 for float\) must be from 2 to 16, got 1"),
-        ({"bits": (8, 17)}, ValueError, "must be from 2 to 16, got 17"),
+        ({"bits": (0,)}, ValueError, r"bits \(or 32 for float\) must be from 1 to 16, got 0"),
+        ({"bits": (8, 17)}, ValueError, "must be from 1 to 16, got 17"),
         ({"bits": (8.5,)}, TypeError, "must be an integer, got 8.5"),
         ({"bits": (True,)}, TypeError, "must be an integer, got True"),
         ({"sparsities": (0.5, 1.5)}, ValueError, r"a sparsity must be in \[0, 1\], got 1.5"),
@@ -240,6 +255,8 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
         seen = {bits for *_, bits, sparsity in own if sparsity == 0}
         if technique in ("global_magnitude", "activation_aware"):  # at sparsity 0 nothing of them is left to see
             assert not seen
+        elif technique in ("codebook", "by_rule"):
+            assert seen == widths | {1}
         else:
             assert seen == widths or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
     for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too

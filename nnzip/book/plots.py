@@ -25,6 +25,8 @@ NAMES = {
     "retrained": "retrained",
     "labels": "retrained by labels",
     "distilled": "retrained by distillation",
+    "codebook": "k-means, per layer",
+    "by_rule": "by rule, per layer",
     "integer_8": "integers, 8-bit activations",
     "integer_4": "integers, 4-bit activations",
 }

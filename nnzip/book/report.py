@@ -13,6 +13,7 @@ from nnzip.book.techniques import CHAPTERS, FLOAT
 SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
+    "07_codebooks": {"names": {"per_tensor": "uniform, per layer", "per_channel": "uniform, per channel"}},
     "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
     "06_distillation": {
         "bits": FLOAT,
@@ -106,7 +107,7 @@ def _records_there(stem, folder):
 def markdown_table(rows):
     """Return the results as a Markdown table: a line for each network and technique, a column for each width."""
     widths = sorted({row["bits"] for row in rows}, reverse=True)
-    heads = [f"{b} bits" if b != FLOAT else "float" for b in widths]
+    heads = ["float" if b == FLOAT else f"{b} bits" if b > 1 else "1 bit" for b in widths]
     lines = [
         "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.",
         "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.",

@@ -42,7 +42,7 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     data : Mnist, as `load_mnist()` returns it
         The error is that on its test images; techniques that calibrate use the first 1,000 training images.
     technique : a name in `TECHNIQUES`, or a function (network, data, *, bits, sparsity) -> Network
-    bits : iterable of int, each 2 to 16, or 32 for the float network
+    bits : iterable of int, each 1 (for codebooks) to 16, or 32 for the float network
     sparsities : iterable of float in [0, 1]
     executor : concurrent.futures.Executor, optional
         Maps the points of the grid, which do not depend on each other; without it they run one after the other.
@@ -127,8 +127,8 @@ def all_weights(network):  # -> [n]
 
 
 def check_bits(bits):
-    """Return a bit width of the study as an int: 2 to 16, or FLOAT."""
-    return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 2, 16)
+    """Return a bit width of the study as an int: 1 (for codebooks) to 16, or FLOAT."""
+    return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 1, 16)
 
 
 def plan(*, quick=False):
@@ -142,6 +142,7 @@ def plan(*, quick=False):
             *_quantization_grids(name, bits, sparsities),
             *_hadamard_grids(name, bits, sparsities),
             *_pruning_grids(name, bits, sparsities),
+            *_codebook_grids(name, bits, sparsities),
             *_integer_grids(name, bits, sparsities),
         ]
     ]
@@ -169,6 +170,11 @@ def _pruning_grids(name, bits, sparsities):
     widths, zeros = ((4, FLOAT), sparsities) if mlp else ((FLOAT,), _among(sparsities, (0.5, 0.8, 0.9, 0.95)))
     grids = [(technique, widths, zeros) for technique in ("global_magnitude", "activation_aware")]
     return [*grids, ("global_magnitude", (2, 3, 8) if mlp else (2, 3, 4, 8), (0.9,))]
+
+
+def _codebook_grids(name, bits, sparsities):
+    zeros = sparsities if name == "lenet_300_100" else _among(sparsities, (0.5, 0.8, 0.9, 0.95))
+    return [("codebook", (1, *bits), (0.0,)), ("codebook", (4,), zeros), ("by_rule", (1, *bits), (0.0,))]
 
 
 def _integer_grids(name, bits, sparsities):

@@ -5,10 +5,14 @@ It prunes to the sparsity and rounds the weights to the bits; at 32 bits nothing
 
 from functools import partial
 
+import numpy as np
+
+from nnzip.codebooks import assign, binary, kmeans, look_up, power_of_two_codebook, ternary
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
 from nnzip.compression.rotated import rotate_network, unrotate_network
+from nnzip.nn.network import weights_of
 
 FLOAT = 32  # the bit width that stands for the network as it is
 CALIBRATION_IMAGES = 1000
@@ -61,6 +65,38 @@ def rotated(network, data, *, bits, sparsity, per_channel=False):
     return unrotate_network(_rounded(pruned, bits, per_channel=per_channel))
 
 
+def codebook(network, data, *, bits, sparsity):
+    """Share 2^bits values in each layer, found by k-means; of a pruned layer one of them is 0."""
+
+    def values_for(weight):
+        kept = weight[weight != 0] if sparsity else weight
+        values = kmeans(kept, 2**bits - bool(sparsity), init="k-means++")
+        return np.union1d(values, 0) if sparsity else values
+
+    return _shared(_pruned(network, sparsity), bits, values_for)
+
+
+def by_rule(network, data, *, bits, sparsity):
+    """Give each layer values that are not fitted: a scale and signs at 1 bit, ternary at 2, else powers of two."""
+
+    def values_for(weight):
+        if bits > 2:
+            return power_of_two_codebook(weight, bits=bits)
+        return ternary(weight) if bits == 2 else binary(weight)[0] * np.array([-1, 1])
+
+    return _shared(_pruned(network, sparsity), bits, values_for)
+
+
+def _shared(network, bits, values_for):
+    if bits == FLOAT:
+        return network
+    shared = network.copy()
+    for weight in weights_of(shared).values():
+        values = values_for(weight)
+        weight[...] = look_up(assign(weight, values), values)
+    return shared
+
+
 def _pruned(network, sparsity, **options):
     return prune_network(network, sparsity, **options) if sparsity else network
 
@@ -78,6 +114,8 @@ TECHNIQUES = {
     "activation_aware": activation_aware,
     "rotated": rotated,
     "rotated_per_channel": partial(rotated, per_channel=True),
+    "codebook": codebook,
+    "by_rule": by_rule,
     **{f"integer_{bits}": partial(integer, activation_bits=bits) for bits in ACTIVATION_BITS},
 }
 CHAPTERS = {  # whose signature figure shows which of them, and whose file has their records
@@ -85,5 +123,6 @@ CHAPTERS = {  # whose signature figure shows which of them, and whose file has t
     "04_hadamard": ("per_channel", "per_tensor", "rotated", "rotated_per_channel"),
     "05_pruning": ("per_channel", "global_magnitude", "activation_aware"),  # and "retrained", with training
     "06_distillation": ("per_channel",),  # and "labels" and "distilled"
+    "07_codebooks": ("per_tensor", "per_channel", "codebook", "by_rule"),
     "08_integer": ("per_channel", "integer_8", "integer_4"),
 }

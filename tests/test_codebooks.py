@@ -1,0 +1,480 @@
+"""Codebooks: the nearest value, means of clusters, the least error of all partitions; powers of two, signs, shares."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from nnzip.codebooks import (
+    INITS,
+    NF4,
+    assign,
+    binary,
+    kmeans,
+    lloyd_by_definition,
+    look_up,
+    optimal_codebook,
+    power_of_two_codebook,
+    sum_by_cluster,
+    ternary,
+)
+from nnzip.nn.network import lenet_300_100, weights_of
+from nnzip.nn.training import cross_entropy
+
+DTYPES = (np.float16, np.float32, np.float64)
+ARRAYS = {
+    "zeros": np.zeros((2, 3)),
+    "constant": np.full(5, -3.7),
+    "one": np.array([2.5]),
+    "two values": np.array([1.0, 1.0, 1.0, 5.0]),
+    "all positive": np.arange(10.0, 16.0),
+    "all negative": -np.arange(5.0, 7.0),
+    "subnormal": np.array([1e-40, -1e-42, 0.0]),
+    "huge": np.array([3e38, -3e38, 3.2e38, 0.0]),
+    "far from 0": 1e6 + np.arange(8.0),
+    "huge float32": np.float32([3e38, -3e38, 3.2e38, 0.0]),
+    "float16": np.float16([1e-7, 6e4, -6e4, 0.1, 0.2]),
+    "outlier": np.append(np.linspace(-1, 1, 99), 1e6),
+    "int8": np.arange(-128, 128).astype(np.int8),
+}
+arrays = pytest.mark.parametrize("x", ARRAYS.values(), ids=ARRAYS)
+inits = pytest.mark.parametrize("init", INITS)
+
+
+def squared_error(x, codebook):
+    """Of the nearest value for each number, looked for one by one."""
+    return math.fsum(min((float(v) - float(c)) ** 2 for c in codebook) for v in np.ravel(x))
+
+
+def least_error_of_all_partitions(x, k):
+    """Over every way to put numbers into k clusters or fewer, intervals or not."""
+    x = np.ravel(x).astype(float).tolist()
+
+    def error(labels):
+        clusters = ([v for v, own in zip(x, labels, strict=True) if own == j] for j in set(labels))
+        return math.fsum((v - math.fsum(c) / len(c)) ** 2 for c in clusters for v in c)
+
+    return min(error((0, *labels)) for labels in itertools.product(range(k), repeat=len(x) - 1))
+
+
+# ---------------------------------------------------------------- codes and values
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 2, 3, 16, 255, 256])
+def test_the_code_is_that_of_the_nearest_value(k, dtype):
+    rng = np.random.default_rng(k)
+    x = rng.normal(size=(40, 5)).astype(dtype)
+    codebook = np.sort(rng.normal(size=k)).astype(np.float32)
+    codes = assign(x, codebook)
+    assert codes.dtype == np.uint8 and codes.shape == x.shape
+    distances = np.abs(x.astype(np.float64)[..., None] - codebook.astype(np.float64))
+    assert np.array_equal(codes, distances.argmin(axis=-1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tie_goes_to_the_lower(dtype):
+    x = np.array([-3, -1, 0, 1, 2, 3], dtype)
+    assert assign(x, [-2.0, 0.0, 2.0]).tolist() == [0, 0, 1, 1, 2, 2]
+    assert assign(np.array([0.5], dtype), [0.0, 0.0, 1.0, 1.0]).tolist() == [1]  # of equal values the first is
+
+
+def test_the_next_float_after_a_tie_goes_to_the_upper():
+    x = np.nextafter(np.float32(0.5), np.float32([0, 1]))
+    assert assign(x, [0.0, 1.0]).tolist() == [0, 1]
+    codebook = np.float32([1, np.nextafter(np.float32(1), np.float32(2))])  # between them lies no float32
+    assert assign(codebook, codebook).tolist() == [0, 1]
+    assert assign(codebook.astype(np.float64), codebook).tolist() == [0, 1]
+
+
+def test_equal_values_share_the_first_code_that_reaches_them():
+    assert assign([0.0, 5.0], [0.0, 0.0, 5.0]).tolist() == [0, 2]
+    assert set(assign(np.full(4, 7.0), np.full(3, 7.0)).tolist()) == {0}
+
+
+@pytest.mark.parametrize("k", [1, 7, 256])
+def test_values_of_the_codebook_come_back_as_they_are(k):
+    codebook = np.sort(np.random.default_rng(k).normal(size=k)).astype(np.float32)
+    restored = look_up(assign(codebook, codebook), codebook)
+    assert restored.dtype == np.float32 and np.array_equal(restored, codebook)
+
+
+def test_a_codebook_for_each_row():
+    x = np.random.default_rng(0).normal(size=(3, 4, 2))
+    codebooks = np.sort(np.random.default_rng(1).normal(size=(3, 5)), axis=1)
+    codes = assign(x, codebooks)
+    assert codes.shape == x.shape and codes.dtype == np.uint8
+    for row in range(3):
+        assert np.array_equal(codes[row], assign(x[row], codebooks[row]))
+        assert np.array_equal(look_up(codes, codebooks)[row], look_up(codes[row], codebooks[row]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+def test_codes_of_any_integer_type_are_looked_up(dtype):
+    assert look_up(np.array([[1], [0]], dtype), [-1.0, 4.0]).tolist() == [[4.0], [-1.0]]
+    assert look_up(np.array([0, 1], dtype), [4.0, -1.0]).tolist() == [4.0, -1.0]  # values that passed each other
+
+
+@pytest.mark.parametrize(
+    ("x", "codebook", "error", "message"),
+    [
+        ([math.nan], [0.0], ValueError, "x must be finite, got nan"),
+        ([], [0.0], ValueError, "x must not be empty"),
+        (["a"], [0.0], TypeError, "x must hold real numbers"),
+        ([1.0], [], ValueError, "codebook must not be empty"),
+        ([1.0], 1.0, ValueError, "codebook must have 1 or 2 dimensions"),
+        ([1.0], [1.0, 0.0], ValueError, "must ascend"),
+        ([1.0], [0.0, math.inf], ValueError, "codebook must be finite, got inf"),
+        ([1.0], np.arange(257), ValueError, r"at most 256 values, got shape \(257,\)"),
+        ([1.0], [[0.0], [1.0]], ValueError, r"a codebook for each row of an array of shape \(1,\), got 2"),
+        (1.0, [[0.0]], ValueError, "a codebook for each row"),
+    ],
+)
+def test_assign_refuses_what_it_cannot_compare(x, codebook, error, message):
+    with pytest.raises(error, match=message):
+        assign(x, codebook)
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "message"),
+    [
+        ([2], ValueError, r"codes must be in \[0, 1\], got 2 to 2"),
+        ([-1], ValueError, "codes must be in"),
+        ([0.0], TypeError, "codes must be integers, got dtype float64"),
+        ([True], TypeError, "codes must be integers, got dtype bool"),
+        (np.zeros(0, int), ValueError, "codes must not be empty"),
+    ],
+)
+def test_codes_that_are_not_in_the_codebook_are_refused(codes, error, message):
+    with pytest.raises(error, match=message):
+        look_up(codes, [0.0, 1.0])
+    with pytest.raises(error, match=message):
+        sum_by_cluster([1.0], codes, 2)
+
+
+# ---------------------------------------------------------------- k-means
+
+
+@inits
+@pytest.mark.parametrize("k", [1, 2, 5, 16])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_iteration_is_the_one_of_the_definition(dtype, k, init):
+    x = np.random.default_rng(k).normal(size=(50, 4)).astype(dtype)
+    for steps in range(4):
+        before = kmeans(x, k, init=init, iterations=steps)
+        after = kmeans(x, k, init=init, iterations=steps + 1)
+        assert after.dtype == np.float32 and after.shape == (k,)
+        expected = lloyd_by_definition(x.astype(np.float64), before.astype(np.float64))
+        np.testing.assert_allclose(after, expected, rtol=2e-6, atol=1e-6)
+
+
+def test_one_iteration_by_hand():
+    assert lloyd_by_definition([0.0, 1.0, 10.0, 12.0, 14.0], [0.0, 10.0, 99.0]).tolist() == [0.5, 12.0, 99.0]
+
+
+@inits
+@pytest.mark.parametrize("k", [2, 3, 8])
+def test_no_iteration_makes_the_error_larger_and_the_last_is_a_fixed_point(k, init):
+    x = np.random.default_rng(k).normal(size=300)
+    errors = [squared_error(x, kmeans(x, k, init=init, iterations=i)) for i in (0, 1, 2, 5, 20, 1000)]
+    assert all(late <= early * (1 + 1e-6) for early, late in itertools.pairwise(errors))
+    last = kmeans(x, k, init=init, iterations=1000)
+    codes = assign(x, last)
+    np.testing.assert_allclose(last, [x[codes == j].mean() for j in range(k)], rtol=1e-6)
+
+
+@inits
+def test_one_cluster_is_the_mean(init):
+    x = np.random.default_rng(0).normal(3, 1, (7, 9))
+    assert kmeans(x, 1, init=init).tolist() == [np.float32(x.mean())]
+
+
+@pytest.mark.parametrize("init", ["density", "k-means++"])
+def test_as_many_clusters_as_numbers_leave_no_error(init):
+    x = np.array([4.0, -1.0, 2.5, 7.0])
+    assert kmeans(x, 4, init=init).tolist() == optimal_codebook(x, 4).tolist() == [-1.0, 2.5, 4.0, 7.0]
+
+
+def test_a_value_without_numbers_stays_where_it_was():
+    x = [0.0, 0.0, 10.0, 10.0]
+    assert kmeans(x, 3, init="linear").tolist() == [0.0, 5.0, 10.0]
+
+
+def test_the_inits_start_where_they_say():
+    x = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0])
+    assert kmeans(x, 5, iterations=0).tolist() == [0, 25, 50, 75, 100]
+    assert kmeans(x, 2, init="density", iterations=0).tolist() == [2.0, 6.0]  # ranks 2 and 6 of 0 to 7
+    assert kmeans(x, 8, init="density", iterations=0).tolist() == x.tolist()
+    for seed in range(20):
+        start = kmeans(x, 2, init="k-means++", iterations=0, seed=seed)
+        assert set(start.tolist()) <= set(x.tolist()) and start[0] < start[1]
+
+
+def test_k_means_plus_plus_draws_by_squared_distance():
+    x = np.array([0.0, 1.0, 3.0])
+    pairs = [tuple(kmeans(x, 2, init="k-means++", iterations=0, seed=seed).tolist()) for seed in range(3000)]
+    # first any of three; then 1 : 9 from 0, 1 : 4 from 1, 9 : 4 from 3
+    expected = {(0, 1): (1 / 10 + 1 / 5) / 3, (0, 3): (9 / 10 + 9 / 13) / 3, (1, 3): (4 / 5 + 4 / 13) / 3}
+    for pair, p in expected.items():
+        assert abs(pairs.count(pair) / 3000 - p) < 4.5 * math.sqrt(p * (1 - p) / 3000)
+
+
+def test_a_seed_gives_the_same_again_and_another_may_not():
+    x = np.random.default_rng(0).normal(size=200)
+    starts = [kmeans(x, 4, init="k-means++", iterations=0, seed=seed).tolist() for seed in (0, 0, 1)]
+    assert starts[0] == starts[1] != starts[2]
+
+
+@arrays
+@inits
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_whatever_the_numbers_the_values_are_sorted_finite_and_within_their_range(k, init, x):
+    with np.errstate(all="raise", under="ignore"):
+        found = kmeans(x, k, init=init)
+    assert found.shape == (k,) and found.dtype == np.float32
+    assert np.isfinite(found).all() and (found[:-1] <= found[1:]).all()
+    assert np.float32(x.min()) <= found[0] and found[-1] <= np.float32(x.max())
+    assert squared_error(x, optimal_codebook(x, k)) <= squared_error(x, found) * (1 + 1e-6)
+
+
+def test_sums_do_not_drown_in_float32():
+    n = 1 << 20
+    x = np.concatenate([np.full(n, 1.0), np.full(n, 1.5)]).astype(np.float32)
+    x[0] = 2.0**30  # a prefix sum in float32 would now move in steps of 128
+    found = kmeans(x, 3, init="linear", iterations=1)
+    assert found[-1] == 2.0**30 and found[0] == np.float32((n - 1 + 1.5 * n) / (2 * n - 1))
+
+
+@pytest.mark.parametrize("function", [kmeans, optimal_codebook])
+def test_neither_order_nor_shape_nor_layout_matters_and_the_numbers_stay(function):
+    x = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    x.setflags(write=False)
+    found = function(x, 4)
+    shuffled = np.random.default_rng(1).permutation(x.ravel())
+    for same in (shuffled, x.T, np.asfortranarray(x), x.reshape(2, 3, 8)):
+        assert np.array_equal(function(same, 4), found)
+    np.testing.assert_allclose(function(-x, 4), -found[::-1], rtol=1e-6)
+    np.testing.assert_allclose(function(1024 * x, 4), 1024 * found, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "k", "options", "error", "message"),
+    [
+        ([1.0], 0, {}, ValueError, "k must be from 1 to 256, got 0"),
+        ([1.0], 257, {}, ValueError, "k must be from 1 to 256, got 257"),
+        ([1.0], 2.0, {}, TypeError, "k must be an integer"),
+        ([math.inf], 2, {}, ValueError, "x must be finite, got inf"),
+        ([1e39], 2, {}, ValueError, "x as float32 must be finite, got inf"),
+        ([], 2, {}, ValueError, "x must not be empty"),
+        ([1j], 2, {}, TypeError, "x must hold real numbers"),
+        ([1.0], 2, {"init": "random"}, ValueError, "init must be one of linear, density, k-means"),
+        ([1.0], 2, {"iterations": -1}, ValueError, "iterations must be at least 0"),
+    ],
+)
+def test_kmeans_refuses_what_it_cannot_cluster(x, k, options, error, message):
+    with pytest.raises(error, match=message):
+        kmeans(x, k, **options)
+    if not options:
+        with pytest.raises(error, match=message):
+            optimal_codebook(x, k)
+
+
+# ---------------------------------------------------------------- the optimum
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7])
+def test_no_partition_at_all_has_less_error(n, k):
+    for seed in range(4):
+        rng = np.random.default_rng([seed, n, k])
+        for x in (rng.normal(size=n), rng.integers(-2, 3, n).astype(float), rng.standard_cauchy(n)):
+            codebook = optimal_codebook(x.astype(np.float32), k)
+            best = least_error_of_all_partitions(x.astype(np.float32), k)
+            assert squared_error(x.astype(np.float32), codebook) == pytest.approx(best, rel=1e-6, abs=1e-10)
+
+
+@pytest.mark.parametrize("k", [2, 5, 9])
+@pytest.mark.parametrize("n", [31, 32, 33, 64, 100])
+def test_no_partition_into_intervals_has_less_error(n, k):
+    x = np.sort(np.random.default_rng(n).normal(size=n))
+    best = [0.0] + [math.inf] * n  # the plain dynamic programming, every i tried
+    for _ in range(k):
+        best = [math.inf] + [min(best[i] + n_var(x[i:j]) for i in range(j)) for j in range(1, n + 1)]
+    assert squared_error(x, optimal_codebook(x, k)) == pytest.approx(best[n], rel=1e-5)
+
+
+def n_var(x):
+    return float(((x - x.mean()) ** 2).sum())
+
+
+def test_the_optimum_by_hand():
+    assert optimal_codebook([0.0, 1.0, 10.0, 12.0, 30.0], 3).tolist() == [0.5, 11.0, 30.0]
+    assert optimal_codebook([5.0, 5.0, 5.0, 5.0, 0.0, 6.0], 2).tolist() == [0.0, np.float32(26 / 5)]  # counts count
+
+
+def test_fewer_distinct_numbers_than_values():
+    assert optimal_codebook([3.0, 1.0, 3.0], 4).tolist() == [1.0, 3.0, 3.0, 3.0]
+    assert optimal_codebook(np.zeros(4), 2).tolist() == [0.0, 0.0]
+
+
+def test_kmeans_stops_at_a_local_optimum_that_dynamic_programming_does_not():
+    x = np.array([0.0, 1.0, 2.0, 3.0, 100.0, 101.0])
+    stuck = kmeans(x, 3, iterations=1000)  # from 0, 50.5 and 101: nothing is nearest to the middle
+    assert stuck.tolist() == [1.5, 50.5, 100.5] and squared_error(x, stuck) == 5.5
+    assert squared_error(x, optimal_codebook(x, 3)) == 1.5  # 0 and 1, 2 and 3, 100 and 101
+
+
+def test_far_from_0_the_differences_still_count():
+    x = np.float32([1e6, 1e6 + 1, 1e6 + 10, 1e6 + 12])
+    assert optimal_codebook(x, 2).tolist() == [1e6 + 0.5, 1e6 + 11]
+    x = np.float32(2**26 + 8 * np.repeat([0, 10, 12, 30, 34], [100_000, 1, 1, 1, 1]))
+    assert (optimal_codebook(x, 3) - 2**26).tolist() == [0, 8 * 11, 8 * 32]
+
+
+# ---------------------------------------------------------------- powers of two, NF4
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_powers_of_two_are_zero_and_neighbouring_exponents_of_both_signs(bits):
+    codebook = power_of_two_codebook([0.3, -0.9], bits=bits)
+    assert codebook.dtype == np.float32 and len(codebook) == 2**bits - 1
+    assert codebook.max() == 1.0 and codebook[len(codebook) // 2] == 0
+    assert np.array_equal(codebook, -codebook[::-1]) and (np.diff(codebook) > 0).all()
+    upper = codebook[codebook > 0]
+    assert np.array_equal(upper[1:], 2 * upper[:-1]) and (np.frexp(upper)[0] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("largest", "top"),
+    [(1.0, 1), (1.49, 1), (1.5, 2), (2.0, 2), (0.74, 0.5), (0.75, 1), (-3.1, 4), (0.0, 1), (3.4e38, 2.0**127)],
+)
+def test_the_top_power_is_the_one_nearest_to_the_largest(largest, top):
+    assert power_of_two_codebook([largest, 0.0], bits=3).max() == top
+
+
+@pytest.mark.parametrize("bits", [1, 9, 2.0])
+def test_other_widths_are_refused(bits):
+    with pytest.raises((ValueError, TypeError), match="bits must be"):
+        power_of_two_codebook([1.0], bits=bits)
+
+
+def test_nf4_is_sixteen_values_from_minus_1_over_0_to_1():
+    assert NF4.shape == (16,) and NF4.dtype == np.float32 and not NF4.flags.writeable
+    assert NF4[0] == -1 and NF4[-1] == 1 and NF4[7] == 0 and (np.diff(NF4) > 0).all()
+
+
+# ---------------------------------------------------------------- one bit, three values
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_no_other_scale_of_the_signs_has_less_error(axis):
+    w = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    scale, signs = binary(w, axis=axis)
+    assert scale.shape == (() if axis is None else (3,)) and scale.dtype == np.float32
+    assert signs.dtype == np.int8 and set(np.unique(signs)) == {-1, 1}
+    assert np.array_equal(signs == 1, w >= 0)
+    each = np.broadcast_to(scale, 3)
+    for row in range(3):
+        rows = slice(None) if axis is None else row
+        errors = [((w[rows] - s * signs[rows]) ** 2).sum() for s in each[row] * np.array([0.99, 1, 1.01])]
+        assert errors[1] < min(errors[0], errors[2])
+
+
+def test_no_other_signs_have_less_error_either():
+    w = np.random.default_rng(1).normal(size=6)
+    scale, signs = binary(w)
+    errors = {
+        s: ((w - np.abs(np.dot(w, s) / 6) * np.array(s)) ** 2).sum() for s in itertools.product((-1, 1), repeat=6)
+    }
+    assert min(errors.values()) == pytest.approx(((w - scale * signs) ** 2).sum(), rel=1e-5)
+
+
+def test_the_sign_of_zero_is_plus():
+    scale, signs = binary(np.array([0.0, -0.0, -1.0]))
+    assert signs.tolist() == [1, 1, -1] and scale == np.float32(1 / 3)
+    scale, signs = binary(np.zeros((2, 2)), axis=0)
+    assert scale.tolist() == [0, 0] and (signs == 1).all()
+
+
+def test_ternary_by_hand():
+    w = np.array([[0.0, 0.1, -0.1, 1.0, -2.0], [0.0, 0.0, 0.0, 0.0, 0.0]])  # mean |w| 0.64, threshold 0.448
+    assert ternary(w[0]).tolist() == [-1.5, 0.0, 1.5]
+    assert ternary(w, axis=0).tolist() == [[-1.5, 0.0, 1.5], [0.0, 0.0, 0.0]]
+    assert look_up(assign(w, ternary(w, axis=0)), ternary(w, axis=0))[0].tolist() == [0.0, 0.0, 0.0, 1.5, -1.5]
+
+
+def test_the_ternary_value_is_the_mean_of_what_is_above_the_threshold():
+    w = np.random.default_rng(0).normal(size=1000)
+    sizes = np.abs(w)
+    a = sizes[sizes > 0.7 * sizes.mean()].mean()
+    np.testing.assert_allclose(ternary(w), [-a, 0, a], rtol=1e-6)
+    nearest = squared_error(w, ternary(w))
+    assert nearest <= np.sum((sizes - a * (sizes > 0.7 * sizes.mean())) ** 2) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("function", [binary, ternary])
+@pytest.mark.parametrize(
+    ("w", "axis", "error", "message"),
+    [
+        ([1.0], 1, ValueError, "axis must be one of None, 0, got 1"),
+        ([math.nan], None, ValueError, "w must be finite"),
+        ([], None, ValueError, "w must not be empty"),
+        ([1e39], None, ValueError, "w as float32 must be finite"),
+        (["a"], None, TypeError, "w must hold real numbers"),
+    ],
+)
+def test_few_valued_codebooks_refuse_what_they_cannot_scale(function, w, axis, error, message):
+    with pytest.raises(error, match=message):
+        function(w, axis=axis)
+
+
+# ---------------------------------------------------------------- gradients of shared weights
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_are_summed_by_cluster(dtype):
+    grad = np.arange(6, dtype=dtype).reshape(2, 3)
+    codes = np.array([[0, 3, 0], [1, 3, 3]], np.uint8)
+    sums = sum_by_cluster(grad, codes, 5)
+    assert sums.dtype == dtype and sums.tolist() == [2, 3, 0, 10, 0]
+    assert sum_by_cluster(grad.T, codes.T, 5).tolist() == [2, 3, 0, 10, 0]
+
+
+def test_the_sum_is_the_gradient_of_the_shared_value_by_finite_differences():
+    rng = np.random.default_rng(0)
+    network = lenet_300_100()
+    images, labels = rng.random((3, 1, 28, 28), np.float32), np.array([1, 0, 7])
+    weight = weights_of(network)["5.weight"]
+    codebook = kmeans(weight, 4).astype(np.float64)
+    codes = assign(weight, codebook)
+
+    def loss(values):
+        network.layers[5].params["weight"] = values[codes]  # float64, so that differences can be trusted
+        return cross_entropy(network.forward(images.astype(np.float64)), labels)
+
+    _, grad_logits = loss(codebook)
+    network.backward(grad_logits)
+    found = sum_by_cluster(network.gradients()["5.weight"], codes, 4)
+    steps = 1e-5 * np.eye(4)
+    expected = [(loss(codebook + step)[0] - loss(codebook - step)[0]) / 2e-5 for step in steps]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_sums_of_float32_are_made_in_float64():
+    grad = np.concatenate([[2.0**24], np.ones(1000)]).astype(np.float32)
+    assert sum_by_cluster(grad, np.zeros(1001, int), 1) == 2**24 + 1000
+
+
+@pytest.mark.parametrize(
+    ("grad", "codes", "k", "error", "message"),
+    [
+        ([1.0, 2.0], [0], 2, ValueError, r"grad and codes must have the same shape, got \(2,\) and \(1,\)"),
+        ([1.0], [1], 1, ValueError, r"codes must be in \[0, 0\], got 1 to 1"),
+        ([math.nan], [0], 1, ValueError, "grad must be finite"),
+        ([1.0], [0], 0, ValueError, "k must be from 1 to 256"),
+    ],
+)
+def test_sum_by_cluster_refuses_what_does_not_fit(grad, codes, k, error, message):
+    with pytest.raises(error, match=message):
+        sum_by_cluster(grad, codes, k)
