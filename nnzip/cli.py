@@ -1,4 +1,4 @@
-"""The commands: study (the main job, also without a name), train, bench, exercises."""
+"""The commands: study (the main job, also without a name), train, bench, exercises, zip, unzip."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from nnzip.book import bench, exercises, report, retraining, study
 from nnzip.book.plots import save_figure
 from nnzip.book.speed import write_speed
 from nnzip.data import load_mnist
+from nnzip.files import zipping
 from nnzip.nn import zoo
 from nnzip.nn.training import evaluate
 
@@ -83,6 +84,28 @@ def _parser():
     unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
     unlock.add_argument("name", metavar="NAME", help="an exercise")
     unlock.set_defaults(run=_unlock)
+
+    zipped = commands.add_parser("zip", help="any model's arrays into a small .nnz file; without options, without loss")
+    zipped.add_argument("source", help=".npz, .safetensors, or a trained network such as lenet_5:0")
+    zipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.nnz")
+    target = zipped.add_mutually_exclusive_group()
+    target.add_argument("--bits", type=int, help="2 to 8 for each weight")
+    target.add_argument("--error", type=zipping.decibels, metavar="DB", help="SQNR to reach with the fewest bits: 30dB")
+    target.add_argument("--size", type=zipping.byte_count, metavar="BYTES", help="of the file, such as 100kB")
+    zipped.add_argument(
+        "--sparsity", type=float, default=0.0, help="the fraction of the smallest weights that become 0"
+    )
+    zipped.add_argument("--rotate", action="store_true", help="by signs and Hadamard first, against outliers")
+    zipped.add_argument("--codebook", action="store_true", help="shared values by k-means in the place of a grid")
+    own = "for names like this, such as 'conv*=bits:8,rotate' or 'head.*=plain'; may be given again"
+    zipped.add_argument("--per-tensor", action="append", default=[], metavar="PATTERN=OPTIONS", help=own)
+    zipped.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    zipped.set_defaults(run=_zip)
+
+    unzipped = commands.add_parser("unzip", help="the arrays of a .nnz file, as .npz or .safetensors")
+    unzipped.add_argument("source", type=Path, metavar="FILE.nnz")
+    unzipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz or .safetensors")
+    unzipped.set_defaults(run=_unzip)
     return parser
 
 
@@ -170,3 +193,16 @@ def _unlock(asked):
         path = asked.folder / f"{asked.name}.png"
         save_figure(shown, path)
         print(f"{path}: drawn with your {asked.name}")
+
+
+def _zip(asked):
+    options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.size, asked.codebook)
+    per_tensor = [zipping.parse_pattern(text) for text in asked.per_tensor]
+    with study.process_pool(asked.jobs) as executor:
+        rows = zipping.zip_arrays(asked.source, asked.output, options=options, per_tensor=per_tensor, executor=executor)
+    print(zipping.report(rows, asked.output.stat().st_size))
+
+
+def _unzip(asked):
+    shapes = zipping.unzip_arrays(asked.source, asked.output)
+    print(f"{asked.output}: {len(shapes)} arrays")

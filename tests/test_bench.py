@@ -108,7 +108,10 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
     monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
     turns = [("turned", clock.takes("ours", [1e-3]), clock.takes("peer", [2e-3]))]
     monkeypatch.setattr(bench, "hadamard_rows", lambda: turns)
-    head, alone, pair, *_, int32_head, int32_row, _, turned, _ = bench.run(rounds=2)
+    monkeypatch.setattr(bench, "kmeans_rows", lambda: [("values", clock.takes("ours", [1e-3]), None)])
+    monkeypatch.setattr(bench, "coding_rows", lambda: [])
+    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values = bench.run(rounds=2)
+    assert values.startswith("values") and "1.00 ms" in values
     assert "nnzip" in head and "peer / nnzip" in head
     assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
     assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
@@ -125,7 +128,8 @@ def test_run_records_every_product(monkeypatch, clock):
 
     for name in ("training_rows", "forward_rows", "integer_rows"):
         monkeypatch.setattr(bench, name, lambda torch: [])
-    monkeypatch.setattr(bench, "hadamard_rows", lambda: [])
+    for name in ("hadamard_rows", "kmeans_rows", "coding_rows"):
+        monkeypatch.setattr(bench, name, lambda: [])
     monkeypatch.setattr(bench, "SIZES", ((1, 2, 3), (4, 4, 4)))
     monkeypatch.setattr(bench, "INT32_SIZES", (4,))
     monkeypatch.setattr(bench, "matmul_rows", rows)
@@ -225,6 +229,20 @@ def test_every_way_to_multiply_gives_the_same_product():
     assert {"int8_matmul, packed", "int8_matmul, unpacked"} <= ways.keys()
     ours, slow = bench.int32_row(16)
     np.testing.assert_array_equal(ours(), slow())
+
+
+def test_kmeans_rows_end_no_worse_than_the_peers():
+    [(_, ours, peer)] = bench.kmeans_rows()
+    codebook, codes = ours()
+    assert codebook.shape == (16,) and codes.shape == (1_000_000,) and set(codes) == set(range(16))
+    assert peer is None or callable(peer)
+
+
+def test_coding_rows_pack_and_unpack_the_same_codes():
+    (_, ours, peer), (_, back, peer_back) = bench.coding_rows()
+    assert len(ours()) < len(peer()) < 2_000_000  # 4 bits each
+    np.testing.assert_array_equal(back(), peer_back())
+    assert len(back()) == 4_000_000 and back().max() <= 14
 
 
 def test_hadamard_rows_compare_the_transform_with_the_dense_product():

@@ -11,6 +11,7 @@ import os
 import platform
 import tempfile
 import time
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import numpy as np
 
 from nnzip.book.speed import speed_record
 from nnzip.checks import check_integer
+from nnzip.codebooks import assign, kmeans
+from nnzip.coding import decode, encode, pack_bits, unpack_bits
 from nnzip.compression.integer import integer_network
 from nnzip.data import load_mnist
 from nnzip.files.onnx import to_onnx
@@ -79,6 +82,9 @@ def run(*, rounds=10, records=None):
     yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
     for name, ours, peer in integer_rows(torch):
         yield _line(name, ours, peer, rounds)
+    yield f"\n{'codebooks and codes':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in [*kmeans_rows(), *coding_rows()]:
+        yield _line(name, ours, peer, min(rounds, 3))  # a fit of the peer's takes seconds
 
 
 def _line(name, ours, peer, rounds):
@@ -179,6 +185,36 @@ def hadamard_rows():
         ("4096 x 4096, butterfly", ours, partial(transform_by_butterfly, x)),
         ("4096 x 4096, x.copy()", ours, x.copy),
         ("4096 x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
+    ]
+
+
+def kmeans_rows():
+    """Return (name, ours, scikit-learn's): values and codes; ours stop at a lower error than its defaults do."""
+    x, cluster = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32), _import("sklearn.cluster")
+
+    def ours():
+        codebook = kmeans(x, 16, init="density", iterations=100)
+        return codebook, assign(x, codebook)
+
+    peer = cluster and (lambda: cluster.KMeans(16, n_init=1, random_state=0).fit(x.reshape(-1, 1)))
+    return [("k-means, 1,000,000 weights, 16 values", ours, peer)]
+
+
+def coding_rows():
+    """Return (name, ours, zlib's) for codes of Gaussian weights in 4 bits: to fewest bytes, and back."""
+    weight = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+    codes = (quantize(weight, choose_qparams(weight, bits=4)) + 7).astype(np.uint8)
+    packed = pack_bits(codes, 4)
+    ours, peers = encode(codes, alphabet=15), zlib.compress(packed)
+    sizes = f"{len(ours) / 1e6:.2f} and {len(peers) / 1e6:.2f} MB"
+    unpack = partial(unpack_bits, bits=4, count=len(codes))
+    return [
+        (
+            f"4,000,000 codes, rANS and zlib, {sizes}",
+            partial(encode, codes, alphabet=15),
+            partial(zlib.compress, packed),
+        ),
+        ("the same, back", partial(decode, ours, len(codes), alphabet=15), lambda: unpack(zlib.decompress(peers))),
     ]
 
 

@@ -1,0 +1,366 @@
+"""The coder that learns as it goes: the positions and values of the few thousand weights of a pruned network.
+
+An arithmetic coder spends -log2 p bits on what was given the probability p. All is in the model that gives p: here it
+counts what it has coded so far, and the decoder, which has decoded just that, counts the same. No table is stored.
+Both run the same lines: `coder.code(p, bit)` writes the bit, or reads it and ignores what it was given.
+
+All arithmetic is in integers, so that every machine decodes the same: probabilities in 1/2^16, logarithms to base 2 in
+1/256.
+"""
+
+import math
+from bisect import bisect_right
+from functools import lru_cache
+
+import numpy as np
+
+from nnzip.checks import check_choice, check_integer
+
+ONE = 1 << 16  # the probability 1
+REACH = 16 * 256  # log odds up to 16 bits: the least probability is 2^-16
+
+
+class Encoder:
+    """Narrow an interval of 32-bit numbers bit by bit; its leading bytes are written as soon as they are known.
+
+    Source: Martin 1979, Range encoding; Rissanen and Langdon 1979 for the carry.
+
+    Examples
+    --------
+    >>> encoder = Encoder()
+    >>> _ = [encoder.code(60_000, bit) for bit in [1] * 100 + [0]]  # 100 times 0.13 bits, and 3.6
+    >>> len(encoder.finish())
+    2
+    """
+
+    def __init__(self):
+        self.low, self.range, self.out = 0, 0xFFFFFFFF, bytearray()
+
+    def code(self, p, bit):  # p of a 1, in 1/2^16, from 1 to 2^16 - 1
+        bound = (self.range >> 16) * p
+        if bit:
+            self.range = bound
+        else:
+            self.low += bound
+            self.range -= bound
+        while self.range < 1 << 24:
+            self._shift()
+            self.range <<= 8
+        return bit
+
+    def _shift(self):
+        if self.low >> 32:  # a carry into the bytes written before
+            i = len(self.out) - 1
+            while self.out[i] == 255:
+                self.out[i] = 0
+                i -= 1
+            self.out[i] += 1
+        self.out.append(self.low >> 24 & 255)
+        self.low = (self.low & 0xFFFFFF) << 8
+
+    def finish(self):  # -> bytes; zeros at the end are not written, the decoder reads zeros there
+        value = self.low + self.range - 1
+        zeros = next(shift for shift in range(32, -1, -1) if value >> shift << shift >= self.low)
+        self.low = value >> zeros << zeros
+        for _ in range(4):
+            self._shift()
+        return bytes(self.out).rstrip(b"\0")
+
+
+class Decoder:
+    """Read the bits back; beyond the end of the data there are zeros."""
+
+    def __init__(self, data):
+        self.data, self.range, self.place = data, 0xFFFFFFFF, 4
+        self.value = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
+
+    def code(self, p, bit=None):
+        bound = (self.range >> 16) * p
+        bit = int(self.value < bound)
+        if bit:
+            self.range = bound
+        else:
+            self.value -= bound
+            self.range -= bound
+        while self.range < 1 << 24:
+            byte = self.data[self.place] if self.place < len(self.data) else 0
+            self.value, self.range, self.place = self.value << 8 | byte, self.range << 8, self.place + 1
+        return bit
+
+
+# Positions
+
+NEAR = [(0, -1, 1), (-1, 0, 2), (-1, -1, 4), (-1, 1, 8)]  # (down, right, what it adds to the pattern of the place)
+FAR = [(0, -2, 16), (-2, 0, 16), (-2, -1, 16), (-2, 1, 16), (-1, -2, 16), (-1, 2, 16)]
+PATTERNS = 16 + 16 * len(FAR)
+
+
+def encode_mask(mask):  # bool [out, ...] -> bytes
+    """Code which weights are kept, in far fewer bits than independent positions would take.
+
+    A mask of four dimensions (out, in, H, W) has neighbours, the places of a filter; a Linear that reads images has
+    them too, once its weight is reshaped. Also tried are inputs and outputs exchanged and, for a small one, a matrix
+    without neighbours; the first byte says which was the shortest. `MaskModel` is what is learned.
+
+    Examples
+    --------
+    >>> mask = np.zeros((100, 20), bool)
+    >>> mask[::2, 3:5] = True
+    >>> data = encode_mask(mask)
+    >>> len(data), bool(np.all(decode_mask(data, (100, 20)) == mask))
+    (33, True)
+    """
+    mask = np.asarray(mask)
+    check_choice(mask.dtype.name, "the dtype of a mask", ("bool",))
+    coded = []
+    for way, (shape, exchanged) in _ways(mask.shape).items() if mask.any() else ():
+        encoder, bits = Encoder(), _exchange(mask.reshape(shape), exchanged)
+        MaskModel(*bits.shape).run(encoder, bits)
+        coded.append(bytes([way]) + encoder.finish())
+    return min(coded, key=len, default=b"")
+
+
+def decode_mask(data, shape):  # bytes -> bool [shape]
+    """Return the mask that `encode_mask` was given; ValueError for a first byte that it never writes."""
+    if not data or 0 in shape:
+        return np.zeros(shape, bool)
+    ways = _ways(shape)
+    arranged, exchanged = ways[check_choice(data[0], "the first byte of a mask", ways)]
+    O, C, H, W = arranged
+    bits = MaskModel(*((C, O, H, W) if exchanged else arranged)).run(Decoder(data[1:]))
+    return _exchange(bits, exchanged).reshape(shape)
+
+
+def _ways(shape):  # -> {number: ((O, C, H, W), whether O and C are exchanged)}
+    O, C, *places = shape if len(shape) > 1 else (1, *shape, 1)[:2]
+    H, W = places if len(places) == 2 else (1, math.prod(places))
+    ways = {0: ((O, C, H, W), False)}
+    if C > 1:
+        ways[1] = ((O, C, H, W), True)
+    if H * W > 1 and math.prod(shape) <= 4096:
+        ways[2] = ((O, C * H * W, 1, 1), False)
+    return ways
+
+
+def _exchange(bits, exchanged):
+    return bits.swapaxes(0, 1) if exchanged else bits
+
+
+class MaskModel:
+    """The probability that a weight is kept, from four sides:
+
+        log odds = w0 column + w1 all + w2 log2 (row) + w3 log2 (pattern)
+
+    column: how often its input was kept by the outputs before, and the neighbours of that input, and everything;
+    all: how often anything was; row: how many this output has kept so far, over how many were expected; pattern: the
+    same for all places that have the same of their ten neighbours kept. The w are learned by gradient descent on the
+    bits that are spent, each error times what it was given. (Mahoney 2005, Adaptive weighing of context models, for the
+    mixing of log odds.)
+    """
+
+    def __init__(self, O, C, H, W):
+        self.shape = O, C, H, W
+        self.weights = [3 << 30, 5 << 28, 1 << 32, 1 << 32]  # in 1/2^32: 0.75, 0.31, 1, 1
+        self.kept = [2 << 16] * PATTERNS  # how many were kept in each pattern, in 1/2^16 as all that is summed up
+        self.expected = [2 << 16] * PATTERNS
+        self.followers = _followers(H, W)
+
+    def run(self, coder, mask=None):  # bool [O, C, H, W] -> the same, or what the decoder reads
+        O, C, H, W = self.shape
+        bits = np.zeros((O, C * H * W), bool)
+        counts = np.zeros((C, H, W), np.int64)
+        for o in range(O):
+            total = ((1 + int(counts.sum())) << 24) // (2 + o * counts.size)
+            columns = self._columns(counts, o, total).ravel().tolist()
+            row = [0] * len(columns) if mask is None else mask[o].ravel().tolist()
+            places = self._row(coder, row, columns, log2(total) - log2((1 << 24) - total))
+            bits[o, places] = True
+            counts += bits[o].reshape(counts.shape)
+        return bits.reshape(self.shape)
+
+    def _columns(self, counts, rows, total):  # int [C, H, W], int, 1/2^24 -> log odds [C, H, W]
+        C, H, W = counts.shape
+        around, neighbours = _around(counts), _around(np.ones((1, H, W), np.int64))
+        near = ((around << 24) + 8 * total) // (rows * neighbours + 8)
+        rate = ((counts << 24) + 8 * near) // (rows + 8)
+        rate = np.clip(rate, 1, (1 << 24) - 1)
+        return _log2_array(rate) - _log2_array((1 << 24) - rate)
+
+    def _row(self, coder, row, columns, average):
+        """Code one row, place by place, and return the places that are kept: one long loop, run for every weight."""
+        code, squash, table, expected_in = coder.code, _squash(), _log2_table(), self.expected
+        w0, w1, w2, w3 = self.weights
+        ratios = [log2(k) - log2(e) for k, e in zip(self.kept, expected_in, strict=True)]
+        patterns, places = [0] * len(columns), []
+        kept = expected = ONE
+        log2_kept = log2(kept)
+        for j, column in enumerate(columns):
+            pattern, length = patterns[j], expected.bit_length()
+            of_pattern = ratios[pattern]
+            of_row = log2_kept - (length << 8) - table[expected >> length - 12]  # log2(kept) - log2(expected)
+            odds = (w0 * column + w1 * average + w2 * of_row + w3 * of_pattern) >> 32
+            p = squash[REACH + (odds if -REACH < odds < REACH else REACH if odds > 0 else -REACH)]
+            bit = code(p, row[j])
+            error = ONE - p if bit else -p
+            w0 += error * column
+            w1 += error * average
+            w2 += error * of_row
+            w3 += error * of_pattern
+            expected += p * expected // kept  # what is expected without the row's own part in p
+            expected_in[pattern] += p * expected_in[pattern] // self.kept[pattern]
+            if bit:
+                places.append(j)
+                kept += ONE
+                log2_kept = log2(kept)
+                self.kept[pattern] += ONE
+                for step, adds in self.followers[j % len(self.followers)]:
+                    patterns[j + step] += adds
+        self.weights = [w0, w1, w2, w3]
+        return places
+
+
+def _followers(H, W):  # -> for each place of [H, W], what it adds to the patterns of those that come after it
+    def inside(y, x):
+        return 0 <= y < H and 0 <= x < W
+
+    return [
+        [(-down * W - right, adds) for down, right, adds in NEAR + FAR if inside(y - down, x - right)]
+        for y in range(H)
+        for x in range(W)
+    ]
+
+
+def _around(counts):  # int [C, H, W] -> the sum of each place's eight neighbours
+    C, H, W = counts.shape
+    padded = np.pad(counts, ((0, 0), (1, 1), (1, 1)))
+    return sum(padded[:, i : i + H, j : j + W] for i in range(3) for j in range(3)) - counts
+
+
+# Values
+
+
+def encode_adaptive(
+    codes, *, alphabet, mask=None, middle=None
+):  # int [n] in [0, alphabet), bool [out, ...] with n kept -> bytes
+    """Code each symbol by the counts so far, as decisions between halves of what is left of the alphabet.
+
+    With a mask, whose kept places the codes belong to, the first decision, for a sorted codebook the sign, looks at
+    those of its neighbours, or of the last one in its row: weights side by side have one sign more often than not.
+
+    Parameters
+    ----------
+    codes : integers in [0, alphabet), such as indices into a sorted codebook, in the order of the mask
+    alphabet : int, 1 to 256
+    mask : bool array as in `encode_mask`, known to the decoder; None: no neighbours
+    middle : int, 1 to alphabet - 1, where the first decision divides: the number of negative values; None: halfway
+
+    Examples
+    --------
+    >>> codes = [0, 1] * 4000 + [2]
+    >>> data = encode_adaptive(codes, alphabet=3)
+    >>> len(data), bool(np.all(decode_adaptive(data, len(codes), alphabet=3) == codes))
+    (1004, True)
+    """
+    codes = as_codes(codes, alphabet)
+    encoder = Encoder()
+    _run_values(encoder, codes.tolist(), len(codes), alphabet, mask, middle)
+    return encoder.finish()
+
+
+def decode_adaptive(data, count, *, alphabet, mask=None, middle=None):  # bytes -> uint8 [count]
+    """Return the codes that `encode_adaptive` was given; other data give other codes."""
+    check_integer(alphabet, "alphabet", 1, 256)
+    return np.array(_run_values(Decoder(data), None, count, alphabet, mask, middle), np.uint8)
+
+
+def _run_values(coder, codes, count, alphabet, mask, middle):
+    """Code what is there, or decode `count` symbols; return them."""
+    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask), count)
+    middle = check_integer(middle, "middle", 1, max(1, alphabet - 1)) if middle is not None else (alphabet + 1) // 2
+    nodes, upper, out = {}, [], []
+    for i in range(count):
+        context = 0
+        if before:
+            votes = sum(upper[j] for j in before[i] if j >= 0)  # upper: 1 or -1
+            context = max(-2, min(2, votes)) or 4 * (last_in_row[i] >= 0 and upper[last_in_row[i]])
+        low, high = 0, alphabet
+        while high - low > 1:
+            split = middle if high - low == alphabet else (low + high + 1) // 2
+            node = nodes.setdefault((low, high, context), [1, 2])  # ones and all, both doubled, from 1/2 on
+            bit = coder.code(max(1, (node[0] << 16) // node[1]), codes is not None and codes[i] >= split)
+            node[0] += 2 * bit
+            node[1] += 2
+            low, high = (split, high) if bit else (low, split)
+            context = 0
+        upper.append(1 if low >= middle else -1)
+        out.append(low)
+    return out
+
+
+def _neighbours(mask, count):
+    """Return for each kept place those of NEAR that are kept too, and the one before in its row; -1 for none."""
+    O, C, H, W = _ways(mask.shape)[0][0]
+    kept = mask.reshape(O, C, H, W)
+    number = np.full((O, C, H + 1, W + 2), -1)
+    number[:, :, 1:, 1:-1][kept] = np.arange(count)
+    o, c, y, x = np.nonzero(kept)
+    near = [number[o, c, y + 1 + down, x + 1 + right] for down, right, _ in NEAR]
+    last = np.arange(count) - 1
+    last[np.diff(o, prepend=-1) != 0] = -1
+    return np.stack(near, axis=1).tolist(), last.tolist()
+
+
+# Integers
+
+
+def log2(n):
+    """Return 256 log2 n, rounded down but for the last 12 bits of n.
+
+    Examples
+    --------
+    >>> log2(1), log2(2), log2(3)
+    (0, 256, 405)
+    """
+    length = n.bit_length()
+    return (length << 8) + _log2_table()[(n << 12 >> length) if length < 12 else n >> length - 12]
+
+
+@lru_cache(maxsize=1)
+def _powers():  # -> [2^(i/256) for i in 0..255] in 1/2^64
+    root = 2 << 64
+    for _ in range(8):
+        root = math.isqrt(root << 64)
+    powers = [1 << 64]
+    for _ in range(255):
+        powers.append(powers[-1] * root >> 64)
+    return powers
+
+
+@lru_cache(maxsize=1)
+def _log2_table():  # -> 256 log2(m / 2^12) for m in 0..2^12 - 1, negative
+    return [0] * 2048 + [bisect_right(_powers(), m << 64 - 11) - 1 - 256 for m in range(2048, 4096)]
+
+
+@lru_cache(maxsize=1)
+def _squash():  # -> 2^16 / (1 + 2^-(x / 256)) for x from -REACH to REACH, none of them 0 or 2^16
+    table = []
+    for x in range(-REACH, REACH + 1):
+        power = _powers()[x % 256]  # 2^(x/256) = 2^(x // 256) power
+        up, down = (power << (x >> 8), 1 << 64) if x >= 0 else (power, 1 << 64 - (x >> 8))
+        table.append(min(max(ONE * up // (up + down), 1), ONE - 1))
+    return table
+
+
+def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
+    fraction, length = np.frexp(x)  # exact
+    return (length.astype(np.int64) << 8) + np.array(_log2_table())[(fraction * 4096).astype(np.int64)]
+
+
+def as_codes(codes, alphabet):
+    """Return codes as flat uint8; TypeError if they are no integers, ValueError if one is not in [0, alphabet)."""
+    alphabet, codes = check_integer(alphabet, "alphabet", 1, 256), np.asarray(codes)
+    if codes.dtype.kind not in "iu" and codes.size:
+        raise TypeError(f"codes must be integers, got dtype {codes.dtype}")
+    if codes.size and (codes.min() < 0 or codes.max() >= alphabet):
+        raise ValueError(f"codes must be in [0, {alphabet}), got {codes.min()} to {codes.max()}")
+    return codes.astype(np.uint8).ravel()

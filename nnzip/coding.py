@@ -1,0 +1,307 @@
+"""From codes to bytes and back: packed bits, Huffman's code, rANS, and the positions of what pruning has left.
+
+Whatever is decoded is exact. What a decoder is given may be damaged: it then raises ValueError or returns wrong codes,
+as many as were asked for; it takes no more time or memory than for good data.
+
+The coder that learns as it goes, for the few thousand weights of a pruned network, is in `nnzip.adaptive_coding`.
+"""
+
+import heapq
+
+import numpy as np
+
+from nnzip.adaptive_coding import as_codes, decode_adaptive, decode_mask, encode_adaptive, encode_mask
+from nnzip.checks import check_choice, check_integer
+
+__all__ = ["decode", "decode_adaptive", "decode_mask", "encode", "encode_adaptive", "encode_mask", "entropy"]
+
+PRECISION = 12  # bits of a stored frequency
+TOTAL = 1 << PRECISION
+LOW = 1 << 16  # a lane's state is at least this, and below 2^32
+MOST = (
+    TOTAL - 16
+)  # the highest frequency: so a byte never holds more than 1,420 symbols, and no small file a huge array
+LANES = 1 << 13
+
+
+def entropy(codes):  # int [...] -> float
+    """Return the entropy of the codes' own frequencies, -sum p log2 p, in bits a symbol (Shannon 1948, section 6).
+
+    No code that spends a whole or broken number of bits on each symbol, whatever its neighbours, spends less.
+
+    Examples
+    --------
+    >>> entropy([0, 0, 1, 2])
+    1.5
+    """
+    _, counts = np.unique(np.asarray(codes), return_counts=True)
+    p = counts / max(counts.sum(), 1)
+    return float(abs(np.sum(p * np.log2(p))))
+
+
+# Packed bits
+
+
+def pack_bits(codes, bits):  # int [n] -> bytes
+    """Write each code in `bits` bits, 1 to 8, one after the other, highest bit first; the last byte is filled with 0.
+
+    Examples
+    --------
+    >>> pack_bits([1, 2, 3], 4).hex()
+    '1230'
+    """
+    check_integer(bits, "bits", 1, 8)
+    codes = as_codes(codes, 1 << bits)
+    return np.packbits(np.unpackbits(codes[:, None], axis=1)[:, 8 - bits :]).tobytes()
+
+
+def unpack_bits(data, bits, count):  # bytes -> uint8 [count]
+    """Read `count` codes back that `pack_bits` has written.
+
+    Examples
+    --------
+    >>> unpack_bits(bytes.fromhex("1230"), 4, 3)
+    array([1, 2, 3], dtype=uint8)
+    """
+    check_integer(bits, "bits", 1, 8)
+    size = (check_integer(count, "count", 0) * bits + 7) // 8
+    if len(data) != size:
+        raise ValueError(f"{count} codes of {bits} bits take {size} bytes, got {len(data)}")
+    ones = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
+    return np.packbits(ones, axis=1)[:, 0] >> (8 - bits) if count else np.zeros(0, np.uint8)
+
+
+# Huffman
+
+
+def huffman_lengths(counts):  # int [symbols] -> uint8 [symbols]
+    """Return how many bits Huffman's code gives each symbol: join the two rarest, again and again.
+
+    Symbols that never occur get 0, a single one gets 1. Source: Huffman 1952, A method for the construction of
+    minimum-redundancy codes.
+
+    Examples
+    --------
+    >>> huffman_lengths([5, 0, 1, 2]).tolist()
+    [1, 0, 2, 2]
+    """
+    counts = [check_integer(count, "a count", 0) for count in counts]
+    lengths = np.zeros(len(counts), np.uint8)
+    heap = [(count, symbol, [symbol]) for symbol, count in enumerate(counts) if count]
+    if len(heap) == 1:
+        lengths[heap[0][1]] = 1
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        (a, first, left), (b, _, right) = heapq.heappop(heap), heapq.heappop(heap)
+        lengths[left + right] += 1
+        heapq.heappush(heap, (a + b, first, left + right))
+    return lengths
+
+
+def canonical_codes(lengths):  # int [symbols] -> list of str, "" for symbols that never occur
+    """Return the code words of given lengths, counted upwards: shorter ones first, of one length by symbol.
+
+    Lengths alone say the whole code, so they are all that is stored. Raises ValueError for lengths that no code has
+    (Kraft 1949: the sum of 2^-length is at most 1).
+
+    Examples
+    --------
+    >>> canonical_codes([1, 0, 2, 2])
+    ['0', '', '10', '11']
+    """
+    lengths = [check_integer(length, "a length", 0, 255) for length in lengths]
+    longest = max(lengths, default=0)
+    if sum(1 << (longest - length) for length in lengths if length) > 1 << longest:
+        raise ValueError(f"no code has words of these lengths: {lengths}")
+    words, code, last = [""] * len(lengths), -1, 0
+    for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
+        code = (code + 1) << (length - last)
+        words[symbol], last = f"{code:0{length}b}", length
+    return words
+
+
+def huffman_encode(codes):  # int [n] -> uint8 [symbols], bytes
+    """Return the lengths of the words, and the codes in them.
+
+    Examples
+    --------
+    >>> lengths, data = huffman_encode([0, 0, 3, 0, 2])
+    >>> lengths.tolist(), data.hex()
+    ([1, 0, 2, 2], '34')
+    """
+    codes = as_codes(codes, 256)
+    lengths = huffman_lengths(np.bincount(codes))
+    words = canonical_codes(lengths)
+    text = "".join([words[code] for code in codes.tolist()])
+    return lengths, np.packbits(np.frombuffer(text.encode(), np.uint8) - ord("0")).tobytes()
+
+
+def huffman_decode(lengths, data, count):  # uint8 [symbols], bytes -> uint8 [count]
+    """Read bit after bit until a word is complete; the plain way.
+
+    Raises ValueError for lengths that no code has, and if the data end within a word or before `count` symbols.
+    """
+    symbol_of = {word: symbol for symbol, word in enumerate(canonical_codes(lengths)) if word}
+    codes, word = [], ""
+    for bit in np.unpackbits(np.frombuffer(data, np.uint8)).tolist() if count else ():
+        word += "01"[bit]
+        if word in symbol_of:
+            codes.append(symbol_of[word])
+            word = ""
+        if len(codes) == count or len(word) > 255:
+            break
+    if len(codes) != count:
+        raise ValueError(f"the data hold {len(codes)} symbols, {count} were asked for")
+    return np.array(codes, np.uint8)
+
+
+# rANS
+
+
+def encode(codes, *, alphabet):  # int [n] in [0, alphabet) -> bytes
+    """Code each symbol in about -log2 p bits, p its frequency, which is stored: fast, for large arrays.
+
+    rANS: with f of 2^12 for a symbol, and c for those below it, the state x becomes 2^12 (x // f) + x mod f + c, and
+    the decoder goes the same way back. Many states, the lanes, go side by side, each coding every so-manieth symbol;
+    a state that grows beyond 32 bits gives 16 of them to the data. The array is coded from its end, to be read from its
+    start.
+
+    Parameters
+    ----------
+    codes : integers in [0, alphabet)
+    alphabet : int, 2 to 256; 2 bytes of the data for each
+
+    Source: Duda 2013 (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392) for interleaved lanes.
+
+    Examples
+    --------
+    >>> codes = np.arange(100_000) % 7 // 3
+    >>> len(encode(codes, alphabet=3)), round(entropy(codes) * 100_000 / 8)
+    (18430, 18110)
+    """
+    codes = as_codes(codes, check_integer(alphabet, "alphabet", 2, 256))
+    if codes.size == 0:
+        return b""
+    freq = _frequencies(np.bincount(codes, minlength=alphabet))
+    sizes, below = freq.astype(np.uint32), (np.cumsum(freq) - freq).astype(np.uint32)
+    limit = (freq << (32 - PRECISION)).astype(np.uint32)
+    state, words = np.full(_lanes(codes.size), LOW, np.uint32), []
+    for start in range((codes.size - 1) // len(state) * len(state), -1, -len(state)):
+        row = codes[start : start + len(state)].astype(np.intp)  # NumPy's own type for places is looked up fastest
+        x, f = state[: len(row)], sizes[row]
+        over = np.flatnonzero(x >= limit[row])
+        words.append(x[over].astype("<u2"))  # the lower 16 bits
+        x[over] >>= 16
+        x += (TOTAL - f) * (x // f) + below[row]  # 2^12 q + x - f q + c
+    return b"".join(
+        [freq.astype("<u2").tobytes(), state.astype("<u4").tobytes(), *map(np.ndarray.tobytes, words[::-1])]
+    )
+
+
+def decode(data, count, *, alphabet):  # bytes -> uint8 [count]
+    """Return the codes that `encode` was given.
+
+    Raises ValueError if the data are not what it returns for so many codes of such an alphabet.
+    """
+    check_integer(count, "count", 0)
+    check_integer(alphabet, "alphabet", 2, 256)
+    codes = np.empty(count, np.uint8) if count <= capacity(len(data)) else None
+    lanes = _lanes(count) if count else 0
+    start = 2 * alphabet + 4 * lanes if count else 0
+    if codes is None or len(data) < start or (len(data) - start) % 2 or (not count and data):
+        raise ValueError(f"{len(data)} bytes cannot be {count} codes of an alphabet of {alphabet}")
+    if count == 0:
+        return codes
+    freq = np.frombuffer(data, "<u2", alphabet).astype(np.int64)
+    if freq.sum() != TOTAL or freq.max() > MOST:
+        raise ValueError("the stored frequencies are damaged")
+    symbol = np.repeat(np.arange(alphabet, dtype=np.uint8), freq)  # of each of the 2^12 slots
+    factor = freq[symbol].astype(np.uint32)
+    offset = (np.arange(TOTAL) - (np.cumsum(freq) - freq)[symbol]).astype(np.uint32)
+    state = np.frombuffer(data, "<u4", lanes, 2 * alphabet).astype(np.uint32)
+    words, used = np.frombuffer(data, "<u2", offset=start), 0
+    for begin in range(0, count, lanes):
+        x = state[: count - begin]
+        slot = (x & (TOTAL - 1)).astype(np.intp)
+        np.take(symbol, slot, out=codes[begin : begin + lanes])
+        x[:] = factor[slot] * (x >> PRECISION) + offset[slot]
+        under = np.flatnonzero(x < LOW)
+        new = words[used : used + len(under)]
+        if len(new) < len(under):
+            raise ValueError("the data end too early")
+        x[under] = x[under] << 16 | new
+        used += len(under)
+    if used != len(words) or np.any(state != LOW):
+        raise ValueError("the data do not end where the codes do")
+    return codes
+
+
+def capacity(size):
+    """Return how many symbols `size` bytes of `encode` hold at most: none costs less than log2(4096 / 4080) bits."""
+    return 1420 * size
+
+
+def _lanes(count):  # 4 bytes each, so not too many; and many make each step of NumPy worth its call
+    return min(LANES, 1 + count // 1024)
+
+
+def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
+    """Return frequencies in proportion to the counts, none that occurs below 1 and none above MOST."""
+    freq = np.maximum(counts * TOTAL // counts.sum(), counts > 0)
+    freq = np.minimum(freq, MOST)
+    while (left := TOTAL - freq.sum()) != 0:  # too many: from the largest, which loses least; too few: likewise
+        largest = np.argmax(np.where(freq < MOST, freq, -1) if left > 0 else freq)
+        change = max(left, -(freq[largest] // 2)) if left < 0 else min(left, MOST - freq[largest])
+        freq[largest] += change
+    return freq
+
+
+# Positions by steps
+
+
+def relative_index(mask, *, bits):  # bool [...] -> uint8 [steps], bool [steps]
+    """Return how many zeros each kept weight has before it, at most 2^bits - 1; longer runs take fillers.
+
+    A filler is a zero that is stored as if it were kept. Returns the steps, each to be written in `bits` bits, and
+    which of them are weights (False: fillers).
+
+    Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
+
+    Examples
+    --------
+    >>> mask = np.zeros(16, bool)
+    >>> mask[[1, 4, 15]] = True
+    >>> steps, kept = relative_index(mask, bits=3)
+    >>> steps.tolist(), kept.tolist()
+    ([1, 2, 7, 2], [True, True, False, True])
+    """
+    span = 1 << check_integer(bits, "bits", 1, 8)
+    gaps = np.diff(np.flatnonzero(as_mask(mask)), prepend=-1) - 1
+    ends = np.cumsum(gaps // span + 1) - 1  # the place of each weight among the steps
+    kept = np.zeros(ends[-1] + 1 if len(ends) else 0, bool)
+    kept[ends] = True
+    steps = np.full(len(kept), span - 1, np.uint8)
+    steps[ends] = gaps % span
+    return steps, kept
+
+
+def mask_from_steps(steps, kept, shape):  # uint8 [steps], bool [steps] -> bool [shape]
+    """Return the mask that `relative_index` was given.
+
+    Examples
+    --------
+    >>> mask_from_steps([1, 2, 7, 2], [True, True, False, True], (16,)).nonzero()[0].tolist()
+    [1, 4, 15]
+    """
+    mask = np.zeros(shape, bool)
+    places = np.cumsum(np.asarray(steps, np.int64) + 1)[np.asarray(kept, bool)] - 1
+    if len(places) and places[-1] >= mask.size:
+        raise ValueError(f"the steps lead to {places[-1]}, beyond the {mask.size} weights of shape {mask.shape}")
+    mask.flat[places] = True
+    return mask
+
+
+def as_mask(mask):
+    mask = np.asarray(mask)
+    check_choice(mask.dtype.name, "the dtype of a mask", ("bool",))
+    return mask

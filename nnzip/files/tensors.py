@@ -1,0 +1,355 @@
+"""One tensor of a .nnz file: a technique, and the bytes that it takes.
+
+Everything but a plain float is a code, the index of a level, with or without a scale:
+
+    value = level[code] * scale of its group        levels: whole numbers from low to high, or a codebook of floats
+
+The codes of the weights that are not zero come after the mask of their positions, if that is shorter. Few of them go
+through the coder that learns, `nnzip.adaptive_coding`; many through rANS, `nnzip.coding`.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
+from nnzip.hadamard import factors
+
+PLAIN, RANGE, CODEBOOK = range(3)  # in the two lowest bits of a technique; then flags
+HALF, SCALED, SPARSE, ROTATED, RANS = 4, 8, 16, 32, 64  # HALF: floats are stored as float16, which holds them exactly
+PLACES = 1 << 20  # as many positions at most are worth the coder that learns, which takes microseconds for each
+FILLING = ("positions", "codes", "floats")
+LEARNED = 1 << 16  # and as many codes
+
+
+class Coded(NamedTuple):
+    """A tensor as codes: float32 [size] = levels[codes] * scales of their groups, then rotated back."""
+
+    codes: np.ndarray  # uint8 [size]
+    levels: range | np.ndarray  # float32 [k], rising
+    scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
+    signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
+    block_size: int = 0
+
+
+class Part(NamedTuple):
+    """How many bytes of a file serve one purpose of one tensor; "" is the file itself."""
+
+    tensor: str
+    purpose: str
+    bytes: int
+
+
+# Lossless: the levels that an array already has
+
+
+def find_levels(array):  # float32 [...] -> Coded or None
+    """Return an array of few values as codes, exactly: multiples of a scale, or of one a row, or a codebook.
+
+    None if it has more than 256 values, or levels would take more bytes than they save. A negative zero becomes zero.
+
+    Examples
+    --------
+    >>> coded = find_levels(np.array([[0.5, -1.0, 0.0, 1.5]], np.float32))
+    >>> coded.levels, coded.scales.tolist(), coded.codes.tolist()
+    (range(-2, 4), [0.5], [3, 0, 2, 5])
+    """
+    array = np.asarray(array, np.float32) + np.float32(0)
+    values, rows = np.unique(array), array.reshape(len(array), -1)
+    scales = np.array([_scale_of(values)])
+    if not scales.all() and len(rows) < len(values):
+        scales = np.array([_scale_of(np.unique(row)) for row in rows])
+    if scales.all():
+        steps = np.rint(array.reshape(len(scales), -1) / scales[:, None]).astype(np.int64).ravel()
+        low, high = min(0, int(steps.min())), max(0, int(steps.max()))
+        cost = array.size * math.log2(high - low + 1) / 8 + 4 * len(scales) + 6
+        if high - low < 256 and cost < 4 * array.size:
+            return Coded((steps - low).astype(np.uint8), range(low, high + 1), scales)
+    if len(values) > 256 or 2 * len(values) > array.size:
+        return None
+    return Coded(np.searchsorted(values, array).astype(np.uint8).ravel(), values)
+
+
+def _scale_of(values):  # float32 [n], unique -> float32, of which all are multiples, up to 255; or 0
+    largest = np.abs(values).max()
+    if largest == 0:
+        return np.float32(1)
+    if len(values) > 256 or not np.isfinite(largest):
+        return np.float32(0)
+    multiples = np.arange(1, 256)[:, None]
+    quotients = values / largest * multiples.astype(np.float64)
+    fits = np.abs(quotients - np.rint(quotients)).max(axis=1) < 1e-4
+    for m in multiples[fits, 0]:
+        steps = np.rint(quotients[m - 1]).astype(np.float32)
+        scale = np.float32(largest / m)
+        for near in (scale, *(np.nextafter(scale, np.float32(end)) for end in (0, np.inf))):
+            if near > 0 and np.array_equal(steps * near, values):
+                return near
+    return np.float32(0)
+
+
+# To bytes
+
+
+def tensor_to_bytes(array, coded=None, *, places=None):  # -> list of (purpose, bytes)
+    """Return the bytes of a tensor, by purpose, in the order in which they are written.
+
+    Parameters
+    ----------
+    array : the array itself, for the plain technique; its bytes, or those of float16 where that is the same
+    coded : Coded, in its place
+    places : shape (out, in, H, W) in which the weights of a Linear are neighbours; None: the array's own
+    """
+    shape, sparse_or_not = places or array.shape, (False,)
+    if coded is None:
+        make, data, zeros = _plain_to_bytes, array, np.count_nonzero(array == 0) if array.dtype.kind == "f" else 0
+    else:
+        make, data, zeros = _coded_to_bytes, coded, np.count_nonzero(coded.codes == _zero(coded.levels))
+    if (
+        array.ndim
+        and zeros > array.size / 16
+        and (coded is None or max(array.size - PLACES, array.size - zeros - LEARNED) <= 0)
+    ):
+        sparse_or_not = (True,) if zeros > array.size / 2 and array.size > 4096 else (False, True)
+    options = [make(data, shape, sparse, array.size > PLACES) for sparse in sparse_or_not]
+    parts = min(options, key=lambda parts: sum(len(data) for _, data in parts))
+    if array.size > room(sum(len(data) for purpose, data in parts if purpose in FILLING)):
+        return make(data, shape, coded is None, True)
+    return parts
+
+
+def room(size):
+    """Return how many weights a tensor may have that so many bytes are read for: a small file never asks for much."""
+    return max(4096, capacity(size))
+
+
+def _plain_to_bytes(array, places, sparse, rans):
+    mask = array != 0 if sparse else None
+    values = array[mask] if sparse else array
+    half = array.dtype == np.float32 and _fits_half(values)
+    stored = values.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False).tobytes()
+    technique = ("technique", bytes([PLAIN | HALF * half | SPARSE * sparse | RANS * (rans and sparse)]))
+    if not sparse:
+        return [technique, ("floats", stored)]
+    positions = encode(mask.view(np.uint8), alphabet=2) if rans else encode_mask(mask.reshape(places))
+    return [technique, *_with_length("positions", positions), *_with_length("floats", stored)]
+
+
+def _coded_to_bytes(coded, places, sparse, rans):
+    codes, levels, zero = coded.codes, coded.levels, _zero(coded.levels)
+    mask = (codes != zero if sparse else np.ones(codes.size, bool)).reshape(places)
+    if sparse:
+        kept = codes[codes != zero]
+        codes, levels = kept - (kept > zero), _without(levels, zero)
+    rans = rans or codes.size > LEARNED
+    floats = [a for a in (coded.scales, None if isinstance(levels, range) else levels) if a is not None]
+    half = all(map(_fits_half, floats))
+    flags = HALF * half | SCALED * (coded.scales is not None) | SPARSE * sparse | RANS * rans
+    kind = RANGE if isinstance(coded.levels, range) else CODEBOOK
+    parts = [("technique", bytes([kind | flags | ROTATED * (coded.signs is not None)]))]
+    if coded.signs is not None:
+        parts += [("technique", varint(coded.block_size)), ("signs", np.packbits(coded.signs < 0).tobytes())]
+    if kind == RANGE:
+        parts.append(("technique", varint(-coded.levels.start) + varint(coded.levels.stop - 1)))
+    else:
+        parts += [("technique", varint(len(levels))), ("codebook", _floats(levels, half))]
+    if coded.scales is not None:
+        parts += [("technique", varint(len(coded.scales))), ("scales", _floats(coded.scales, half))]
+    if sparse:
+        parts += _with_length("positions", encode_mask(mask))
+    if rans:
+        return parts + _with_length("codes", encode(codes, alphabet=max(2, len(levels))))
+    data = encode_adaptive(codes, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
+    return parts + _with_length("codes", data)
+
+
+def _zero(levels):  # -> the code of 0, or one that is never used
+    where = np.flatnonzero(np.asarray(levels) == 0)
+    return int(where[0]) if len(where) else 256
+
+
+def _without(levels, zero):
+    return np.delete(np.asarray(levels, np.float32), zero) if zero < 256 else levels
+
+
+def _middle(levels):
+    negative = int(np.count_nonzero(np.asarray(levels) < 0))
+    return negative if 0 < negative < len(levels) else None
+
+
+def _fits_half(array):
+    with np.errstate(over="ignore"):
+        return np.array_equal(array.astype(np.float16).astype(np.float32), array)
+
+
+def _floats(array, half):
+    return np.asarray(array).astype("<f2" if half else "<f4").tobytes()
+
+
+def _with_length(purpose, data):
+    return [("technique", varint(len(data))), (purpose, data)]
+
+
+def varint(n):  # int >= 0 -> bytes, 7 bits each, the lowest first (LEB128)
+    data = bytearray()
+    while n > 127:
+        data.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*data, n])
+
+
+# From bytes
+
+
+class Reader:
+    """Read a file piece by piece, never beyond its end, and keep account of what each piece was for."""
+
+    def __init__(self, file, size):
+        self.file, self.size, self.left, self.tensor, self.parts = file, size, size, "", {}
+
+    def take(self, count, purpose):  # -> bytes
+        if count > self.left:
+            raise ValueError(f"the file ends within the {purpose} of {self.tensor or 'the file'}")
+        self.left -= count
+        key = self.tensor, purpose
+        self.parts[key] = self.parts.get(key, 0) + count
+        data = self.file.read(count)
+        if len(data) != count:
+            raise ValueError("the file became shorter while it was read")
+        return data
+
+    def varint(self, purpose="technique", most=1 << 48):  # -> int
+        n = shift = 0
+        while True:
+            byte = self.take(1, purpose)[0]
+            n |= (byte & 127) << shift
+            shift += 7
+            if n > most or shift > 63:
+                raise ValueError(f"a number of the {purpose} of {self.tensor or 'the file'} is above {most}")
+            if byte < 128:
+                return n
+
+    def with_length(self, purpose):
+        return self.take(self.varint(), purpose)
+
+    def floats(self, count, half, purpose):  # -> float32 [count]
+        data = self.take(count * (2 if half else 4), purpose)
+        array = np.frombuffer(data, "<f2" if half else "<f4").astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"the {purpose} of {self.tensor} are not all finite")
+        return array
+
+
+class Stored(NamedTuple):
+    """A tensor as it was read, nothing of it decoded yet."""
+
+    shape: tuple
+    technique: int
+    levels: range | np.ndarray = ()
+    scales: np.ndarray | None = None
+    signs: np.ndarray | None = None
+    block_size: int = 0
+    positions: bytes = b""
+    data: bytes = b""  # floats or codes
+
+
+def read_tensor(reader, shape, itemsize=4):  # -> Stored
+    """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
+    technique, size = reader.take(1, "technique")[0], math.prod(shape)
+    kind, sparse, rans = technique & 3, technique & SPARSE, technique & RANS
+    if kind == PLAIN and not technique & ~HALF:
+        return Stored(shape, technique, data=reader.take(size * (2 if technique & HALF else itemsize), "floats"))
+    flags = HALF | SPARSE | RANS | (SCALED | ROTATED) * (kind != PLAIN)
+    if kind > CODEBOOK or technique & ~(flags | kind) or size == 0 or (technique & ROTATED and len(shape) < 2):
+        raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
+    numbers = _read_numbers(reader, shape, technique) if kind != PLAIN else {}
+    positions = reader.with_length("positions") if sparse else b""
+    data = reader.with_length("codes" if kind != PLAIN else "floats")
+    learned = not rans or (sparse and kind != PLAIN)
+    if size > room(len(positions) + len(data)) or (learned and size > PLACES):
+        raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {len(positions) + len(data)} bytes")
+    return Stored(shape, technique, **numbers, positions=positions, data=data)
+
+
+def _read_numbers(reader, shape, technique):  # -> what turns codes into weights: signs, levels, scales
+    numbers, half = {}, technique & HALF
+    if technique & ROTATED:
+        numbers["block_size"] = reader.varint()
+        numbers["signs"] = read_signs(reader, shape[1], numbers["block_size"])
+    if technique & 3 == RANGE:
+        levels = range(-reader.varint(most=255), reader.varint(most=255) + 1)
+    else:
+        levels = reader.floats(reader.varint(most=256), half, "codebook")
+    if len(levels) > 256 or np.any(np.diff(levels) <= 0):
+        raise ValueError(f"the levels of {reader.tensor} do not rise, or are more than 256")
+    if technique & SCALED:
+        groups = reader.varint()
+        if groups == 0 or math.prod(shape) % groups:
+            raise ValueError(f"{reader.tensor} has {groups} scales for {math.prod(shape)} weights")
+        numbers["scales"] = reader.floats(groups, half, "scales")
+    return {**numbers, "levels": levels}
+
+
+def read_signs(reader, n, block_size):  # -> int8 [n]
+    data = reader.take((n + 7) // 8, "signs")
+    if block_size < 1 or n % block_size:
+        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
+    factors(block_size)  # refuses an order that no matrix is known of
+    return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
+
+
+def decode_tensor(stored, *, places=None, dtype="float32"):  # -> array [shape]
+    """Return the numbers of a tensor, in the basis in which they are stored: a rotation is not undone here."""
+    shape, technique = stored.shape, stored.technique
+    kind, sparse, rans = technique & 3, technique & SPARSE, technique & RANS
+    places, size = places or shape, math.prod(shape)
+    stored_as = np.dtype("<f2") if technique & HALF else np.dtype(dtype).newbyteorder("<")
+    if kind == PLAIN and not sparse:
+        return np.frombuffer(stored.data, stored_as).astype(dtype).reshape(shape)
+    mask = None
+    if sparse:
+        mask = (
+            decode(stored.positions, size, alphabet=2)
+            if kind == PLAIN and rans
+            else decode_mask(stored.positions, places)
+        )
+        mask = mask.reshape(shape) != 0
+    count = size if mask is None else int(np.count_nonzero(mask))
+    if kind == PLAIN:
+        if len(stored.data) != count * stored_as.itemsize:
+            raise ValueError(f"{len(stored.data)} bytes cannot be {count} floats")
+        kept = np.frombuffer(stored.data, stored_as).astype(dtype)
+    else:
+        kept = _decode_codes(stored, count, mask, places)
+    values = kept.reshape(shape) if mask is None else _spread(kept, mask)
+    return values if stored.scales is None else scaled(values.ravel(), stored.scales).reshape(shape)
+
+
+def _decode_codes(stored, count, mask, places):  # -> float32 [count]
+    levels = np.array(stored.levels, np.float32)
+    if mask is not None and isinstance(stored.levels, range):
+        levels = levels[levels != 0]
+    if count and (len(levels) == 0 or (count > LEARNED and not stored.technique & RANS)):
+        raise ValueError(f"{count} weights cannot come from {len(levels)} levels and {len(stored.data)} bytes")
+    if stored.technique & RANS:
+        codes = decode(stored.data, count, alphabet=max(2, len(levels)))
+    else:
+        mask = np.ones(places, bool) if mask is None else mask.reshape(places)
+        codes = decode_adaptive(stored.data, count, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
+    if count and codes.max() >= len(levels):
+        raise ValueError(f"a code is {codes.max()}, and there are {len(levels)} levels")
+    return levels[codes]
+
+
+def _spread(kept, mask):
+    values = np.zeros(mask.shape, kept.dtype)
+    values[mask] = kept
+    return values
+
+
+def scaled(values, scales):  # float32 [size], float32 [groups] -> float32 [size], in place
+    with np.errstate(over="ignore"):  # a damaged file may hold any scale
+        rows = values.reshape(len(scales), -1)
+        rows *= scales[:, None]
+    return values

@@ -1,0 +1,373 @@
+"""The .nnz file: what is loaded is what was saved, every byte is accounted for, and no file does any harm."""
+
+import os
+import re
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+from nnzip.coding import encode
+from nnzip.compression.pruned import prune_network
+from nnzip.compression.quantized import quantize_activations, quantize_weights, round_weights_in_training
+from nnzip.compression.rotated import rotate_network
+from nnzip.files import archive
+from nnzip.files.archive import describe, load, reading_arrays, save, writing_arrays
+from nnzip.files.tensors import Part, decode_tensor, find_levels, tensor_to_bytes, varint
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from nnzip.nn.network import Network
+from nnzip.nn.zoo import trained
+
+
+def small(seed=0):
+    rng = np.random.default_rng(seed)
+    layers = [Conv2d(1, 4, 3, padding=1, rng=rng), MaxPool2d(2), Conv2d(4, 6, 3, stride=2, rng=rng), Flatten()]
+    network = Network([*layers, Linear(24, 12, rng=rng), ReLU(), Linear(12, 3, rng=rng)])
+    for name, array in network.parameters().items():
+        if name.endswith("bias"):
+            array[...] = rng.normal(size=array.shape)
+    return network
+
+
+def shared(network, k=5):
+    """Give each layer k values of its own, some of them 0."""
+    network = network.copy()
+    for array in network.parameters().values():
+        values = np.random.default_rng(array.size).normal(size=k).astype(np.float32)
+        values[1] = 0
+        array[...] = values[np.abs(array[..., None] - values).argmin(axis=-1)]
+    return network
+
+
+def emptied(network):
+    network = network.copy()
+    for array in network.parameters().values():
+        array[...] = 0
+    return network
+
+
+NETWORKS = {
+    "floats": small,
+    "half precision": lambda: Network([Flatten(), Linear(4, 2)]),
+    "pruned floats": lambda: prune_network(small(), 0.8),
+    "4 bits a neuron": lambda: quantize_weights(small(), bits=4),
+    "8 bits a layer": lambda: quantize_weights(small(), bits=8, per_channel=False),
+    "an affine grid": lambda: quantize_weights(small(), bits=5, per_channel=False, symmetric=False),
+    "groups": lambda: quantize_weights(small(), bits=4, group_size=3),
+    "rotated, 4 bits": lambda: quantize_weights(rotate_network(small()), bits=4),
+    "pruned, shared": lambda: shared(prune_network(small(), 0.7)),
+    "pruned to nothing": lambda: emptied(small()),
+    "shared": lambda: shared(small()),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    network = NETWORKS[request.param]()
+    if request.param == "half precision":
+        for array in network.parameters().values():
+            array[...] = array.astype(np.float16)
+    return network
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "network.nnz"
+
+
+def bits_of(network):
+    return {name: (array + np.float32(0)).tobytes() for name, array in network.parameters().items()}
+
+
+# What comes back
+
+
+def test_the_network_that_is_loaded_gives_the_same_bits(network, path):
+    size = save(network, path)
+    loaded = load(path)
+    assert repr(loaded) == repr(network)
+    assert bits_of(loaded) == bits_of(network)
+    shape = (8, 1, 2, 2) if len(network.layers) == 2 else (8, 1, 11, 11)
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    assert loaded.forward(x).tobytes() == network.forward(x).tobytes()
+    assert size == path.stat().st_size
+
+
+def test_every_byte_is_accounted_for(network, path):
+    size = save(network, path)
+    parts = describe(path)
+    assert sum(part.bytes for part in parts) == size
+    assert len({(part.tensor, part.purpose) for part in parts}) == len(parts)
+    assert {part.tensor for part in parts if part.purpose == "technique"} == network.parameters().keys()
+
+
+def test_a_small_file_byte_by_byte(path):
+    network = Network([Linear(2, 1)])
+    network.parameters()["0.weight"][...] = [[1.5, -0.1]]
+    save(network, path)
+    data = path.read_bytes()
+    weight, bias = np.array([1.5, -0.1], "<f4").tobytes(), np.zeros(1, "<f2").tobytes()
+    assert data[:-4] == b"nnz\x01\x00" + b"\x01" + b"\x00\x02\x01" + b"\x00" + weight + b"\x04" + bias
+    assert data[-4:] == zlib.crc32(data[:-4]).to_bytes(4, "little")
+    assert describe(path) == [
+        Part("", "header", 9),
+        Part("0.weight", "technique", 1),
+        Part("0.weight", "floats", 8),
+        Part("0.bias", "technique", 1),
+        Part("0.bias", "floats", 2),
+        Part("", "checksum", 4),
+    ]
+
+
+def test_a_pruned_and_shared_lenet_5_has_less_than_200_bytes_of_overhead(path):
+    network = shared(prune_network(trained("lenet_5"), 0.99, scope="network"), k=9)
+    size, floats = save(network, path), sum(array.nbytes for array in network.parameters().values())
+    loaded = load(path)
+    assert bits_of(loaded) == bits_of(network)
+    parts = describe(path)
+    assert sum(part.bytes for part in parts if part.purpose in ("header", "technique", "checksum")) < 200
+    kept = sum(np.count_nonzero(array) for array in network.parameters().values())
+    assert size < kept * 10 / 8 + 500 < floats / 100  # positions and values together: 10 bits for each
+
+
+def test_inputs_lie_in_the_image_they_come_from():
+    layers = trained("lenet_5").layers
+    assert archive._places(layers, 5, "weight") == (500, 50, 4, 4)
+    assert archive._places(layers, 5, "bias") is None
+    assert archive._places(layers, 7, "weight") is None  # neurons have no places
+    layers = trained("lenet_300_100").layers
+    assert archive._places(layers, 1, "weight") == (300, 1, 28, 28)
+    rotated = rotate_network(Network(layers)).layers
+    assert archive._places(rotated, 2, "weight") is None  # mixed, they have none any more
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_levels_are_found_whatever_the_scale(seed):
+    rng = np.random.default_rng(seed)
+    scales = np.exp(rng.normal(0, 20, (7, 1))).astype(np.float32)
+    steps = rng.integers(-100, 101, (7, 300)).astype(np.float32)
+    coded = find_levels(steps * scales)
+    assert isinstance(coded.levels, range)
+    assert len(coded.scales) == 7
+    one = find_levels(steps * scales[0])
+    assert len(one.scales) == 1
+    parts = tensor_to_bytes(steps * scales[0], one)
+    assert sum(len(data) for _, data in parts) < steps.size + 700
+
+
+def test_numbers_that_are_no_multiples_stay_floats():
+    assert find_levels(np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)) is None
+    assert isinstance(find_levels(np.resize(np.float32([0.1, 0.27, -3.3]), (40, 2))).levels, np.ndarray)
+
+
+@pytest.mark.parametrize("name", ["a", "", "layer.0/weight", "重み"])
+@pytest.mark.parametrize("dtype", archive.DTYPES)
+def test_arrays_come_back(name, dtype, path):
+    kind = {"bfloat16": "uint16"}.get(dtype, dtype)
+    arrays = [np.array(5, kind), np.zeros((0, 3), kind), np.arange(300).reshape(20, 5, 3).astype(kind)]
+    with writing_arrays(path) as add:
+        for i, array in enumerate(arrays):
+            add(f"{name}{i}", dtype, array.shape, tensor_to_bytes(array))
+    back = list(reading_arrays(path))
+    assert [found for found, _, _ in back] == [f"{name}{i}" for i in range(3)]
+    for array, (_, found, stored) in zip(arrays, back, strict=True):
+        assert found == dtype
+        np.testing.assert_array_equal(decode_tensor(stored, dtype=kind), array)
+    assert sum(part.bytes for part in describe(path)) == path.stat().st_size
+
+
+# What is refused
+
+
+def test_layers_that_are_not_known_are_refused(path):
+    images = np.zeros((10, 1, 11, 11), np.float32)
+    for network in (quantize_activations(small(), images, bits=8), round_weights_in_training(small(), bits=4)):
+        with pytest.raises(TypeError, match=r"layer 0, Rounded.* cannot be saved: allowed are Linear.*export_rounded"):
+            save(network, path)
+    with pytest.raises(TypeError, match="network must be a Network, got int"):
+        save(1, path)
+    assert not path.exists()
+
+
+def test_nan_and_other_types_are_refused_and_the_old_file_stays(path):
+    network = small()
+    save(network, path)
+    before = path.read_bytes()
+    network.parameters()["4.weight"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"4.weight must be finite, got nan"):
+        save(network, path)
+    network.layers[4].params["weight"] = np.zeros((12, 24))
+    with pytest.raises(TypeError, match=r"4.weight must be float32 to be saved, got float64"):
+        save(network, path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def sealed(content):
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+START = b"nnz\x01\x00"
+HOSTILE = {
+    "empty": (b"", "it is no .nnz file of version 1"),
+    "another format": (b"PK\x03\x04" + bytes(20), "it is no .nnz file of version 1"),
+    "a later version": (sealed(b"nnz\x02\x00\x00"), "it is no .nnz file of version 1"),
+    "a wrong checksum": (START + bytes(8), "its checksum is wrong"),
+    "no layers": (sealed(START + b"\x00"), "a Network needs at least one layer"),
+    "arrays": (sealed(b"nnz\x01\x01\x00"), "it holds named arrays, not a network"),
+    "something after the end": (sealed(START + b"\x01\x02\x00"), "1 bytes are left after its end"),
+    "an unknown layer": (sealed(START + b"\x01\x09"), "layer 0 is of kind 9"),
+    "a billion layers": (sealed(START + varint(10**9)), "a number of the header of the file is above 4096"),
+    "a huge layer": (sealed(START + b"\x01\x00" + varint(1 << 31) * 2), "cannot come from"),
+    "a layer of 2^31 biases": (sealed(START + b"\x01\x00\x00" + varint(1 << 31)), "cannot come from"),
+    "huge filters": (sealed(START + b"\x01\x01\x01\x01" + varint(1 << 31) + b"\x01\x00"), "cannot come from"),
+    "an endless number": (sealed(START + b"\x80" * 1000), "the file ends|is above"),
+    "a huge rotation": (sealed(START + b"\x01\x05" + varint(1 << 31) * 2), "the file ends within the signs"),
+    "a rotation of no order": (sealed(START + b"\x01\x05\x06\x06\x00"), "no Hadamard matrix of order 6"),
+    "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs cannot be rotated in blocks of 3"),
+    "too short": (sealed(START + b"\x01\x00\x01\x01\x00\x00\x00"), "the file ends within the floats of 0.weight"),
+    "no technique": (sealed(START + b"\x01\x00\x01\x01\x03"), "technique 3, which is not known"),
+    "levels that fall": (
+        sealed(START + b"\x01\x00\x02\x02\x06\x02" + np.array([2, 1], "<f2").tobytes()),
+        "do not rise",
+    ),
+    "a codebook of NaN": (sealed(START + b"\x01\x00\x02\x02\x06\x01" + b"\xff\xff"), "not all finite"),
+    "too many levels": (sealed(START + b"\x01\x00\x02\x02\x01" + varint(255) * 2), "are more than 256"),
+    "a weight of NaN": (
+        sealed(START + b"\x01\x00\x01\x01\x04\xff\xff\x04\x00\x00"),
+        "0.weight must be finite, got nan",
+    ),
+    "scales for nobody": (sealed(START + b"\x01\x00\x02\x02\x0d\x01\x01\x03"), "0.weight has 3 scales for 4 weights"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_in_one_line_and_cheaply(name, path):
+    content, message = HOSTILE[name]
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message) as caught:
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert re.fullmatch(r".*network.nnz cannot be loaded: .*", str(caught.value))
+
+
+def test_a_file_that_ends_anywhere_is_refused(path):
+    save(NETWORKS["pruned, shared"](), path)
+    data = path.read_bytes()[:-4]
+    for end in range(len(data)):
+        path.write_bytes(sealed(data[:end]))
+        for reader in (load, describe):
+            with pytest.raises(ValueError, match="cannot be loaded"):
+                reader(path)
+
+
+def test_a_missing_file_says_so(path):
+    with pytest.raises(FileNotFoundError):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "technique", [b"\x10\x00\x00", b"\x11\x01\x01\x00\x00", b"\x01\x01\x01\x00", b"\x41\x01\x01\x00"]
+)
+def test_few_bytes_are_never_many_weights(path, technique):
+    array = varint(2) + b"a\x00\x01"
+    path.write_bytes(sealed(b"nnz\x01\x01" + array + varint(4096) + technique + b"\x00"))
+    if technique != b"\x41\x01\x01\x00":
+        assert [decode_tensor(stored).shape for _, _, stored in reading_arrays(path)] == [(4096,)]
+    path.write_bytes(sealed(b"nnz\x01\x01" + array + varint(4097) + technique + b"\x00"))
+    with pytest.raises(ValueError, match=r"a of shape \(4097,\) cannot come from 0 bytes"):
+        list(reading_arrays(path))
+
+
+def test_codes_without_a_level_are_refused(path):
+    codes = encode(np.arange(100) % 2, alphabet=2)
+    one_level = b"\x46\x01" + np.array([1.5], "<f2").tobytes()
+    array = varint(2) + b"a\x00\x01\x64" + one_level + varint(len(codes)) + codes
+    path.write_bytes(sealed(b"nnz\x01\x01" + array + b"\x00"))
+    ((_, _, stored),) = reading_arrays(path)
+    with pytest.raises(ValueError, match="a code is 1, and there are 1 levels"):
+        decode_tensor(stored)
+
+
+def test_names_are_not_believed(path):
+    one = tensor_to_bytes(np.zeros((2, 2), np.float32))
+    with writing_arrays(path) as add:
+        add("a", "float32", (2, 2), one)
+        add("a", "float32", (2, 2), one)
+    with pytest.raises(ValueError, match="there are two arrays 'a'"):
+        list(reading_arrays(path))
+
+
+# Mutations
+
+
+def whole_files(tmp_path):
+    """Write every kind of file there is, and return their contents without the checksum."""
+    contents = []
+    for i, make in enumerate(NETWORKS.values()):
+        save(make(), tmp_path / f"{i}.nnz")
+        contents.append((tmp_path / f"{i}.nnz").read_bytes()[:-4])
+    rng = np.random.default_rng(0)
+    with writing_arrays(tmp_path / "arrays.nnz") as add:
+        for dtype in ("float32", "float16", "float64", "int8"):
+            array = (rng.normal(size=(6, 4, 3)) * (rng.random((6, 4, 3)) < 0.5) * 9).astype(dtype)
+            add(f"a.{dtype}", dtype, array.shape, tensor_to_bytes(array))
+        w = quantize_weights(small(), bits=3).parameters()["4.weight"]
+        coded = find_levels(w)._replace(signs=np.resize(np.int8([1, -1, 1]), 24), block_size=24)
+        add("rotated", "float32", w.shape, tensor_to_bytes(w, coded))
+    return [*contents, (tmp_path / "arrays.nnz").read_bytes()[:-4]]
+
+
+def mutated(content, rng):
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        place = int(rng.integers(0, len(data)))
+        if rng.random() < 0.5:  # where the sizes are
+            place = min(place, int(rng.integers(0, 60)))
+        stop = min(len(data), place + int(rng.integers(1, 9)))
+        match rng.integers(0, 6):
+            case 0 | 1:
+                data[place] ^= 1 << int(rng.integers(0, 8))
+            case 2:
+                data[place] = int(rng.integers(0, 256))
+            case 3:
+                del data[place:stop]
+            case 4:
+                data[place:place] = data[place:stop]
+            case 5:
+                data[place:stop] = b"\xff" * (stop - place)
+        data = data or bytearray(b"\0")
+    data[:5] = content[:5] if rng.random() < 0.95 else data[:5]
+    return bytes(data)
+
+
+def test_mutated_files_are_refused_or_read(tmp_path, all_mutated):
+    """Checksums are made to fit, so that what lies behind them is tried; a file takes no more than its share."""
+    rng, contents, path = np.random.default_rng(0), whole_files(tmp_path), tmp_path / "mutated.nnz"
+    read = 0
+    for i in range(20_000 if all_mutated else 300):
+        data = mutated(contents[i % len(contents)], rng)
+        path.write_bytes(sealed(data) if i % 20 else data + bytes(4))
+        if i % 10 == 0:  # it is slow
+            tracemalloc.start()
+        try:
+            sizes = [part.bytes for part in describe(path)]
+            assert sum(sizes) == path.stat().st_size
+            if data[4] == 0:
+                load(path)
+            else:
+                for _, dtype, stored in reading_arrays(path):
+                    decode_tensor(stored, dtype={"bfloat16": "uint16"}.get(dtype, dtype))
+            read += 1
+        except ValueError as error:
+            assert "\n" not in str(error)
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 2_000_000 + 40 * 1420 * len(data), f"mutation {i} took {peak} bytes"
+    assert 0 < read < i  # some mutations only change numbers

@@ -1,0 +1,312 @@
+"""zip and unzip: what was asked for is what comes out, and the report says what it is."""
+
+import json
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from nnzip.book.study import process_pool
+from nnzip.cli import main
+from nnzip.files.archive import describe, save
+from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
+from nnzip.files.zipping import Options, parse_options, parse_pattern, unzip_arrays, zip_arrays
+from nnzip.nn.zoo import trained
+
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "conv.weight": RNG.normal(size=(8, 6, 3, 3)).astype(np.float32),
+    "fc.weight": RNG.standard_t(3, (40, 64)).astype(np.float32),
+    "fc.bias": RNG.normal(size=40).astype(np.float32),
+}
+ODD = {
+    "scalar": np.array(2.5, np.float32),
+    "empty": np.zeros((3, 0), np.float32),
+    "steps": np.arange(7),
+    "flags": np.array([[True, False]]),
+    "half": RNG.normal(size=(4, 5)).astype(np.float16),
+    "double": RNG.normal(size=(4, 5)),
+    "infinite": np.array([[1.0, np.inf], [np.nan, 0.0]], np.float32),
+    "zeros": np.zeros((70, 80), np.float32),
+    "pruned": np.where(RNG.random((30, 40)) < 0.1, RNG.normal(size=(30, 40)), 0).astype(np.float32),
+    "few values": RNG.integers(-3, 4, (50, 60)).astype(np.float32) / 8,
+}
+
+
+@pytest.fixture
+def there_and_back(tmp_path):
+    def run(arrays, *, suffix=".npz", **options):
+        np.savez(tmp_path / "in.npz", **arrays)
+        rows = zip_arrays(tmp_path / "in.npz", tmp_path / "a.nnz", progress=False, **options)
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / f"out{suffix}")
+        with open_tensors(tmp_path / f"out{suffix}") as stored:
+            back = {name: np.array(tensor.read()) for name, tensor in stored.items()}
+        return {row.name: row for row in rows}, back, (tmp_path / "a.nnz").stat().st_size
+
+    return run
+
+
+def sqnr(x, y):
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    return math.inf if np.array_equal(x, y) else 10 * math.log10(np.sum(x**2) / np.sum((x - y) ** 2))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_without_options_nothing_is_lost(there_and_back, suffix):
+    arrays = WEIGHTS | ODD
+    rows, back, size = there_and_back(arrays, suffix=suffix)
+    assert back.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype
+        np.testing.assert_array_equal(back[name], array)
+        assert rows[name].sqnr == math.inf
+    assert rows["zeros"].after < 50
+    assert rows["pruned"].after < 0.2 * ODD["pruned"].nbytes
+    assert rows["few values"].after < 0.12 * ODD["few values"].nbytes
+    assert sum(row.after for row in rows.values()) < size
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_bits_are_a_symmetric_grid_for_each_output(there_and_back, bits):
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(bits=bits))
+    for name in ("conv.weight", "fc.weight"):
+        w = WEIGHTS[name].reshape(len(WEIGHTS[name]), -1)
+        scale = np.abs(w).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
+        error = np.abs(back[name].reshape(w.shape) - w)
+        assert np.all(error <= scale * 0.5001)
+        assert rows[name].sqnr == pytest.approx(sqnr(w, back[name].reshape(w.shape)), abs=0.01)
+        assert rows[name].after <= w.size * bits / 8 + 4 * len(w) + 2 * 2**bits + 20
+    np.testing.assert_array_equal(back["fc.bias"], WEIGHTS["fc.bias"])
+
+
+def test_sparsity_takes_the_smallest(there_and_back):
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(sparsity=0.9))
+    w, pruned = WEIGHTS["fc.weight"], back["fc.weight"]
+    assert np.count_nonzero(pruned == 0) == round(0.9 * w.size)
+    assert np.abs(w[pruned == 0]).max() < np.abs(w[pruned != 0]).min()
+    np.testing.assert_array_equal(pruned[pruned != 0], w[pruned != 0])
+    assert rows["fc.weight"].technique == "float, 90.0% zero"
+
+
+def test_a_codebook_has_so_many_values(there_and_back):
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(bits=3, codebook=True, sparsity=0.5))
+    assert len(np.unique(back["fc.weight"])) <= 8
+    assert np.count_nonzero(back["fc.weight"]) == WEIGHTS["fc.weight"].size / 2
+    grid, _, _ = there_and_back(WEIGHTS, options=Options(bits=3))
+    shared, _, _ = there_and_back(WEIGHTS, options=Options(bits=3, codebook=True))
+    assert shared["fc.weight"].sqnr > grid["fc.weight"].sqnr  # it is made for long tails
+
+
+def test_rotated_tensors_come_back_in_their_own_basis(there_and_back):
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(bits=6, rotate=True))
+    plain, _, _ = there_and_back(WEIGHTS, options=Options(bits=6))
+    assert rows["fc.weight"].sqnr > plain["fc.weight"].sqnr + 3  # outliers are spread over their row
+    for name in ("conv.weight", "fc.weight"):
+        assert rows[name].sqnr == pytest.approx(sqnr(WEIGHTS[name], back[name]), abs=0.05)
+
+
+@pytest.mark.parametrize("target", [30, 200])
+def test_an_error_is_reached_by_the_fewest_bits(there_and_back, target):
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(error=target))
+    for name in ("conv.weight", "fc.weight"):
+        assert sqnr(WEIGHTS[name], back[name]) >= target
+        if rows[name].technique == "as it is":
+            assert target == 200
+        elif (bits := int(rows[name].technique[0])) > 2:
+            fewer, _, _ = there_and_back(WEIGHTS, options=Options(bits=bits - 1))
+            assert fewer[name].sqnr < target
+
+
+@pytest.mark.parametrize("size", [500, 1500, 9000])
+def test_a_size_is_kept_to_and_used(there_and_back, size):
+    rows, back, written = there_and_back(WEIGHTS, options=Options(size=size))
+    assert written <= size
+    if size > 500:
+        assert written > 0.6 * min(size, 3000)  # all at 8 bits is 3,300 bytes
+    more, _, _ = there_and_back(WEIGHTS, options=Options(size=2 * size))
+    assert more["fc.weight"].sqnr >= rows["fc.weight"].sqnr
+
+
+def test_a_size_below_what_stays_is_refused(there_and_back):
+    with pytest.raises(ValueError, match=r"size 100 is less than the 2\d\d bytes of what stays as it is"):
+        there_and_back(WEIGHTS, options=Options(size=100))
+
+
+def test_the_first_pattern_that_fits_counts(there_and_back):
+    own = [parse_pattern("fc.*=bits:8"), parse_pattern("*.weight=plain"), parse_pattern("fc.weight=bits:2")]
+    rows, back, _ = there_and_back(WEIGHTS, options=Options(bits=3), per_tensor=own)
+    assert {name: row.technique for name, row in rows.items()} == {
+        "conv.weight": "as it is",
+        "fc.weight": "8 bits",
+        "fc.bias": "8 bits",
+    }
+
+
+def test_processes_write_the_same_file(tmp_path):
+    np.savez(tmp_path / "in.npz", **WEIGHTS)
+    for jobs in (1, 2):
+        with process_pool(jobs) as pool:
+            options = {"options": Options(bits=4), "executor": pool, "progress": False}
+            zip_arrays(tmp_path / "in.npz", tmp_path / f"{jobs}.nnz", **options)
+    assert (tmp_path / "1.nnz").read_bytes() == (tmp_path / "2.nnz").read_bytes()
+
+
+def test_half_and_bfloat16_keep_their_type(tmp_path):
+    w = WEIGHTS["fc.weight"]
+    safetensors_by_hand(tmp_path / "in.safetensors", {"b": ("BF16", to_bfloat16(w)), "h": ("F16", w.astype("<f2"))})
+    for options in (Options(), Options(bits=6)):
+        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", options=options, progress=False)
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors")
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+        with open_tensors(tmp_path / "out.safetensors") as back, open_tensors(tmp_path / "out.npz") as as_npz:
+            assert [back[name].dtype for name in ("b", "h")] == ["bfloat16", "float16"]
+            assert as_npz["b"].dtype == "float32"
+            if options == Options():
+                np.testing.assert_array_equal(back["b"].read(), from_bfloat16(to_bfloat16(w)))
+                np.testing.assert_array_equal(as_npz["b"].read(), from_bfloat16(to_bfloat16(w)))
+            assert sqnr(w, np.array(back["b"].read())) > 20
+            assert sqnr(w, np.array(back["h"].read()).astype(np.float32)) > 20
+
+
+def test_bfloat16_is_the_nearest_with_ties_to_even():
+    x = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3.1415927, 0.0], np.float32)
+    assert to_bfloat16(x).tolist() == [0x3F80, 0x3F80, 0x3F82, 0x3F81, 0xC049, 0]
+
+
+def safetensors_by_hand(path, tensors):
+    header, data = {"__metadata__": {"made": "by hand"}}, b""
+    for name, (dtype, array) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}, "has 12 bytes"),
+        ({"dtype": "F32", "shape": [1 << 40, 4], "data_offsets": [0, 1 << 44]}, "there are 16 bytes"),
+        ({"dtype": "F32", "shape": [-1, -4], "data_offsets": [0, 16]}, "lies at"),
+        ({"dtype": "F4", "shape": [4], "data_offsets": [0, 16]}, "the dtype of w must be one of"),
+        ({"dtype": "F32", "shape": [4]}, "data_offsets"),
+        ([], "cannot be loaded"),
+    ],
+)
+def test_hostile_safetensors_are_refused(tmp_path, entry, message):
+    text = json.dumps({"w": entry}).encode()
+    (tmp_path / "in.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+    with pytest.raises(ValueError, match=message):
+        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
+    (tmp_path / "in.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(ValueError, match="its header cannot have"):
+        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
+    assert not (tmp_path / "a.nnz").exists()
+
+
+def test_only_one_tensor_is_in_memory(tmp_path):
+    tensors = {f"{i}.weight": ("F32", np.random.default_rng(i).normal(size=(512, 256)).astype("<f4")) for i in range(8)}
+    safetensors_by_hand(tmp_path / "in.safetensors", tensors)
+    largest = 4 * 512 * 256
+    for work in (
+        lambda: zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", options=Options(bits=4), progress=False),
+        lambda: unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors"),
+    ):
+        tracemalloc.start()
+        work()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 6 * largest
+
+
+def test_a_saved_network_is_unzipped_too(tmp_path):
+    network = trained("lenet_300_100", seed=1)
+    save(network, tmp_path / "a.nnz")
+    unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as back:
+        for name, array in network.parameters().items():
+            np.testing.assert_array_equal(back[name], array)
+
+
+def test_options_as_they_are_written():
+    assert parse_options("bits:4,sparsity:0.9,rotate") == Options(bits=4, sparsity=0.9, rotate=True)
+    assert parse_options("size:1.5MB,codebook") == Options(size=1_500_000, codebook=True)
+    assert parse_options("plain") == Options()
+    assert parse_pattern("a=b*=error:30dB") == ("a=b*", Options(error=30))
+    for text, message in {
+        "bots:4": "an option must be one of bits",
+        "bits:9": "bits must be from 2 to 8",
+        "bits:4,error:30": "only one can be asked for",
+        "rotate": "rotate and codebook need bits",
+        "sparsity:2": r"sparsity must be in \[0, 1\]",
+        "error:loud": "could not convert",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            parse_options(text)
+    with pytest.raises(ValueError, match="must be PATTERN=OPTIONS, got 'conv'"):
+        parse_pattern("conv")
+
+
+def test_the_commands(tmp_path, capsys):
+    target = str(tmp_path / "lenet.nnz")
+    assert main(["zip", "lenet_300_100:0", "-o", target, "--bits", "3", "--rotate", "--per-tensor", "5.*=bits:8"]) == 0
+    printed = capsys.readouterr()
+    assert "1.weight                         3 bits, rotated" in printed.out
+    assert "6/6  5.bias" in printed.err
+    assert printed.out.splitlines()[-1].split()[2] == f"{(tmp_path / 'lenet.nnz').stat().st_size:,}"
+    assert sum(part.bytes for part in describe(target)) == (tmp_path / "lenet.nnz").stat().st_size
+    assert main(["unzip", target, "-o", str(tmp_path / "lenet.npz")]) == 0
+    assert "6 arrays" in capsys.readouterr().out
+    assert main(["zip", "lenet_9:0", "-o", target]) == 2
+    assert "the suffix of what is zipped must be one of" in capsys.readouterr().err
+    assert main(["unzip", target, "-o", str(tmp_path / "lenet.pt")]) == 2
+    assert "the suffix of what is unzipped to must be one of .npz, .safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.oracle
+def test_another_projects_safetensors_go_in_and_come_out(tmp_path):
+    import safetensors.torch
+    import torch
+
+    rng = torch.Generator().manual_seed(0)
+    tensors = {"a.weight": torch.randn(64, 96, generator=rng), "a.bias": torch.randn(64, generator=rng)}
+    tensors |= {"b": torch.randn(32, 48, generator=rng).bfloat16(), "n": torch.tensor(3), "h": torch.randn(8, 8).half()}
+    safetensors.torch.save_file(tensors, tmp_path / "in.safetensors")
+    zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", options=Options(error=30), progress=False)
+    unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors")
+    back = safetensors.torch.load_file(tmp_path / "out.safetensors")
+    assert back.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert back[name].dtype == tensor.dtype
+        assert sqnr(tensor.float().numpy(), back[name].float().numpy()) >= 29.9
+    assert torch.equal(to_torch(tensors["a.weight"]), tensors["a.weight"].bfloat16())
+
+
+def to_torch(tensor):
+    import torch
+
+    return torch.from_numpy(to_bfloat16(tensor.numpy()).view(np.int16)).view(torch.bfloat16)
+
+
+@pytest.mark.oracle
+def test_hypothesis_finds_no_array_that_does_not_come_back(there_and_back):
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+    from hypothesis.extra.numpy import array_shapes, arrays
+
+    shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        arrays(np.float32, shapes, elements=numbers),
+        st.sampled_from([Options(), Options(bits=4), Options(bits=3, codebook=True)]),
+    )
+    def come_back(array, options):
+        _, back, _ = there_and_back({"a": array, "b": array}, per_tensor=[("b", options)])
+        np.testing.assert_array_equal(back["a"], array)
+        assert back["b"].shape == array.shape
+        assert np.isfinite(back["b"]).all()
+
+    come_back()
