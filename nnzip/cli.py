@@ -10,10 +10,13 @@ from nnzip import __version__
 from nnzip.book import bench, exercises, report, retraining, study
 from nnzip.book.plots import save_figure
 from nnzip.book.speed import write_speed
+from nnzip.checks import check_choice
+from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
-from nnzip.files import zipping
+from nnzip.files import archive, zipping
 from nnzip.nn import zoo
 from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
 
 
 def main(arguments=None):
@@ -99,6 +102,8 @@ def _parser():
     zipped.add_argument("--codebook", action="store_true", help="shared values by k-means in the place of a grid")
     own = "for names like this, such as 'conv*=bits:8,rotate' or 'head.*=plain'; may be given again"
     zipped.add_argument("--per-tensor", action="append", default=[], metavar="PATTERN=OPTIONS", help=own)
+    deep = "lenet_5 or lenet_300_100 by Deep Compression's recipe: pruned, shared and retrained, ten minutes"
+    zipped.add_argument("--deep", action="store_true", help=deep)
     zipped.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     zipped.set_defaults(run=_zip)
 
@@ -196,11 +201,28 @@ def _unlock(asked):
 
 
 def _zip(asked):
+    if asked.deep:
+        _zip_deep(asked)
+        return
     options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.size, asked.codebook)
     per_tensor = [zipping.parse_pattern(text) for text in asked.per_tensor]
     with study.process_pool(asked.jobs) as executor:
         rows = zipping.zip_arrays(asked.source, asked.output, options=options, per_tensor=per_tensor, executor=executor)
     print(zipping.report(rows, asked.output.stat().st_size))
+
+
+def _zip_deep(asked):
+    name, _, seed = asked.source.partition(":")
+    check_choice(name, "with --deep the source", tuple(RECIPES))
+    check_choice(seed or "0", f"the seed of {name}", tuple(map(str, zoo.SEEDS)))
+    asked.output.parent.mkdir(parents=True, exist_ok=True)  # before ten minutes of training, not after
+    network, _ = compress(name, seed=int(seed or 0))
+    size, data = archive.save(network, asked.output), load_mnist()
+    for part in archive.describe(asked.output):
+        print(f"{part.tensor or 'file':<10} {part.purpose:<10} {part.bytes:>8,}")
+    before = sum(4 * array.size for array in trained(name).parameters().values())
+    error = evaluate(network, data.test_images, data.test_labels)
+    print(f"{size:,} bytes for {before:,}: {before / size:.1f} times smaller, test error {error:.2%}")
 
 
 def _unzip(asked):

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 
@@ -31,23 +32,38 @@ def bugs(chapter):
     return module.BUGS
 
 
+def lines_of(source, name):
+    """The lines of one function of a source."""
+    node = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return node.lineno - 1, node.end_lineno
+
+
 def plant(source, name, old, new):
     """Replace text within one function of a source; ValueError if it is not there."""
-    node = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
     lines = source.splitlines(keepends=True)
-    function = "".join(lines[node.lineno - 1 : node.end_lineno])
+    begin, end = lines_of(source, name)
+    function = "".join(lines[begin:end])
     if old not in function or old == new:
         raise ValueError(f"{name} has no {old!r} to replace")
-    return "".join(lines[: node.lineno - 1]) + function.replace(old, new) + "".join(lines[node.end_lineno :])
+    return "".join(lines[:begin]) + function.replace(old, new) + "".join(lines[end:])
 
 
 def wholly_planted(chapter, i):
-    """A chapter's solutions with the i-th bug in each function (those with fewer begin again)."""
+    """A chapter's solutions with the i-th bug in each function (those with fewer begin again).
+
+    A function that calls another calls it without its bug: two bugs could make one right answer.
+    """
     source, planted = solution(chapter), {}
+    whole = re.sub(rf"\b({'|'.join(bugs(chapter))})\(", r"without_bug_\1(", source)
     for name, found in bugs(chapter).items():
         what, old, new = found[i % len(found)]
-        source, planted[name] = plant(source, name, old, new), what
-    return source, planted
+        buggy = plant(source, name, old, new)
+        begin, end = lines_of(buggy, name)
+        others = "|".join(other for other in bugs(chapter) if other != name)
+        own = "".join(buggy.splitlines(keepends=True)[begin:end])
+        whole += "\n\n" + re.sub(rf"\b({others})\(", r"without_bug_\1(", own)
+        planted[name] = what
+    return whole, planted
 
 
 def functions(source, path="solutions"):

@@ -10,6 +10,7 @@ from nnzip import cli
 from nnzip.book import study
 from nnzip.nn import zoo
 from nnzip.nn.network import lenet_300_100
+from nnzip.nn.zoo import trained
 
 # Everything that the summary and the figures show of one network, on as few points as they can do with.
 SMALL_PLAN = [
@@ -199,3 +200,20 @@ def test_train_finds_out_about_its_folder_before_it_trains(tmp_path, monkeypatch
     (tmp_path / "taken").touch()
     assert cli.main(["train", "--output", str(tmp_path / "taken")]) == 2
     assert "taken" in capsys.readouterr().err
+
+
+def test_zip_deep_writes_what_the_recipe_makes_and_accounts_for_it(monkeypatch, tmp_path, capsys):
+    small, asked = trained("lenet_300_100"), []
+    for array in small.parameters().values():
+        array[...] = 0
+    monkeypatch.setattr(cli, "compress", lambda name, seed: asked.append((name, seed)) or (small, []))
+    path = tmp_path / "new" / "small.nnz"
+    assert cli.main(["zip", "lenet_300_100:2", "--deep", "-o", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts = [int(line.split()[-1].replace(",", "")) for line in lines[:-1]]
+    assert asked == [("lenet_300_100", 2)]
+    assert lines[-1].startswith(f"{sum(counts):,} bytes for 1,066,440") and sum(counts) == path.stat().st_size
+    assert lines[-1].endswith("test error 90.20%")  # all zeros say 0, and 980 of the 10,000 are
+    for source in ("lenet_6", "lenet_5:9", "model.npz"):
+        assert cli.main(["zip", source, "--deep", "-o", str(path)]) == 2
+        assert "must be one of" in capsys.readouterr().err
