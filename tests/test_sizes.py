@@ -1,0 +1,78 @@
+"""Error against bytes: the records, their front, and the two committed files."""
+
+import numpy as np
+import pytest
+
+from nnzip.book import sizes
+from nnzip.book.study import read_records
+from nnzip.compression.quantized import quantize_weights
+from nnzip.files.archive import describe, load
+from nnzip.nn.network import Network
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+
+FIGURES = sizes.Path(__file__).resolve().parents[1] / "figures"
+
+
+def record(size, error):
+    return {"network": "lenet_5", "technique": "t", "bits": 4, "sparsity": 0.0, "bytes": size, "error": error}
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    rng = np.random.default_rng(0)
+    records = [
+        record(int(size), float(error))
+        for size, error in zip(rng.integers(1, 50, 60), rng.random(60).round(2), strict=True)
+    ]
+    front = {(r["bytes"], r["error"]) for r in sizes.pareto_front(records)}
+    points = {(r["bytes"], r["error"]) for r in records}
+    beaten = {p for p in points for q in points if q != p and q[0] <= p[0] and q[1] <= p[1]}
+    assert front == points - beaten
+
+
+def test_shared_values_leave_zeros_alone():
+    network = trained("lenet_300_100")
+    weight = network.parameters()["1.weight"]
+    weight[weight < 0.02] = 0
+    shared = sizes.share_kept(network, 2).parameters()["1.weight"]
+    np.testing.assert_array_equal(shared == 0, weight == 0)
+    assert len(np.unique(shared[shared != 0])) == 4
+
+
+def test_a_family_is_saved_read_back_and_tested(monkeypatch, digits):
+    def two(network, data, name, seed):
+        yield "float", 32, 0.0, network
+        yield "per_channel", 2, 0.0, quantize_weights(network, bits=2)
+
+    monkeypatch.setattr(sizes, "FAMILIES", {"two": two})
+    monkeypatch.setattr(sizes, "load_mnist", lambda: digits)
+    plain, rounded = sizes.measure(("lenet_300_100", 1, "two"))
+    network = trained("lenet_300_100", seed=1)
+    images, labels = digits[2:]
+    assert plain["error"] == evaluate(network, images, labels)
+    assert rounded["error"] == evaluate(quantize_weights(network, bits=2), images, labels)
+    assert sizes.FLOAT_BYTES["lenet_300_100"] < plain["bytes"] < sizes.FLOAT_BYTES["lenet_300_100"] + 200
+    assert (plain["seed"], plain["bits"], rounded["technique"]) == (1, 32, "per_channel")
+    assert rounded["bytes"] < plain["bytes"] / 16
+
+
+@pytest.mark.parametrize(("name", "times", "error"), [("lenet_300_100", 150, 0.0158), ("lenet_5", 300, 0.0074)])
+def test_the_committed_files_are_as_small_and_as_good_as_asked(name, times, error, test_set):
+    path = FIGURES / f"12_{name}.nnz"
+    network, size = load(path), path.stat().st_size
+    assert isinstance(network, Network) and sum(part.bytes for part in describe(path)) == size
+    assert sum(4 * array.size for array in trained(name).parameters().values()) == sizes.FLOAT_BYTES[name]
+    assert sizes.FLOAT_BYTES[name] / size >= times
+    assert evaluate(network, *test_set) <= error
+
+
+def test_the_records_are_of_both_networks_and_their_floats_are_the_studys():
+    records = sizes.read_sizes(FIGURES / "12_archive.csv")
+    plain = {
+        (r["network"], r["seed"]): r["error"]
+        for r in read_records(FIGURES / "02_quantization.csv")
+        if (r["technique"], r["bits"], r["sparsity"]) == ("per_channel", 32, 0.0)
+    }
+    floats = [r for r in records if r["technique"] == "float"]
+    assert {r["network"] for r in floats} == {"lenet_300_100", "lenet_5"}
+    assert all(abs(r["error"] - plain[r["network"], r["seed"]]) < 1e-6 for r in floats)
