@@ -347,6 +347,7 @@ def test_more_of_one_value_than_counters_hold_in_16_bits():
 
 @pytest.mark.oracle
 def test_hypothesis_finds_nothing_that_does_not_come_back():
+    pytest.importorskip("hypothesis")
     from hypothesis import given, settings
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import array_shapes, arrays

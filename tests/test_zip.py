@@ -266,6 +266,8 @@ def test_the_commands(tmp_path, capsys):
 
 @pytest.mark.oracle
 def test_another_projects_safetensors_go_in_and_come_out(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
     import safetensors.torch
     import torch
 
@@ -291,6 +293,7 @@ def to_torch(tensor):
 
 @pytest.mark.oracle
 def test_hypothesis_finds_no_array_that_does_not_come_back(there_and_back):
+    pytest.importorskip("hypothesis")
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import array_shapes, arrays
