@@ -14,6 +14,7 @@ from nnzip.checks import check_choice
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
 from nnzip.files import archive, zipping
+from nnzip.jobs import open_executor
 from nnzip.nn import zoo
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained
@@ -54,7 +55,12 @@ def _parser():
         help="measure what has to be trained at every point, and nothing else (half an hour)",
     )
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
-    study.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: as many as cores)")
+    workers = study.add_mutually_exclusive_group()
+    workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
+    workers.add_argument("--executor", help="processes:N, threads:N, or dask://HOST:PORT, the scheduler of a cluster")
+    study.add_argument(
+        "--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it"
+    )
     study.set_defaults(run=_study)
 
     train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
@@ -117,12 +123,12 @@ def _parser():
 def _study(asked):
     output = asked.output or Path("figures/quick" if asked.quick else "figures")
     output.mkdir(parents=True, exist_ok=True)
-    with study.process_pool(asked.jobs) as executor:
+    with open_executor(os.cpu_count() if asked.executor is None else asked.executor) as executor:
         if asked.long:
-            report.write_trained(retraining.run(executor=executor), output)
+            report.write_trained(retraining.run(executor=executor, log=asked.log), output)
             print(f"The records and figures of chapters 05 and 06 now have retrained and distilled networks: {output}")
             return
-        records = study.run_study(load_mnist(), quick=asked.quick, retrain=asked.retrain, executor=executor)
+        records = study.run_study(quick=asked.quick, retrain=asked.retrain, executor=executor, log=asked.log)
     records = report.write_report(records, output)
     print(report.summary(records, output))
 
@@ -206,7 +212,7 @@ def _zip(asked):
         return
     options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.size, asked.codebook)
     per_tensor = [zipping.parse_pattern(text) for text in asked.per_tensor]
-    with study.process_pool(asked.jobs) as executor:
+    with open_executor(asked.jobs) as executor:
         rows = zipping.zip_arrays(asked.source, asked.output, options=options, per_tensor=per_tensor, executor=executor)
     print(zipping.report(rows, asked.output.stat().st_size))
 

@@ -7,6 +7,7 @@ from nnzip import cli
 from nnzip.book import bench, plots
 from nnzip.book.speed import COLUMNS, read_speed, speed_record, write_speed
 from nnzip.matmul import exact_depth
+from nnzip.quantization import dequantize, quantize
 
 
 class Clock:
@@ -54,6 +55,12 @@ def test_the_ratio_is_the_median_over_the_rounds_and_above_1_where_ours_is_faste
     peer = clock.takes("peer", [1, 2, 1, 9, 1, 16])
     mine, theirs, ratio = bench.side_by_side(ours, peer, rounds=3)
     assert (mine, theirs, ratio) == (1, 9, 8)  # of the ratios 2, 9 and 8
+
+
+def test_what_takes_long_is_called_once(clock):
+    ours, peer = clock.takes("ours", [2, 9]), clock.takes("peer", [6, 9])
+    assert bench.side_by_side(ours, peer, rounds=1, once=True) == (2, 6, 3)
+    assert clock.calls == ["pause", "ours", "pause", "peer"]
 
 
 def test_a_ratio_of_medians_would_be_another_thing(clock):
@@ -110,7 +117,10 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
     monkeypatch.setattr(bench, "hadamard_rows", lambda: turns)
     monkeypatch.setattr(bench, "kmeans_rows", lambda: [("values", clock.takes("ours", [1e-3]), None)])
     monkeypatch.setattr(bench, "coding_rows", lambda: [])
-    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values = bench.run(rounds=2)
+    long = [("long", clock.takes("long", [5, 7]), clock.takes("peer", [10, 11]))]
+    monkeypatch.setattr(bench, "gptq_rows", lambda torch: long)
+    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values, _, once = bench.run(rounds=2)
+    assert once.split() == ["long", "5000.00", "ms", "10.00", "s", "2.00", "x"]
     assert values.startswith("values") and "1.00 ms" in values
     assert "nnzip" in head and "peer / nnzip" in head
     assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
@@ -126,7 +136,7 @@ def test_run_records_every_product(monkeypatch, clock):
             ("slow", clock.takes("slow", [4]), clock.takes("floats", [2])),
         ]
 
-    for name in ("training_rows", "forward_rows", "integer_rows"):
+    for name in ("training_rows", "forward_rows", "integer_rows", "gptq_rows"):
         monkeypatch.setattr(bench, name, lambda torch: [])
     for name in ("hadamard_rows", "kmeans_rows", "coding_rows"):
         monkeypatch.setattr(bench, name, lambda: [])
@@ -243,6 +253,21 @@ def test_coding_rows_pack_and_unpack_the_same_codes():
     assert len(ours()) < len(peer()) < 2_000_000  # 4 bits each
     np.testing.assert_array_equal(back(), peer_back())
     assert len(back()) == 4_000_000 and back().max() <= 14
+
+
+def test_gptq_rows_round_the_layer_they_name():
+    [(name, ours, peer)] = bench.gptq_rows(None, 40)
+    assert "40 x 40" in name and peer is None
+    assert ours().shape == (40, 40) and all(len(np.unique(row)) <= 15 for row in ours())
+
+
+@pytest.mark.oracle
+def test_the_two_ways_of_gptq_round_alike():
+    torch = pytest.importorskip("torch")
+    [(_, ours, peer)] = bench.gptq_rows(torch, 300)  # more than two of its blocks, and a rest
+    assert np.mean(ours() != peer()) < 1e-3  # where float32 and float64 part at a tie
+    nearest = dequantize(quantize(ours.args[0], ours.args[2]), ours.args[2])
+    assert np.mean(ours() != nearest) > 0.1
 
 
 def test_hadamard_rows_compare_the_transform_with_the_dense_product():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
@@ -28,7 +29,7 @@ SMALL_PLAN = [
 def small_study(monkeypatch, digits, tmp_path):
     """Let the study run its small plan on 100 test images, and anything without a folder land in a temporary one."""
     small = digits._replace(test_images=digits.test_images[:100], test_labels=digits.test_labels[:100])
-    monkeypatch.setattr(cli, "load_mnist", lambda: small)
+    monkeypatch.setattr(study, "study_data", lambda: small)
     monkeypatch.setattr(study, "plan", lambda *, quick: SMALL_PLAN)
     monkeypatch.chdir(tmp_path)
 
@@ -40,8 +41,8 @@ def asked(monkeypatch, tmp_path, digits):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "load_mnist", lambda: digits)
     monkeypatch.setattr(cli.bench, "_import", lambda name: None)
-    monkeypatch.setattr(cli.study, "run_study", lambda data, **options: calls.append(options) or [])
-    monkeypatch.setattr(cli.retraining, "run", lambda **options: calls.append("long") or [])
+    monkeypatch.setattr(cli.study, "run_study", lambda **options: calls.append(options) or [])
+    monkeypatch.setattr(cli.retraining, "run", lambda executor, log: calls.append(f"long, {log}") or [])
     monkeypatch.setattr(cli.report, "write_trained", lambda records, folder: calls.append(folder))
     monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder) or records)
     monkeypatch.setattr(cli.report, "summary", lambda records, folder: f"summary of {folder}")
@@ -82,14 +83,34 @@ def test_study_is_what_happens_without_a_command(arguments, quick, retrain, fold
 
 
 def test_long_measures_what_is_trained_and_nothing_else(asked, tmp_path, capsys):
-    assert cli.main(["--long", "--jobs", "1"]) == 0
-    assert [str(call) for call in asked] == ["long", "figures"]
+    assert cli.main(["--long", "--jobs", "1", "--log", "a.jsonl"]) == 0
+    assert [str(call) for call in asked] == ["long, a.jsonl", "figures"]
     assert "chapters 05 and 06" in capsys.readouterr().out
 
 
-def test_jobs_is_the_number_of_processes(asked):
-    assert cli.main(["study", "--jobs", "1"]) == 0 and asked[0]["executor"] is None
-    assert cli.main(["study", "--jobs", "2"]) == 0 and asked[2]["executor"] is not None
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["--jobs", "1"], type(None)),
+        (["--jobs", "2"], ProcessPoolExecutor),
+        (["--executor", "processes:2"], ProcessPoolExecutor),
+        (["--executor", "threads:2"], ThreadPoolExecutor),
+    ],
+)
+def test_jobs_is_the_number_of_processes_and_executor_names_any(arguments, kind, asked):
+    assert cli.main(["study", *arguments, "--log", "a.jsonl"]) == 0
+    assert type(asked[0]["executor"]) is kind and str(asked[0]["log"]) == "a.jsonl"
+
+
+@pytest.mark.parametrize("spec", ["slurm:4", "dask://nowhere", "threads:0"])
+def test_an_executor_that_cannot_be_is_one_line(spec, asked, capsys):
+    assert cli.main(["study", "--executor", spec]) == 2 and not asked
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_jobs_and_executor_are_not_given_together(asked):
+    with pytest.raises(SystemExit):
+        cli.main(["study", "--jobs", "2", "--executor", "threads:2"])
 
 
 def test_without_arguments_those_of_the_process_are_read(asked, monkeypatch):

@@ -176,7 +176,7 @@ def test_no_work_no_pass_by_the_command_and_by_pytest(kind, through_doors, tmp_p
     everything = request.config.getoption("--all-planted")
     names = [exercise.name for exercise in of_chapter(through_doors)]
     path = student_file(tmp_path, through_doors, NO_WORK[kind](through_doors, names))
-    doors = both_doors(path, capsys) if everything or kind in SAID else [command_door(path, capsys)]
+    doors = both_doors(path, capsys) if everything or kind == "stub" else [command_door(path, capsys)]
     for passed, said in doors:
         assert passed == dict.fromkeys(names, False), said
         assert said.count(SAID.get(kind, "got:")) >= len(names)
@@ -240,10 +240,9 @@ def test_pytest_runs_nothing_that_lies_beside_a_students_file(tmp_path):
     proof = tmp_path / "was run"
     (tmp_path / "conftest.py").write_text(f"open({str(proof)!r}, 'w').close()\n")
     path = student_file(tmp_path, "02_quantization", "def dequantize(codes, qparams): return codes\n")
-    for option in (["--impl", str(path)], [f"--impl={path}"]):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *option]
-        run = subprocess.run(command, cwd=exercises.GRADERS.parents[1], capture_output=True, text=True)
-        assert run.returncode == 1 and "test_exercise[02-dequantize-no_wrap]" in run.stdout, run.stdout + run.stderr
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--impl", str(path)]
+    run = subprocess.run(command, cwd=exercises.GRADERS.parents[1], capture_output=True, text=True)
+    assert run.returncode == 1 and "test_exercise[02-dequantize-no_wrap]" in run.stdout, run.stdout + run.stderr
     assert not proof.exists()
     (tmp_path / "pytest.ini").write_text("[pytest]\n")  # with a space between, this would be pytest's configuration
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--impl", str(path)]

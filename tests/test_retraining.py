@@ -7,6 +7,7 @@ from nnzip.book import report, retraining
 from nnzip.book.study import BITS, read_records, write_records
 from nnzip.book.techniques import FLOAT
 from nnzip.compression.pruned import masks_of, sparsity_of
+from nnzip.compression.quantized import RoundedInput
 from nnzip.data import Mnist
 
 
@@ -52,6 +53,45 @@ def test_a_repaired_network_is_on_its_grid_or_keeps_its_zeros(technique, small, 
             assert sum(mask.sum() for mask in masks_of(repaired).values()) <= round((1 - sparsity) * 266200) + 3
 
 
+@pytest.mark.parametrize(
+    ("technique", "inputs"),
+    [("straight_through", None), ("learned_step", None), ("learned_step_both", 3), ("learned_step_a4", 4)],
+)
+def test_what_is_trained_through_the_rounding_is_on_its_grid(technique, inputs, small, monkeypatch):
+    method = technique.removesuffix("_both").removesuffix("_a4")
+    monkeypatch.setitem(retraining.QAT, "lenet_300_100", {method: (1, 0.01, False)})
+    monkeypatch.setitem(retraining.QAT_BITS, "lenet_300_100", {technique: (3,)})
+    monkeypatch.setitem(retraining.QAT_SPARSITIES, "lenet_300_100", (0.9,))
+    points = list(retraining.trained_through(retraining.trained("lenet_300_100"), small, "lenet_300_100", 0, technique))
+    pruned = [(4, 0.9)] if technique == "learned_step" else []
+    assert [point[:2] for point in points] == [(3, 0.0), *pruned]
+    for bits, sparsity, network in points:
+        assert all(len(np.unique(row)) <= 2**bits - 1 for row in network.parameters()["5.weight"])
+        assert sparsity_of(network) >= sparsity - 1e-6
+        rounded = [layer.qparams.bits for layer in network.layers if isinstance(layer, RoundedInput)]
+        assert rounded == ([] if inputs is None else [inputs] * 3)
+
+
+def test_binary_weights_are_trained_with_their_float_network_as_teacher(small, monkeypatch):
+    taught = []
+    train = retraining.train_quantized
+    monkeypatch.setattr(retraining, "train_quantized", lambda *a, **o: taught.append(o["teacher"]) or train(*a, **o))
+    monkeypatch.setitem(retraining.QAT, "lenet_300_100", {"binary": (1, 0.01, True)})
+    network = retraining.trained("lenet_300_100")
+    [(bits, sparsity, left)] = retraining.trained_through(network, small, "lenet_300_100", 0, "binary")
+    assert (bits, sparsity) == (1, 0.0)
+    assert all(len(np.unique(np.abs(row))) == 1 for row in left.parameters()["5.weight"])
+    np.testing.assert_array_equal(taught[0].parameters()["5.weight"], network.parameters()["5.weight"])
+
+
+def test_roundings_are_learned_at_three_widths(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(retraining, "reconstruct_weights", lambda network, images, **o: asked.append((len(images), o)))
+    points = [point[:2] for point in retraining.learned_roundings(retraining.trained("lenet_300_100"), small)]
+    assert points == [(2, 0.0), (3, 0.0), (4, 0.0)]
+    assert asked == [(300, {"bits": bits, "method": "adaround"}) for bits in (2, 3, 4)]
+
+
 def test_every_task_gives_records_with_its_name_and_seed(small, monkeypatch, capsys):
     monkeypatch.setattr(retraining, "NETWORKS", ("lenet_300_100",))
     monkeypatch.setattr(retraining, "SEEDS", (1,))
@@ -60,7 +100,7 @@ def test_every_task_gives_records_with_its_name_and_seed(small, monkeypatch, cap
     assert {(r["network"], r["seed"], r["technique"]) for r in records} == {("lenet_300_100", 1, "retrained")}
     assert len(records) == 9
     assert all(0 <= r["error"] < 1 and np.isfinite(r["sqnr_db"]) for r in records)
-    assert "9 records: lenet_300_100 1 retrained" in capsys.readouterr().err
+    assert '1/1  0 s left  ["lenet_300_100", 1, "retrained"]' in capsys.readouterr().err
 
 
 def record(technique, bits, sparsity, error):

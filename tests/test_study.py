@@ -4,9 +4,8 @@ import csv
 import functools
 import itertools
 import math
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,13 +14,23 @@ from matplotlib.figure import Figure
 
 from nnzip.book import plots, report, study
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
-from nnzip.book.techniques import CHAPTERS, FLOAT, TECHNIQUES, per_channel
+from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED, TECHNIQUES, per_channel
 from nnzip.codebooks import kmeans, power_of_two_codebook
 from nnzip.compression.integer import integer_network
+from nnzip.compression.mixed_precision import mixed_precision
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
-from nnzip.compression.rotated import rotate_network
-from nnzip.nn.layers import Flatten, Linear
+from nnzip.compression.reconstructed import (
+    correct_biases,
+    equalize_network,
+    reconstruct_pruned,
+    reconstruct_weights,
+    smooth_network,
+)
+from nnzip.compression.rotated import rotate_network, unrotate_network
+from nnzip.data import load_mnist
+from nnzip.jobs import open_executor
+from nnzip.nn.layers import Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained
@@ -54,7 +63,8 @@ def synthetic_records():
     return records
 
 
-SHOWN = len(set().union(*CHAPTERS.values()))  # techniques that are in a figure, and so in the table
+IN_FILES = {stem: (*shown, *TABLED.get(stem, ())) for stem, shown in CHAPTERS.items()}
+SHOWN = len(set().union(*IN_FILES.values()) & set(TECHNIQUES))  # those in the table, without what is trained
 
 
 def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
@@ -73,7 +83,9 @@ def by_hand(network, data, technique, bits, sparsity):
     compressed = prune_network(basis, sparsity)
     if technique in ("global_magnitude", "activation_aware"):
         compressed = pruned_together(network, data, sparsity, by_inputs=technique == "activation_aware")
-    if bits != FLOAT and technique.startswith("integer"):
+    if technique in RECONSTRUCTED:
+        compressed = RECONSTRUCTED[technique](network, data.train_images[:1000], bits, sparsity)
+    elif bits != FLOAT and technique.startswith("integer"):
         pruned, widths = compressed, {"weight_bits": bits, "activation_bits": int(technique[-1])}
         integers = integer_network(pruned, data.train_images[:1000], **widths)
         codes = integers.quantize_input(data.test_images)
@@ -86,13 +98,56 @@ def by_hand(network, data, technique, bits, sparsity):
             weight = compressed.parameters()[name]
             values = shared_values(weight, technique, bits, sparsity).astype(np.float32)
             weight[...] = values[np.abs(weight[..., None] - values).argmin(axis=-1)]
-    elif bits != FLOAT:
+    elif bits != FLOAT and technique not in RECONSTRUCTED:
         compressed = quantize_weights(compressed, bits=bits, per_channel=technique not in ("per_tensor", "rotated"))
-    if bits != FLOAT and technique == "with_activations":
+    if bits != FLOAT and technique in ("with_activations", "smoothed"):
         compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
     wrong = sum(compressed.predict(data.test_images) != data.test_labels)
     names = [name for name in basis.parameters() if name.endswith("weight")]  # a rotation keeps lengths, so the SQNR
     return wrong / len(data.test_labels), sqnr_db(flat_weights(basis, names), flat_weights(compressed, names))
+
+
+def rounded(network, bits, **options):
+    return network if bits == FLOAT else quantize_weights(network, bits=bits, **options)
+
+
+def second_order(network, images, bits, sparsity, *, method="obs"):
+    return (
+        rounded(reconstruct_pruned(network, images, sparsity, method=method), bits)
+        if sparsity
+        else rounded(network, bits)
+    )
+
+
+def by_gptq(network, images, bits, sparsity):
+    pruned = second_order(network, images, FLOAT, sparsity)
+    return pruned if bits == FLOAT else reconstruct_weights(pruned, images, bits=bits, method="gptq")
+
+
+def with_corrected_biases(network, images, bits, sparsity):
+    pruned = prune_network(network, sparsity)
+    return pruned if bits == FLOAT else correct_biases(pruned, quantize_weights(pruned, bits=bits), images)
+
+
+def by_mixed_widths(network, images, bits, sparsity):
+    pruned = prune_network(network, sparsity)
+    return pruned if bits == FLOAT else mixed_precision(pruned, images, bits=bits)
+
+
+RECONSTRUCTED = {  # (network, images, bits, sparsity) -> Network
+    "obd": partial(second_order, method="obd"),
+    "obs": second_order,
+    "gptq": by_gptq,
+    "gptq_rotated": lambda network, *rest: unrotate_network(by_gptq(rotate_network(network), *rest)),
+    "bias_corrected": with_corrected_biases,
+    "equalized": lambda network, _, bits, sparsity: rounded(
+        prune_network(equalize_network(network), sparsity), bits, per_channel=False
+    ),
+    "smoothed": lambda network, images, bits, sparsity: rounded(
+        prune_network(smooth_network(network, images), sparsity), bits
+    ),
+    "mixed": by_mixed_widths,
+}
 
 
 def shared_values(weight, technique, bits, sparsity):
@@ -126,56 +181,56 @@ def pruned_together(network, data, sparsity, *, by_inputs):
     return pruned
 
 
+@pytest.fixture(scope="module")
+def thin():
+    """A network whose layers are narrow, for what takes long."""
+    rng = np.random.default_rng(0)
+    return Network([MaxPool2d(4), Flatten(), Linear(49, 16, rng=rng), ReLU(), Linear(16, 10, rng=rng)])
+
+
 @pytest.mark.parametrize("technique", TECHNIQUES)
-def test_records_are_what_measuring_by_hand_gives(technique, mlp, digits):
+def test_records_are_what_measuring_by_hand_gives(technique, mlp, thin, digits):
+    mlp = thin if technique in RECONSTRUCTED else mlp
     before = {name: array.copy() for name, array in mlp.parameters().items()}
-    records = error_grid(mlp, digits, technique=technique, bits=(3, 8, FLOAT), sparsities=(0, 0.9))
-    assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product((3, 8, FLOAT), (0.0, 0.9)))
+    widths = (3, 4 if technique == "codebook" else 8, FLOAT)  # the distance to each of 256 values takes long by hand
+    records = error_grid(mlp, digits, technique=technique, bits=widths, sparsities=(0, 0.9))
+    assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product(widths, (0.0, 0.9)))
     for record in records:
         assert list(record) == ["technique", "bits", "sparsity", "error", "sqnr_db"]
         assert record["technique"] == technique and type(record["sparsity"]) is float
         expected = by_hand(mlp, digits, technique, record["bits"], record["sparsity"])
-        if technique.startswith("rotated"):  # the study folds the rotation back, which rounds
+        if "rotated" in technique:  # the study folds the rotation back, which rounds
             assert record["error"] == pytest.approx(expected[0], abs=2 / len(digits.test_labels))
             assert record["sqnr_db"] == pytest.approx(expected[1], rel=1e-4) or record["sqnr_db"] > 100
         else:
             assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
-    assert records[4]["sqnr_db"] > 100  # float, nothing pruned: the network itself
+    if technique not in ("equalized", "smoothed"):  # whose weights are others, though the network computes the same
+        assert records[4]["sqnr_db"] > 100  # float, nothing pruned: the network itself
     assert all(np.array_equal(mlp.parameters()[name], array) for name, array in before.items())
 
 
-@pytest.mark.parametrize(
-    "executor",
-    [
-        lambda: ThreadPoolExecutor(2),
-        lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")),
-    ],
-    ids=["threads", "processes"],
-)
-def test_an_executor_gives_the_same_records_in_the_same_order(executor, mlp, digits):
+@pytest.mark.parametrize("spec", ["threads:2", "processes:2"])
+def test_an_executor_gives_the_same_records_in_the_same_order(spec, mlp, digits):
     asked = {"technique": "per_channel", "bits": (2, 8), "sparsities": (0.5,)}
-    with executor() as workers:
+    with open_executor(spec) as workers:
         assert error_grid(mlp, digits, **asked, executor=workers) == error_grid(mlp, digits, **asked)
+    with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor"):
+        error_grid(mlp, digits, **asked, executor=spec)
 
 
-def test_a_pool_has_one_blas_thread_a_process_and_leaves_the_environment_as_it_was(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = dict(os.environ)
-    with study.process_pool(2) as executor:
-        assert executor.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
-        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
-    assert dict(os.environ) == before
-    with pytest.raises(KeyError), study.process_pool(2):
-        raise KeyError
-    assert dict(os.environ) == before
+class Counting(ThreadPoolExecutor):
+    def submit(self, *work):
+        self.sent = [*getattr(self, "sent", []), work]
+        return super().submit(*work)
 
 
-def test_a_pool_of_one_is_this_process():
-    with study.process_pool(1) as executor:
-        assert executor is None
-    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"), study.process_pool(0):
-        pass
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 30])
+def test_the_network_and_the_data_travel_eight_times_at_most(count, mlp, digits, monkeypatch):
+    monkeypatch.setattr(study, "measure", lambda network, data, technique, *point: list(point))
+    zeros = np.linspace(0, 1, count).tolist()
+    with Counting(1) as workers:
+        found = error_grid(mlp, digits, technique="per_tensor", bits=[3], sparsities=zeros, executor=workers)
+        assert found == [[3, zero] for zero in zeros] and len(getattr(workers, "sent", [])) <= min(count, 8)
 
 
 def silenced(network, data, *, bits, sparsity):
@@ -257,6 +312,10 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
             assert not seen
         elif technique in ("codebook", "by_rule"):
             assert seen == widths | {1}
+        elif technique == "obs":
+            assert not seen and {p[3] for p in own} == {FLOAT}
+        elif technique in ("gptq", "gptq_rotated", "mixed"):
+            assert 2 in seen and seen < widths
         else:
             assert seen == widths or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
     for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too
@@ -272,24 +331,38 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
     assert whole_map == set(itertools.product(widths, {p[4] for p in points}))
 
 
-def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monkeypatch, capsys):
+def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monkeypatch, tmp_path, capsys):
     grids = [
         {"network": "lenet_300_100", "seed": 1, "technique": "per_tensor", "bits": (2, FLOAT), "sparsities": (0.0,)},
         {"network": "lenet_300_100", "seed": 0, "technique": "per_channel", "bits": (4,), "sparsities": (0.5,)},
     ]
     monkeypatch.setattr(study, "plan", lambda *, quick: grids if quick else pytest.fail("quick was lost"))
-    records = run_study(digits, quick=True)
+    monkeypatch.setattr(study, "study_data", lambda: digits)
+    log = tmp_path / "log"
+    records = run_study(quick=True, log=log)
     assert [(r["seed"], r["technique"], r["bits"], r["sparsity"]) for r in records] == [
         (1, "per_tensor", 2, 0.0),
         (1, "per_tensor", FLOAT, 0.0),
         (0, "per_channel", 4, 0.5),
     ]
+    assert all(tuple(record) == study.COLUMNS for record in records)
     assert records[1]["error"] == evaluate(trained("lenet_300_100", seed=1), digits.test_images, digits.test_labels)
     assert (records[2]["error"], records[2]["sqnr_db"]) == by_hand(mlp, digits, "per_channel", 4, 0.5)
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 2 and "100%" in err.splitlines()[-1] and "s left" in err
-    run_study(digits, quick=True, progress=False)
-    assert capsys.readouterr() == ("", "")
+    assert out == "" and len(err.splitlines()) == 2 and "2/2" in err.splitlines()[-1] and "s left" in err
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))  # killed after the first of the grids
+    assert run_study(quick=True, log=log, progress=False) == run_study(quick=True, progress=False) == records
+    with pytest.raises(ValueError, match="not the log of this search"):
+        monkeypatch.setattr(study, "trained", lambda *name, **options: None)
+        run_study(quick=True, log=log, retrain=True)
+    assert "s left" not in capsys.readouterr().err
+
+
+def test_the_studys_data_are_the_first_thousand_images_and_the_test_set(test_set):
+    data, whole = study.study_data(), load_mnist()
+    for found, expected in zip(data, (*(a[:1000] for a in whole[:2]), *test_set), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert data is study.study_data() and data.train_images.base is None  # the other 59,000 are not kept
 
 
 def test_retrain_trains_each_network_once(digits, monkeypatch):
@@ -302,7 +375,8 @@ def test_retrain_trains_each_network_once(digits, monkeypatch):
 
     monkeypatch.setattr(study, "plan", lambda *, quick: [{**grid, "seed": seed} for seed in (0, 1, 0)])
     monkeypatch.setattr(study, "trained", fake_trained)
-    run_study(digits, retrain=True, progress=False)
+    monkeypatch.setattr(study, "study_data", lambda: digits)
+    run_study(retrain=True, progress=False)
     assert asked == [("lenet_300_100", 0, True), ("lenet_300_100", 1, True)]
 
 
@@ -390,7 +464,8 @@ def test_the_sparsity_table_has_the_mean_float_error_of_each_way_to_prune():
     lines = [line for line in report.sparsity_table(synthetic_records()).splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["network", "pruned", "50%", "80%", "90%", "95%", "97%", "98%", "99%"]
-    assert {line[1] for line in cells[2:]} == {"each layer alike", "all layers together", "activation-aware"}
+    ways = {"each layer alike", "all layers together", "activation-aware"}
+    assert {line[1] for line in cells[2:]} == ways | {"Optimal Brain Damage", "Optimal Brain Surgeon"}
     own = select(synthetic_records(), network="lenet_300_100", technique="per_channel", bits=FLOAT, sparsity=0.8)
     assert cells[2][3] == f"{np.mean([r['error'] for r in own]):.2%}" and cells[2][5] == ""  # 95 % was not measured
 
@@ -406,28 +481,22 @@ def test_the_summary_says_where_each_network_breaks_and_where_the_files_are(tmp_
     assert "nan" not in text
 
 
-def test_the_report_writes_the_same_files_every_time(tmp_path, report_files):
+def test_the_report_writes_its_files(tmp_path, report_files):
     records = synthetic_records()
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder in folders:
-        folder.mkdir()
-        report.write_report(records, folder)
-    names = sorted(path.name for path in folders[0].iterdir())
-    assert names == report_files
-    for name in names:
-        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
-    for stem, techniques in CHAPTERS.items():
+    report.write_report(records, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == report_files
+    for stem, techniques in IN_FILES.items():
         own = [record for record in records if record["technique"] in techniques]
-        assert len(read_records(folders[0] / f"{stem}.csv")) == len(own) > 0
+        assert len(read_records(tmp_path / f"{stem}.csv")) == len(own) > 0
     mapped = [r for r in records if r["network"] == "lenet_300_100" and "integer" in r["technique"]]
     points = [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in mapped if r["sparsity"] in (0.0, 0.8)]
-    written = read_records(folders[0] / "08_integer_map.csv")
+    written = read_records(tmp_path / "08_integer_map.csv")
     assert [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in written] == points
-    with open(folders[0] / "results.csv", newline="") as file:
+    with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * SHOWN * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
     tables = report.markdown_table(report.results_table(records)) + "\n" + report.sparsity_table(records)
-    assert (folders[0] / "results.md").read_text() == tables
+    assert (tmp_path / "results.md").read_text() == tables
     assert plt.get_fignums() == []
 
 
@@ -560,8 +629,9 @@ def test_no_records_make_no_figure(draw, records):
 
 
 def test_a_figure_saved_twice_has_the_same_bytes_and_is_closed(tmp_path):
+    records = [record for record in synthetic_records() if record["technique"] in CHAPTERS["02_quantization"]]
     for name in ("one.png", "two.png"):
-        plots.save_figure(plots.error_curves(synthetic_records()), tmp_path / name)
+        plots.save_figure(plots.error_curves(records), tmp_path / name)
     content = (tmp_path / "one.png").read_bytes()
     assert content == (tmp_path / "two.png").read_bytes() and content.startswith(b"\x89PNG")
     assert b"Software" not in content and b"Creation" not in content

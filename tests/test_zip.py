@@ -7,11 +7,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nnzip.book.study import process_pool
 from nnzip.cli import main
 from nnzip.files.archive import describe, save
 from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
 from nnzip.files.zipping import Options, parse_options, parse_pattern, unzip_arrays, zip_arrays
+from nnzip.jobs import open_executor
 from nnzip.nn.zoo import trained
 
 RNG = np.random.default_rng(0)
@@ -146,7 +146,7 @@ def test_the_first_pattern_that_fits_counts(there_and_back):
 def test_processes_write_the_same_file(tmp_path):
     np.savez(tmp_path / "in.npz", **WEIGHTS)
     for jobs in (1, 2):
-        with process_pool(jobs) as pool:
+        with open_executor(jobs) as pool:
             options = {"options": Options(bits=4), "executor": pool, "progress": False}
             zip_arrays(tmp_path / "in.npz", tmp_path / f"{jobs}.nnz", **options)
     assert (tmp_path / "1.nnz").read_bytes() == (tmp_path / "2.nnz").read_bytes()

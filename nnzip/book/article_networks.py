@@ -9,14 +9,13 @@ are the articles'; A1 names Adam and never trains, so it gets three epochs. The 
 import csv
 import itertools
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nnzip.book.article_formulas import a2_4_1_clamp, a2_4_2_small_spread
-from nnzip.book.study import process_pool, write_csv
+from nnzip.book.study import write_csv
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruned import apply_masks, masks_of, prune_network, pruning_masks, sparsity_of
@@ -27,6 +26,7 @@ from nnzip.compression.quantized import (
     round_weights_in_training,
 )
 from nnzip.data import load_mnist
+from nnzip.jobs import open_executor, run_jobs
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, Adam, evaluate, fit, training_step
@@ -167,13 +167,10 @@ def measure(task):  # (section, seed) -> records
     return records
 
 
-def run(*, executor=None, progress=True):
+def run(*, executor=None, log=None, progress=True):
     """Train and measure everything; return the records, one for each (section, seed, step, bits)."""
-    tasks, records = list(itertools.product(SECTIONS, SEEDS)), []
-    for task, found in zip(tasks, (executor.map if executor else map)(measure, tasks), strict=True):
-        records += found
-        if progress:
-            print(f"{len(records)} records: {' '.join(map(str, task))}", file=sys.stderr, flush=True)
+    tasks = itertools.product(SECTIONS, SEEDS)
+    records = itertools.chain(*run_jobs(measure, tasks, executor=executor, log=log, progress=progress))
     return sorted(records, key=lambda record: (record["section"], record["seed"]))
 
 
@@ -191,5 +188,5 @@ def read_networks(path):
 
 
 if __name__ == "__main__":
-    with process_pool(os.cpu_count()) as executor:
+    with open_executor(os.cpu_count()) as executor:
         write_networks(run(executor=executor), Path("figures"))

@@ -31,6 +31,7 @@ from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize
+from nnzip.reconstruction import gptq
 
 BATCH = 128
 PAUSE = 0.2  # seconds
@@ -40,19 +41,20 @@ INT32_SIZES = (256, 512, 1024)  # cubes: without BLAS the next one takes ten sec
 FLOATS = "float32 @"
 
 
-def side_by_side(ours, peer, *, rounds):
+def side_by_side(ours, peer, *, rounds, once=False):
     """Return the median times of two functions in seconds, and the median of peer / ours: above 1, ours is faster."""
     rounds = check_integer(rounds, "rounds", 1)
-    times = np.array([(_seconds(ours), _seconds(peer)) for _ in range(rounds)])  # [rounds, 2]
+    times = np.array([(_seconds(ours, once), _seconds(peer, once)) for _ in range(rounds)])  # [rounds, 2]
     return *np.median(times, axis=0), float(np.median(times[:, 1] / times[:, 0]))
 
 
-def _seconds(function):
-    """Return the median time of a few calls, after a pause and a call to warm up."""
+def _seconds(function, once=False):
+    """Return the median time of a few calls, after a pause and a call to warm up; or, if it takes long, of one call."""
     time.sleep(PAUSE)
-    function()
+    if not once:
+        function()
     times = []
-    for _ in range(CALLS):
+    for _ in range(1 if once else CALLS):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
@@ -85,17 +87,24 @@ def run(*, rounds=10, records=None):
     yield f"\n{'codebooks and codes':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
     for name, ours, peer in [*kmeans_rows(), *coding_rows()]:
         yield _line(name, ours, peer, min(rounds, 3))  # a fit of the peer's takes seconds
+    yield f"\n{'reconstruction':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in gptq_rows(torch):
+        yield _line(name, ours, peer, 1, once=True)
 
 
-def _line(name, ours, peer, rounds):
+def _line(name, ours, peer, rounds, once=False):
     if peer is None:
-        mine = np.median([_seconds(ours) for _ in range(rounds)])
-        return f"{name:46}{1e3 * mine:8.2f} ms   (the peer is not installed)"
-    return _text(name, *side_by_side(ours, peer, rounds=rounds))
+        mine = np.median([_seconds(ours, once) for _ in range(rounds)])
+        return f"{name:46}{_time(mine)}   (the peer is not installed)"
+    return _text(name, *side_by_side(ours, peer, rounds=rounds, once=once))
 
 
 def _text(name, mine, theirs, ratio):
-    return f"{name:46}{1e3 * mine:8.2f} ms{1e3 * theirs:8.2f} ms{ratio:12.2f} x"
+    return f"{name:46}{_time(mine)}{_time(theirs)}{ratio:12.2f} x"
+
+
+def _time(seconds):  # -> eleven characters
+    return f"{1e3 * seconds:8.2f} ms" if seconds < 10 else f"{seconds:8.2f} s "
 
 
 def _product_lines(size, rounds, records):
@@ -216,6 +225,33 @@ def coding_rows():
         ),
         ("the same, back", partial(decode, ours, len(codes), alphabet=15), lambda: unpack(zlib.decompress(peers))),
     ]
+
+
+def gptq_rows(torch, size=4096):
+    """Return (name, gptq, the published way in PyTorch) for a layer whose neighbouring inputs are correlated."""
+    weight = np.random.default_rng(0).standard_normal((size, size), np.float32)
+    hessian = 0.9 ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    grid = choose_qparams(weight, bits=4, axis=0)
+    peer = torch and partial(_torch_gptq, torch, weight, hessian, grid)
+    return [(f"GPTQ, {size} x {size}, 4 bits, PyTorch float32", partial(gptq, weight, hessian, grid), peer)]
+
+
+def _torch_gptq(torch, weight, hessian, grid):
+    """Frantar et al. 2023, Algorithm 1, re-expressed: errors go on within their block at once, then to all the rest."""
+    left, hessian = torch.tensor(weight), torch.tensor(hessian, dtype=torch.float32)
+    scale, rounded = torch.tensor(grid.scale).reshape(-1), torch.empty_like(left)
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
+    for start in range(0, len(hessian), 128):
+        now, rest = slice(start, start + 128), slice(start + 128, None)
+        block, factor = left[:, now].clone(), upper[now, now]
+        on_grid, errors = torch.empty_like(block), torch.empty_like(block)
+        for k in range(len(factor)):
+            on_grid[:, k] = scale * torch.clamp(torch.round(block[:, k] / scale), grid.qmin, grid.qmax)
+            errors[:, k] = (block[:, k] - on_grid[:, k]) / factor[k, k]
+            block[:, k:] -= torch.outer(errors[:, k], factor[k, k:])
+        rounded[:, now] = on_grid
+        left[:, rest] -= errors @ upper[now, rest]
+    return rounded.numpy()
 
 
 def size_name(M, K, N):

@@ -8,7 +8,7 @@ from nnzip.atomic import atomic_write
 from nnzip.book import plots
 from nnzip.book.retraining import TRAINED
 from nnzip.book.study import MAP_SPARSITIES, NETWORKS, read_records, select, write_csv, write_records
-from nnzip.book.techniques import CHAPTERS, FLOAT
+from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED
 
 SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
@@ -19,6 +19,9 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
         "bits": FLOAT,
         "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"},
     },
+    "09_qat": {"names": {"per_channel": "rounded afterwards"}},
+    "10_reconstruction": {"names": {"per_channel": "to nearest"}},
+    "11_mixed_precision": {"names": {"per_channel": "one width"}},
 }
 OVERVIEW = {  # one picture of all techniques
     "per_channel": "as it is",
@@ -33,21 +36,24 @@ def results_table(records):
     """Return one dict for each network, technique and bit width: test error over the seeds, nothing pruned.
 
     error, lowest, highest : fractions, the mean over the seeds and the ends of their spread
-    over_float : the mean minus that of the float networks
+    over_float : the mean minus that of the float networks, trained on where the technique's are
     """
     rows = []
-    shown = dict.fromkeys([*itertools.chain(*CHAPTERS.values()), *TRAINED])
+    shown = dict.fromkeys(itertools.chain(*CHAPTERS.values(), *TABLED.values(), TRAINED))
     for network, technique in itertools.product(NETWORKS, shown):
-        chosen = select(records, network=network, technique=technique, sparsity=0.0)
-        errors = {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
+        if not (errors := _errors(records, network, technique)):
+            continue
+        floats = errors.get(FLOAT) or _errors(records, network, "per_channel")[FLOAT]
         for bits in sorted(errors, reverse=True):
             mean, low, high = np.mean(errors[bits]), min(errors[bits]), max(errors[bits])
-            rows.append(
-                dict(
-                    zip(TABLE, (network, technique, bits, mean, low, high, mean - np.mean(errors[FLOAT])), strict=True)
-                )
-            )
+            values = (network, technique, bits, mean, low, high, mean - np.mean(floats))
+            rows.append(dict(zip(TABLE, values, strict=True)))
     return rows
+
+
+def _errors(records, network, technique):  # -> {bits: errors of the seeds}, nothing pruned
+    chosen = select(records, network=network, technique=technique, sparsity=0.0)
+    return {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
 
 
 def breaking_width(rows):
@@ -61,8 +67,8 @@ def write_report(records, folder):
     Among all are the records of what needs training, which the chapters' files keep from the longer command.
     """
     everything = list(records)
-    for stem, techniques in CHAPTERS.items():
-        kept = trained_records(stem, folder)
+    for stem in CHAPTERS:
+        techniques, kept = CHAPTERS[stem] + TABLED.get(stem, ()), trained_records(stem, folder)
         write_chapter(stem, [r for r in records if r["technique"] in techniques] + kept, folder)
         everything += kept
     mlp = select(records, network="lenet_300_100")
@@ -84,12 +90,13 @@ def write_report(records, folder):
 def write_chapter(stem, records, folder):
     """Write the records of a chapter's signature figure, and the figure."""
     write_records(records, folder / f"{stem}.csv")
-    plots.save_figure(plots.error_curves(records, **SIGNATURES.get(stem, {})), folder / f"{stem}_signature.png")
+    drawn = [r for r in records if r["technique"] not in TABLED.get(stem, ())]
+    plots.save_figure(plots.error_curves(drawn, **SIGNATURES.get(stem, {})), folder / f"{stem}_signature.png")
 
 
 def write_trained(records, folder):
     """Put the records of what needs training into the chapters' files, in place of those that are there."""
-    for stem in dict.fromkeys(TRAINED.values()):
+    for stem in dict.fromkeys(TRAINED[record["technique"]] for record in records):
         others = [r for r in _records_there(stem, folder) if r["technique"] not in TRAINED]
         write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
 
@@ -136,7 +143,7 @@ def sparsity_table(records):
 
 def _sparsity_rows(records):  # -> (network, technique, the mean error at each sparsity or "")
     names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
-    for network, technique in itertools.product(NETWORKS, (*CHAPTERS["05_pruning"], *TRAINED)):
+    for network, technique in itertools.product(NETWORKS, (*CHAPTERS["05_pruning"], "obd", "obs", *TRAINED)):
         own = select(records, network=network, technique=technique, bits=FLOAT)
         if not any(record["sparsity"] in SHOWN_SPARSITIES for record in own):
             continue

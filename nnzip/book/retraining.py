@@ -1,21 +1,27 @@
-"""The part of the study that has to train at every point: pruned and retrained, rounded or pruned and distilled.
+"""The part of the study that has to train at every point: pruned and retrained, distilled, trained through rounding.
 
 It takes long, so it has a command of its own, `python -m nnzip study --long`; its records stay in the chapters' files
 until it runs again.
 """
 
 import itertools
-import sys
 
 from nnzip.book.study import BITS, NETWORKS, record_of
-from nnzip.book.techniques import FLOAT
+from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
 from nnzip.compression.distilled import repair
 from nnzip.compression.pruned import gradual_pruning, prune_network
+from nnzip.compression.qat import train_quantized
 from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.reconstructed import reconstruct_weights
 from nnzip.data import load_mnist
+from nnzip.jobs import run_jobs
 from nnzip.nn.zoo import SEEDS, trained
 
-TRAINED = {"retrained": "05_pruning", "labels": "06_distillation", "distilled": "06_distillation"}  # and whose they are
+TRAINED = {  # and whose they are
+    **{"retrained": "05_pruning", "labels": "06_distillation", "distilled": "06_distillation"},
+    **dict.fromkeys(("straight_through", "learned_step", "learned_step_both", "learned_step_a4", "binary"), "09_qat"),
+    "adaround": "10_reconstruction",
+}
 MIDDLE = 0.9  # the sparsity at which retrained networks are rounded too
 RETRAIN = {  # the epochs at each sparsity; and SGD's rate and weight decay
     "lenet_300_100": ({0.5: 1, 0.8: 3, MIDDLE: 5, 0.92: 10, 0.95: 5, 0.97: 4, 0.99: 4}, {"rate": 0.1, "l2": 0.0}),
@@ -28,27 +34,45 @@ REPAIR = {  # epochs; SGD's rate for rounded weights, and for pruned ones
     "lenet_300_100": {"labels": (3, 0.04, 0.4), "distilled": (3, 0.04, 0.2)},
     "lenet_5": {"labels": (1, 0.04, 0.2), "distilled": (1, 0.02, 0.05)},
 }
+QAT = {  # (epochs; SGD's rate; whether the float network teaches), chosen on the last 10,000 training images (seed 0)
+    "lenet_300_100": {
+        "straight_through": (3, 0.03, False),
+        "learned_step": (3, 0.05, False),
+        "binary": (10, 0.02, True),
+    },
+    "lenet_5": {"straight_through": (1, 0.02, False), "learned_step": (1, 0.02, False), "binary": (1, 0.02, True)},
+}
+QAT_BITS = {  # LeNet-5 takes ten times the MLP's time
+    "lenet_300_100": {
+        "straight_through": (2, 3, 4, 8),
+        "learned_step": (2, 3, 4, 8),
+        "learned_step_both": (2, 3, 4, 8),
+    },
+    "lenet_5": {"straight_through": (2,), "learned_step": (2, 4), "learned_step_both": (2, 4)},
+}
+QAT_SPARSITIES = {"lenet_300_100": (0.8, MIDDLE, 0.95), "lenet_5": (MIDDLE,)}  # at 4 bits, of learned steps
 
 
-def run(*, executor=None, progress=True):
+def run(*, executor=None, log=None, progress=True):
     """Train and measure everything; return the records, each with the name and the seed of its network.
 
     executor : concurrent.futures.Executor, optional; it maps the (network, seed, technique), which are independent
+    log : path, optional, of a file with the records that are done, from which a run that was killed goes on
     """
-    tasks = list(itertools.product(reversed(NETWORKS), SEEDS, TRAINED))  # the long ones first
-    records = []
-    for task, found in zip(tasks, (executor.map if executor else map)(measure, tasks), strict=True):
-        records += found
-        if progress:
-            print(f"{len(records)} records: {' '.join(map(str, task))}", file=sys.stderr, flush=True)
-    return records
+    tasks = itertools.product(reversed(NETWORKS), SEEDS, TRAINED)  # the long ones first
+    return list(itertools.chain(*run_jobs(measure, tasks, executor=executor, log=log, progress=progress)))
 
 
 def measure(task):  # (network, seed, technique) -> records
     """Train one network by one technique, at every point that is asked of it."""
     name, seed, technique = task
     network, data = trained(name, seed=seed), load_mnist()
-    points = retrained(network, data, name, seed) if technique == "retrained" else repaired(network, data, *task)
+    if technique == "retrained":
+        points = retrained(network, data, name, seed)
+    elif technique == "adaround":
+        points = learned_roundings(network, data)
+    else:
+        points = (trained_through if TRAINED[technique] == "09_qat" else repaired)(network, data, *task)
     one = {"network": name, "seed": seed}
     return [{**one, **record_of(network, found, data, technique, *point)} for *point, found in points]
 
@@ -74,3 +98,27 @@ def repaired(network, data, name, seed, technique):  # -> (bits, sparsity, Netwo
     for sparsity in REPAIR_SPARSITIES:
         pruned = prune_network(network, sparsity)
         yield FLOAT, sparsity, repair(pruned, teacher, data[:2], rate=pruned_rate, **options)
+
+
+def trained_through(network, data, name, seed, technique):  # -> (bits, sparsity, Network)
+    """Train through the rounding: of the weights; with `_both` and `_a4` of what enters the layers too."""
+    method = technique.removesuffix("_a4").removesuffix("_both")
+    epochs, rate, taught = QAT[name][method]
+    options = {"method": method, "epochs": epochs, "rate": rate, "teacher": network.copy() if taught else None}
+    options |= {"seed": seed, "progress": False}
+    for bits in QAT_BITS[name].get(technique, (1,) if method == "binary" else (2,)):
+        inputs = {f"{method}_both": bits, f"{method}_a4": 4}.get(technique)
+        yield bits, 0.0, train_quantized(network, data[:2], weight_bits=bits, activation_bits=inputs, **options)
+    for sparsity in QAT_SPARSITIES[name] if technique == "learned_step" else ():
+        pruned = prune_network(network, sparsity)
+        yield 4, sparsity, train_quantized(pruned, data[:2], weight_bits=4, **options)
+
+
+def learned_roundings(network, data):  # -> (bits, 0, Network)
+    """Learn for each weight whether it is rounded up or down; the network is not trained."""
+    for bits in (2, 3, 4):
+        yield (
+            bits,
+            0.0,
+            reconstruct_weights(network, data.train_images[:CALIBRATION_IMAGES], bits=bits, method="adaround"),
+        )

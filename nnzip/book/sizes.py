@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nnzip.book import plots, retraining
-from nnzip.book.study import BITS, NETWORKS, process_pool, select, write_csv
+from nnzip.book.study import BITS, NETWORKS, select, write_csv
 from nnzip.book.techniques import FLOAT, TECHNIQUES
 from nnzip.checks import check_choice
 from nnzip.codebooks import assign, kmeans, look_up
@@ -27,6 +27,7 @@ from nnzip.compression.quantized import quantize_weights
 from nnzip.compression.rotated import rotate_network
 from nnzip.data import load_mnist
 from nnzip.files import archive
+from nnzip.jobs import open_executor, run_jobs
 from nnzip.nn.network import weights_of
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
@@ -134,14 +135,10 @@ def measure(task):  # (network, seed, family) -> records
     return records
 
 
-def run(*, seeds=SEEDS, executor=None, progress=True):
-    """Measure everything; return the records, those of one network and seed together."""
-    tasks, records = list(itertools.product(reversed(NETWORKS), seeds, FAMILIES)), []
-    for task, found in zip(tasks, (executor.map if executor else map)(measure, tasks), strict=True):
-        records += found
-        if progress:
-            print(f"{len(records)} records: {' '.join(map(str, task))}", file=sys.stderr, flush=True)
-    return records
+def run(*, seeds=SEEDS, executor=None, log=None, progress=True):
+    """Measure everything; return the records, those of one network and seed together; `run_jobs` says the options."""
+    tasks = itertools.product(reversed(NETWORKS), seeds, FAMILIES)
+    return list(itertools.chain(*run_jobs(measure, tasks, executor=executor, log=log, progress=progress)))
 
 
 def write_sizes(records, folder):
@@ -270,7 +267,7 @@ def _error_axis(axis):
 
 def main(arguments):
     seeds = [check_choice(seed, "a seed", SEEDS) for seed in map(int, arguments)] or SEEDS
-    with process_pool(os.cpu_count()) as executor:
+    with open_executor(os.cpu_count()) as executor:
         write_sizes(run(seeds=seeds, executor=executor), Path("figures"))
 
 

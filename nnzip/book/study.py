@@ -6,20 +6,16 @@ A record is a dict: technique, bits, sparsity, error, sqnr_db. What the techniqu
 import csv
 import io
 import itertools
-import os
-import sys
-import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from functools import cache, partial
 
 import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book.techniques import ACTIVATION_BITS, CALIBRATION_IMAGES, CHAPTERS, FLOAT, TECHNIQUES
 from nnzip.checks import check_choice, check_integer, check_number
-from nnzip.data import Mnist
+from nnzip.data import Mnist, load_mnist
+from nnzip.jobs import run_jobs
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
@@ -28,8 +24,9 @@ from nnzip.quantization import sqnr_db
 BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 NETWORKS = ("lenet_300_100", "lenet_5")
-SLOW = ("activation_aware", "rotated", "rotated_per_channel")  # twice the time of an evaluation, as integers are
+SLOW = ("activation_aware", "rotated", "rotated_per_channel", "obs", "gptq", "gptq_rotated", "mixed")
 MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
+GRID = ("network", "seed", "technique", "bits", "sparsities")
 COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
 
 
@@ -68,33 +65,14 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
         check_choice(technique, "technique", TECHNIQUES)
     points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]
     data = Mnist(data[0][:CALIBRATION_IMAGES], data[1][:CALIBRATION_IMAGES], *data[2:])  # little to send to a process
-    fixed = (itertools.repeat(argument, len(points)) for argument in (network, data, technique))
-    arguments = (*fixed, *zip(*points, strict=True))
-    if executor is None:
-        return list(map(measure, *arguments))
-    return list(executor.map(measure, *arguments, chunksize=max(1, len(points) // 8)))  # the data travel once a chunk
+    size = -(-len(points) // 8) or 1
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    work = partial(_measure_all, network, data, technique)  # the network and the data travel once for each part
+    return list(itertools.chain.from_iterable(run_jobs(work, parts, executor=executor, progress=False)))
 
 
-@contextmanager
-def process_pool(jobs):
-    """Give an executor of `jobs` new processes with one BLAS thread each, so that they do not fight over the cores.
-
-    With one job it gives None: everything then runs in this process, with all of its BLAS threads.
-    """
-    if check_integer(jobs, "jobs", 1) == 1:
-        yield None
-        return
-    limits = dict.fromkeys(
-        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-    )
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)  # read by NumPy as a new process loads it
-    try:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
-            yield executor
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def _measure_all(network, data, technique, points):
+    return [measure(network, data, technique, *point) for point in points]
 
 
 def measure(network, data, technique, bits, sparsity):
@@ -143,6 +121,8 @@ def plan(*, quick=False):
             *_hadamard_grids(name, bits, sparsities),
             *_pruning_grids(name, bits, sparsities),
             *_codebook_grids(name, bits, sparsities),
+            *_reconstruction_grids(name, bits, sparsities),
+            *_mixed_grids(name, bits, sparsities),
             *_integer_grids(name, bits, sparsities),
         ]
     ]
@@ -177,6 +157,22 @@ def _codebook_grids(name, bits, sparsities):
     return [("codebook", (1, *bits), (0.0,)), ("codebook", (4,), zeros), ("by_rule", (1, *bits), (0.0,))]
 
 
+def _reconstruction_grids(name, bits, sparsities):
+    zeros = _among(sparsities, (0.5, 0.8, 0.9, 0.95) if name == "lenet_300_100" else (0.9,))
+    grids = [("obs", (FLOAT,), zeros), ("gptq", (4,), zeros)]
+    if name == "lenet_5":
+        return [*grids, ("gptq", _among(bits, (2, 3)), (0.0,)), ("gptq_rotated", (2,), (0.0,))]
+    few = _among(bits, (2, 3, 4, 8))
+    cheap = ("gptq", "gptq_rotated", "bias_corrected", "equalized", "smoothed")
+    return [*grids, ("obd", (FLOAT,), zeros), *((technique, few, (0.0,)) for technique in cheap)]
+
+
+def _mixed_grids(name, bits, sparsities):
+    if name == "lenet_5":
+        return [("mixed", _among(bits, (2, 3, 4)), (0.0,))]
+    return [("mixed", tuple(b for b in bits if b < 8), (0.0,)), ("mixed", (4,), _among(sparsities, (0.5, 0.8, 0.9)))]
+
+
 def _integer_grids(name, bits, sparsities):
     """The map of weight by activation bits is for the MLP, at both of its sparsities; LeNet-5 has a few points."""
     fewer = _among(sparsities, (0.5, 0.8, 0.9, 0.95, 0.99))
@@ -191,35 +187,40 @@ def _integer_grids(name, bits, sparsities):
     return grids + [(f"integer_{b}", widths, MAP_SPARSITIES) for b in widths if b not in (8, 4)]
 
 
-def run_study(data, *, quick=False, retrain=False, executor=None, progress=True):
-    """Measure everything in the plan; return the records, each with the name and the seed of its network."""
-    networks, records, grids, start = {}, [], plan(quick=quick), time.perf_counter()
-    total = sum(_cost(grid) for grid in grids)
-    done = 0
-    for grid in grids:
-        key = grid["network"], grid["seed"]
-        if key not in networks:
-            networks[key] = trained(key[0], seed=key[1], retrain=retrain)
-            start = time.perf_counter() if retrain else start
-        asked = {name: grid[name] for name in ("technique", "bits", "sparsities")}
-        found = error_grid(networks[key], data, **asked, executor=executor)
-        records += [{"network": key[0], "seed": key[1], **record} for record in found]
-        done += _cost(grid)
-        if progress:
-            spent = time.perf_counter() - start
-            left = f"{spent / done * (total - done):4.0f} s left"
-            print(
-                f"{done / total:4.0%}  {key[0]} seed {key[1]}, {grid['technique']}  {left}", file=sys.stderr, flush=True
-            )
-    return records
+def run_study(*, quick=False, retrain=False, executor=None, log=None, progress=True):
+    """Measure everything in the plan; return the records, each with the name and the seed of its network.
+
+    executor : concurrent.futures.Executor, optional; it maps the grids, and who measures one loads what it needs
+    log : path, optional, of a file with the records that are done, from which a study that was killed goes on
+    """
+    grids = [tuple(grid[key] for key in GRID) for grid in plan(quick=quick)]
+    keys = dict.fromkeys(grid[:2] for grid in grids if retrain)
+    networks = {(name, seed): trained(name, seed=seed, retrain=True) for name, seed in keys}
+    how = {"executor": executor, "log": log, "settings": {"retrain": retrain}, "cost": _cost, "progress": progress}
+    return list(itertools.chain.from_iterable(run_jobs(partial(measure_grid, networks), grids, **how)))
+
+
+def measure_grid(networks, grid):  # {(name, seed): Network}, values of GRID -> records
+    """Measure a grid on one of these networks, or on the committed one where it is not among them."""
+    name, seed, technique, bits, sparsities = grid
+    network = networks.get((name, seed)) or trained(name, seed=seed)
+    found = error_grid(network, study_data(), technique=technique, bits=bits, sparsities=sparsities)
+    return [{"network": name, "seed": seed, **record} for record in found]
+
+
+@cache
+def study_data():
+    """Return of MNIST what the study needs: 1,000 training images and all test images; a process loads them once."""
+    data = load_mnist()
+    return Mnist(*(array[:CALIBRATION_IMAGES].copy() for array in data[:2]), *data[2:])
 
 
 def _cost(grid):
     """Return the rough cost of a grid, in evaluations of the MLP."""
-    each = {"lenet_300_100": 1, "lenet_5": 10}[grid["network"]] * (
-        2 if grid["technique"] in SLOW or "integer" in grid["technique"] else 1
-    )
-    return len(grid["bits"]) * len(grid["sparsities"]) * each
+    name, _, technique, bits, sparsities = grid
+    slow = technique in SLOW or "integer" in technique  # twice the time of an evaluation
+    each = {"lenet_300_100": 1, "lenet_5": 10}[name] * (2 if slow else 1)
+    return len(bits) * len(sparsities) * each
 
 
 def write_records(records, path):

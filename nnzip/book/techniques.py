@@ -9,8 +9,16 @@ import numpy as np
 
 from nnzip.codebooks import assign, binary, kmeans, look_up, power_of_two_codebook, ternary
 from nnzip.compression.integer import integer_network
+from nnzip.compression.mixed_precision import mixed_precision
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.compression.reconstructed import (
+    correct_biases,
+    equalize_network,
+    reconstruct_pruned,
+    reconstruct_weights,
+    smooth_network,
+)
 from nnzip.compression.rotated import rotate_network, unrotate_network
 from nnzip.nn.network import weights_of
 
@@ -87,6 +95,46 @@ def by_rule(network, data, *, bits, sparsity):
     return _shared(_pruned(network, sparsity), bits, values_for)
 
 
+def obs(network, data, *, bits, sparsity, method="obs"):
+    """Prune by the second derivatives of each layer's outputs, by OBS with the rest refitted, then as `per_channel`."""
+    images = data.train_images[:CALIBRATION_IMAGES]
+    pruned = reconstruct_pruned(network, images, sparsity, method=method) if sparsity else network
+    return _rounded(pruned, bits, per_channel=True)
+
+
+def gptq(network, data, *, bits, sparsity, rotate=False):
+    """Prune as `obs`, then round each weight so that those after it make up for its error; rotated first or not."""
+    basis = rotate_network(network) if rotate and (sparsity or bits != FLOAT) else network
+    found = obs(basis, data, bits=FLOAT, sparsity=sparsity)
+    if bits != FLOAT:
+        found = reconstruct_weights(found, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+    return unrotate_network(found) if basis is not network else found
+
+
+def bias_corrected(network, data, *, bits, sparsity):
+    """Do as `per_channel`, and take the mean error of each layer's outputs out of its biases."""
+    pruned = _pruned(network, sparsity)
+    rounded = _rounded(pruned, bits, per_channel=True)
+    return rounded if bits == FLOAT else correct_biases(pruned, rounded, data.train_images[:CALIBRATION_IMAGES])
+
+
+def equalized(network, data, *, bits, sparsity):
+    """Give neighbouring layers channels of like size, then one scale for each layer: `per_tensor`."""
+    return per_tensor(equalize_network(network), data, bits=bits, sparsity=sparsity)
+
+
+def smoothed(network, data, *, bits, sparsity):
+    """Move outlying channels of the activations into the weights, then round both: `with_activations`."""
+    smooth = smooth_network(network, data.train_images[:CALIBRATION_IMAGES])
+    return with_activations(smooth, data, bits=bits, sparsity=sparsity)
+
+
+def mixed(network, data, *, bits, sparsity):
+    """Give each row or column of a weight the width that pays best, within the bytes of one width for all."""
+    pruned = _pruned(network, sparsity)
+    return pruned if bits == FLOAT else mixed_precision(pruned, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+
+
 def _shared(network, bits, values_for):
     if bits == FLOAT:
         return network
@@ -116,6 +164,14 @@ TECHNIQUES = {
     "rotated_per_channel": partial(rotated, per_channel=True),
     "codebook": codebook,
     "by_rule": by_rule,
+    "obd": partial(obs, method="obd"),
+    "obs": obs,
+    "gptq": gptq,
+    "gptq_rotated": partial(gptq, rotate=True),
+    "bias_corrected": bias_corrected,
+    "equalized": equalized,
+    "smoothed": smoothed,
+    "mixed": mixed,
     **{f"integer_{bits}": partial(integer, activation_bits=bits) for bits in ACTIVATION_BITS},
 }
 CHAPTERS = {  # whose signature figure shows which of them, and whose file has their records
@@ -125,4 +181,11 @@ CHAPTERS = {  # whose signature figure shows which of them, and whose file has t
     "06_distillation": ("per_channel",),  # and "labels" and "distilled"
     "07_codebooks": ("per_tensor", "per_channel", "codebook", "by_rule"),
     "08_integer": ("per_channel", "integer_8", "integer_4"),
+    "09_qat": ("per_channel",),  # and what is trained through the rounding
+    "10_reconstruction": ("per_channel", "gptq", "gptq_rotated", "obs"),  # and "adaround"
+    "11_mixed_precision": ("per_channel", "mixed"),
+}
+TABLED = {  # what is in a chapter's file and in the tables, and not in its figure
+    "09_qat": ("learned_step_a4",),
+    "10_reconstruction": ("obd", "bias_corrected", "equalized", "smoothed"),
 }

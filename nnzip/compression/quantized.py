@@ -127,7 +127,7 @@ def export_rounded(network):
     check_network(network)
     rounded = network.copy()
     rounded.layers = [
-        _replaced(layer, RoundedWeight.rounded) if isinstance(_innermost(layer), RoundedWeight) else layer
+        _replaced(layer, lambda inner: inner.rounded()) if isinstance(_innermost(layer), RoundedWeight) else layer
         for layer in rounded.layers
     ]
     return rounded

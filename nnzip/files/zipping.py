@@ -32,6 +32,7 @@ from nnzip.files.tensor_files import (
 )
 from nnzip.files.tensors import PLAIN, Coded, decode_tensor, find_levels, scaled, tensor_to_bytes
 from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
+from nnzip.jobs import check_executor
 from nnzip.quantization import choose_qparams, quantize
 
 BLOCK = 1 << 20  # numbers that are worked on together
@@ -229,6 +230,7 @@ def zip_arrays(source, path, *, options=Options(), per_tensor=(), executor=None,
 
     Raises ValueError, TypeError or OSError for files and options that cannot be.
     """
+    check_executor(executor)
     with open_tensors(source) as arrays:
         chosen = _shared_out({name: (a.shape, a.dtype) for name, a in arrays.items()}, options, per_tensor)
     rows, work = [], partial(_zip_one, str(source))

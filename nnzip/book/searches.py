@@ -1,0 +1,82 @@
+"""The searches of chapter 11 that take longer than a chapter may, and their records.
+
+    python -m nnzip.book.searches                          a quarter of an hour on one core
+    python -m nnzip.book.searches --executor processes:2   or threads:2, dask://host:8786
+
+It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
+space trained with three seeds, into figures/. Results come into figures/11_*.jsonl first: started again after it was
+killed it goes on where it was; when all is done the logs go.
+"""
+
+import argparse
+import csv
+import functools
+import itertools
+from pathlib import Path
+
+from nnzip.book.study import write_csv
+from nnzip.compression import search
+from nnzip.jobs import open_executor, run_jobs
+from nnzip.nn.zoo import SEEDS
+
+BITS = (*(("lenet_300_100", seed, 200) for seed in SEEDS), ("lenet_5", 0, 100))
+PARAMETERS = 20_000
+RECIPE = {"images": 10_000, "epochs": 2, "rate": 0.1}
+NUMBERS = {"network_seed": int, "number": int, "loss": float, "bytes": int, "train_error": float, "test_error": float}
+NUMBERS |= {"parameters": int} | {f"error_{seed}": float for seed in SEEDS}
+BITS_COLUMNS = ("network", "network_seed", "way", "number", "genome", "loss", "bytes", "train_error", "test_error")
+WIDTHS_COLUMNS = ("genome", "parameters", *(f"error_{seed}" for seed in SEEDS))
+
+
+def run_bits(folder, executor=None):
+    """Search for bits and sparsities in both ways, on every network; return the records."""
+    records = []
+    for (name, seed, evaluations), way in itertools.product(BITS, search.WAYS):
+        log = Path(folder) / f"11_bits_{name}_{seed}.jsonl"
+        options = {"way": way, "network_seed": seed, "seed": seed, "executor": executor, "log": log}
+        for number, found in enumerate(search.search_bits(name, evaluations=evaluations, **options)):
+            one = {"network": name, "network_seed": seed, "way": way, "number": number, **found}
+            records.append(one | {"genome": " ".join(map(str, found["genome"])), "loss": f"{found['loss']:.6f}"})
+    return records
+
+
+def run_widths(folder, executor=None):
+    """Train every MLP of the space once with each seed; return the records."""
+    genomes = [list(g) for g in itertools.product(range(len(search.WIDTHS)), repeat=3) if search.fits(g, PARAMETERS)]
+    errors = {}
+    for seed in SEEDS:
+        settings = {**RECIPE, "seed": seed}
+        function = functools.partial(search.measure_widths, **settings)
+        log = Path(folder) / f"11_widths_{seed}.jsonl"
+        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings)
+    return [
+        {
+            "genome": " ".join(map(str, genome)),
+            "parameters": errors[0][i]["parameters"],
+            **{f"error_{seed}": errors[seed][i]["error"] for seed in SEEDS},
+        }
+        for i, genome in enumerate(genomes)
+    ]
+
+
+def read(path):
+    """Return the records of a CSV file of this module; genomes are lists of int."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [{key: NUMBERS.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"genome": [int(gene) for gene in row["genome"].split()]} for row in rows]
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m nnzip.book.searches")
+    parser.add_argument("--executor", help="processes:N, threads:N or dask://HOST:PORT (default: none)")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="the folder (default: figures)")
+    asked = parser.parse_args(arguments)
+    with open_executor(asked.executor) as executor:
+        write_csv(run_widths(asked.output, executor), WIDTHS_COLUMNS, asked.output / "11_widths.csv")
+        write_csv(run_bits(asked.output, executor), BITS_COLUMNS, asked.output / "11_bits.csv")
+    for log in asked.output.glob("11_*.jsonl"):
+        log.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""16-bit floats by their definition, bit by bit; training with float32 masters and a scaled loss."""
+
+import numpy as np
+import pytest
+from layer_cases import tiny_cnn
+
+from nnzip.compression.low_precision import (
+    LossScale,
+    RoundedArithmetic,
+    ScaledSGD,
+    round_to_float,
+    train_low_precision,
+)
+from nnzip.nn.layers import Linear
+from nnzip.nn.network import lenet_300_100
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+
+FORMATS = {"float16": (10, -14, 65504.0), "bfloat16": (7, -126, float.fromhex("0x1.fep127"))}
+
+
+def round_by_definition(x, fraction_bits, smallest_exponent, largest):
+    """Round in exact float64 arithmetic: to a multiple of the last place, ties to even, then overflow."""
+    x = x.astype(np.float64)
+    exponent = np.maximum(np.frexp(x)[1] - 1, smallest_exponent)
+    place = 2.0 ** (exponent - fraction_bits)
+    rounded = np.rint(x / place) * place
+    return np.where(np.abs(rounded) > largest, np.copysign(np.inf, x), rounded)
+
+
+def special_values():
+    """Random bit patterns of all exponents, the middles between neighbours, and what is next to them."""
+    bits = np.random.default_rng(0).integers(0, 2**32, 20000, dtype=np.uint32)
+    ties = (bits[:4000] & np.uint32(0xFFFF0000)) | np.uint32(0x8000)
+    half = np.random.default_rng(1).integers(0, 0x7BFF, 4000, dtype=np.uint16).view(np.float16).astype(np.float64)
+    above = np.nextafter(half.astype(np.float16), np.float16(np.inf)).astype(np.float64)
+    x = np.concatenate([bits.view(np.float32), ties.view(np.float32), ((half + above) / 2).astype(np.float32)])
+    x = x[np.isfinite(x)]
+    return np.concatenate([x, np.nextafter(x, np.float32(0)), np.array([0.0, -0.0, 65519.99, 65520, 3.4e38], "f4")])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_rounding_is_to_the_nearest_and_ties_are_even(format):
+    x = special_values()
+    got = round_to_float(x, format)
+    assert got.dtype == np.float32
+    assert np.array_equal(got, round_by_definition(x, *FORMATS[format]))
+    assert np.array_equal(np.signbit(got), np.signbit(x))
+    assert np.array_equal(round_to_float(got, format), got)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_infinity_nan_and_any_shape_stay(format):
+    assert round_to_float(np.inf, format) == np.inf and round_to_float(-np.inf, format) == -np.inf
+    nans = np.array([0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF], np.uint32).view(np.float32)
+    assert np.isnan(round_to_float(nans, format)).all() and np.isnan(round_to_float(nans[2], format))
+    assert round_to_float(np.zeros((2, 0, 3)), format).shape == (2, 0, 3)
+    x = np.asfortranarray(np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32))
+    before = x.copy()
+    assert np.array_equal(round_to_float(x, format)[2], round_to_float(x[2], format)) and np.array_equal(x, before)
+
+
+def test_what_is_no_number_or_no_format_is_refused():
+    with pytest.raises(TypeError, match="x must hold real numbers, got dtype complex128"):
+        round_to_float([1j], "float16")
+    with pytest.raises(ValueError, match="format must be one of float16, bfloat16, got 'fp8'"):
+        round_to_float([1.0], "fp8")
+
+
+# ---------------------------------------------------------------- the scale of the loss
+
+
+def test_a_dynamic_scale_halves_at_once_and_doubles_after_a_good_run():
+    scale, seen = LossScale(8.0, interval=3), []
+    for overflow in (1, 0, 0, 1, 0, 0, 0, 0, 0, 0):
+        scale.update(bool(overflow))
+        seen.append(scale.scale)
+    assert seen == [4, 4, 4, 2, 2, 2, 4, 4, 4, 8] and scale.skipped == 2
+
+
+def test_a_static_scale_stays_and_counts():
+    scale = LossScale(8.0)
+    for overflow in (True, False, True):
+        scale.update(overflow)
+    assert (scale.scale, scale.skipped) == (8.0, 2)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": np.inf}, {"interval": 0}], ids=str)
+def test_scales_that_cannot_be_are_refused(options):
+    with pytest.raises(ValueError, match="must be"):
+        LossScale(**options)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_step_that_overflowed_is_skipped_and_its_momentum_too(bad):
+    scale = LossScale(4.0, interval=100)
+    optimizer, parameters = ScaledSGD(0.5, scale, format="float16"), {"weight": np.ones(2, np.float32)}
+    optimizer.step(parameters, {"weight": np.array([bad, 1.0], np.float32)})
+    assert parameters["weight"].tolist() == [1, 1] and scale.scale == 2 and not optimizer.state
+    optimizer.step(parameters, {"weight": np.array([4.0, -2.0], np.float32)})  # twice the gradient
+    assert parameters["weight"].tolist() == [0.0, 1.5]
+
+
+def test_without_masters_a_small_update_is_lost():
+    for masters, expected in ((True, 1 + 10 * 2.0**-12), (False, 1.0)):
+        optimizer = ScaledSGD(1.0, LossScale(1.0), format="float16", masters=masters, momentum=0)
+        parameters = {"weight": np.ones(1, np.float32)}
+        for _ in range(10):
+            optimizer.step(parameters, {"weight": np.full(1, -(2.0**-12), np.float32)})
+        assert parameters["weight"] == expected
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_everything_that_a_layer_computes_with_is_rounded():
+    rng = np.random.default_rng(0)
+    x, grad_y = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 4), (5, 3)))
+    layer = RoundedArithmetic(Linear(4, 3, rng=1), "bfloat16")
+    master = layer.params["weight"].copy()
+
+    def r(array):
+        return round_to_float(array, "bfloat16")
+
+    assert np.array_equal(layer.forward(x), r(r(x) @ r(master).T + 0))
+    assert np.array_equal(layer.backward(grad_y), r(r(grad_y) @ r(master)))
+    assert np.array_equal(layer.grads["weight"], r(r(grad_y).T @ r(x)))
+    assert np.array_equal(layer.grads["bias"], r(r(grad_y).sum(axis=0)))
+    assert np.array_equal(layer.params["weight"], master)
+    assert layer.backward(grad_y, input_gradient=False) is None
+
+
+def test_the_gradient_does_not_depend_on_a_power_of_two_scale(digits):
+    images, labels = digits.train_images[:64].reshape(64, 1, 28, 28), digits.train_labels[:64]
+    results = []
+    for scale in (1.0, 4096.0):
+        network = lenet_300_100(seed=1)
+        recipe = {"format": "bfloat16", "epochs": 1, "rate": 0.1, "batch_size": 32, "augment": None, "progress": False}
+        train_low_precision(network, (images, labels), loss_scale=LossScale(scale), **recipe)
+        results.append(network.parameters())
+    for name, array in results[0].items():  # no underflow in bfloat16, so the scale is exact there and back
+        assert np.array_equal(array, results[1][name]), name
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_training_leaves_float32_masters_in_a_plain_network(format, digits):
+    network = lenet_300_100(seed=2)
+    recipe = {"epochs": 4, "rate": 0.1, "batch_size": 32, "augment": None, "progress": False}
+    history = train_low_precision(network, digits[:2], format=format, loss_scale=LossScale(1024.0), **recipe)
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert all(type(layer).__name__ in ("Flatten", "Linear", "ReLU") for layer in network.layers)
+    weight = network.parameters()["1.weight"]
+    assert weight.dtype == np.float32 and not np.array_equal(weight, round_to_float(weight, format))
+    assert evaluate(network, digits.test_images, digits.test_labels) < 0.2
+
+
+def test_a_scale_that_is_too_large_skips_steps_until_it_is_not(digits):
+    network, scale = trained("lenet_300_100"), LossScale(2.0**40, interval=1000)
+    images, labels = digits.train_images[:320], digits.train_labels[:320]
+    train_low_precision(
+        network,
+        (images, labels),
+        format="float16",
+        epochs=5,
+        rate=0.01,
+        batch_size=32,
+        loss_scale=scale,
+        progress=False,
+    )
+    assert 0 < scale.skipped < 50 and scale.scale == 2.0 ** (40 - scale.skipped)
+    assert all(np.isfinite(array).all() for array in network.parameters().values())
+
+
+def test_a_convolution_is_rounded_like_any_other_layer():
+    images, labels = np.random.default_rng(0).normal(size=(8, 2, 9, 8)).astype(np.float32), np.zeros(8, int)
+    network = tiny_cnn()
+    before = {name: array.copy() for name, array in network.parameters().items()}
+    train_low_precision(network, (images, labels), format="bfloat16", epochs=1, rate=0.1, augment=None, progress=False)
+    assert any(not np.array_equal(array, before[name]) for name, array in network.parameters().items())
+
+
+def test_a_wrong_scale_is_refused():
+    with pytest.raises(TypeError, match="loss_scale must be a LossScale, got 1024"):
+        train_low_precision(lenet_300_100(), (), format="float16", epochs=1, rate=0.1, loss_scale=1024)

@@ -1,0 +1,348 @@
+"""Who gets how many bits: the exchange against brute force and its dual, costs against finite differences, bytes."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from layer_cases import in_float64, tiny_cnn, with_biases
+
+from nnzip.checks import check_finite
+from nnzip.coding import pack_bits
+from nnzip.compression import mixed_precision as m
+from nnzip.compression.quantized import quantize_weights
+from nnzip.distillation import kl_divergence
+from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.network import Network, lenet_300_100, weights_of
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+
+IMAGES = np.random.default_rng(0).normal(size=(20, 2, 9, 8))
+
+
+def cases(count=40):
+    """Yield small tables: costs that fall with size and costs that do as they like, sizes with a common factor too."""
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        pieces, options = rng.integers(1, 6), rng.integers(1, 5)
+        sizes = rng.integers(0, 12, (pieces, options)) * (1 + 2 * (seed % 3))
+        costs = rng.integers(-3, 9, sizes.shape) if seed % 2 else rng.normal(size=sizes.shape)
+        if seed % 4 == 0:
+            sizes, costs = np.sort(sizes, axis=1), -np.sort(costs, axis=1)
+        least, most = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
+        for budget in range(least, most + 2, 1 + (most - least) // 12):
+            yield costs, sizes, int(budget)
+
+
+def of(table, choice):
+    return table[range(len(table)), choice].sum()
+
+
+def test_dynamic_programming_is_as_good_as_all_ways_tried():
+    for costs, sizes, budget in cases():
+        ways = itertools.product(range(costs.shape[1]), repeat=len(costs))
+        best = min(of(costs, way) for way in ways if of(sizes, way) <= budget)
+        for method in ("dynamic", "brute_force"):
+            choice = m.allocate(costs, sizes, budget, method=method)
+            assert of(sizes, choice) <= budget
+            assert of(costs, choice) == pytest.approx(best, abs=1e-12)
+
+
+def test_the_lagrangian_is_the_best_choice_of_its_own_size():
+    for costs, sizes, budget in cases():
+        choice = m.allocate(costs, sizes, budget)
+        taken = int(of(sizes, choice))
+        assert taken <= budget
+        best = of(costs, m.allocate(costs, sizes, taken, method="brute_force"))
+        assert of(costs, choice) == pytest.approx(best, abs=1e-12)
+
+
+def test_the_lagrangian_is_within_the_bound_of_its_price():
+    """With price p, min over all choices of (cost + p (size - budget)) is a bound below; no p gives a better choice."""
+    for costs, sizes, budget in cases():
+        found = of(costs, m.allocate(costs, sizes, budget))
+        optimum = of(costs, m.allocate(costs, sizes, budget, method="dynamic"))
+        slopes = [
+            (costs[i, k] - costs[i, j]) / (sizes[i, j] - sizes[i, k])
+            for i in range(len(costs))
+            for j, k in itertools.permutations(range(costs.shape[1]), 2)
+            if sizes[i, j] != sizes[i, k]
+        ]
+        prices = [0.0, *(slope for slope in slopes if slope > 0)]
+        bound = max((costs + p * sizes).min(axis=1).sum() - p * budget for p in prices)
+        steps = costs.max(axis=1) - costs.min(axis=1)
+        assert bound - 1e-9 <= optimum <= found + 1e-12
+        for p in prices:  # what the next lower price would choose does not fit, or is no better
+            other = (costs + p * (1 + 1e-9) * sizes).argmin(axis=1)
+            assert of(sizes, other) > budget or of(costs, other) >= found - 1e-6
+        assert found - bound <= steps.sum() + 1e-9
+
+
+@pytest.mark.parametrize("method", m.METHODS)
+def test_more_budget_never_costs_more(method):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        costs, sizes = rng.random((4, 4)), rng.integers(1, 9, (4, 4))
+        least, most = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
+        paid = [of(costs, m.allocate(costs, sizes, int(b), method=method)) for b in range(least, most + 1)]
+        assert np.all(np.diff(paid) <= 1e-12)
+        assert paid[-1] == pytest.approx(costs.min(axis=1).sum())
+
+
+@pytest.mark.parametrize("method", m.METHODS)
+def test_degenerate_tables(method):
+    assert m.allocate([[3.0]], [[5]], 5, method=method).tolist() == [0]
+    assert m.allocate([[1, 1], [2, 2]], [[4, 4], [0, 0]], 4, method=method).shape == (2,)
+    assert method != "lagrangian" or m.allocate([[1, 1]], [[2, 1]], 9, method=method).tolist() == [1]  # no waste
+    assert m.allocate([[0, -1e-300]], [[0, 10**6]], 10**6, method=method).tolist() == [1]
+    assert m.allocate([[1e300, 0]], [[0, 1]], 1, method=method).tolist() == [1]
+    assert m.allocate([[2, 1], [5, 1]], np.array([[1, 2], [1, 2]], np.uint8), 3, method=method).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("method", m.METHODS)
+@pytest.mark.parametrize(
+    ("costs", "sizes", "budget", "error", "match"),
+    [
+        ([[1, 0]], [[3, 4]], 2, ValueError, "at least 3"),
+        ([[1, 0], [1, 0]], [[3, 4], [9, 5]], 7, ValueError, "at least 8"),
+        ([[1, 0]], [[1.0, 2.0]], 2, ValueError, "integers"),
+        ([[1, 0]], [[-1, 2]], 2, ValueError, "at least 0"),
+        ([[1, 0]], [[1, 2, 3]], 2, ValueError, "same shape"),
+        ([1, 0], [1, 2], 2, ValueError, "2 dimensions"),
+        ([[np.nan, 0]], [[1, 2]], 2, ValueError, "finite"),
+        (np.zeros((0, 2)), np.zeros((0, 2), int), 2, ValueError, "empty"),
+        ([[1, 0]], [[1, 2]], 2.0, TypeError, "integer"),
+        ([["a", "b"]], [[1, 2]], 2, TypeError, "real"),
+    ],
+)
+def test_what_cannot_be_is_refused(method, costs, sizes, budget, error, match):
+    with pytest.raises(error, match=match):
+        m.allocate(costs, sizes, budget, method=method)
+
+
+def test_tables_that_are_too_large_are_refused_before_they_are_made():
+    with pytest.raises(ValueError, match="too many"):
+        m.allocate(
+            np.zeros((1000, 2)),
+            np.tile([0, 10**6 + 1], (1000, 1)) + np.eye(1000, 2, dtype=int),
+            10**9,
+            method="dynamic",
+        )
+    with pytest.raises(ValueError, match="more ways"):
+        m.allocate(np.zeros((30, 2)), np.ones((30, 2), int), 99, method="brute_force")
+    with pytest.raises(ValueError, match="method"):
+        m.allocate([[1]], [[1]], 1, method="greedy")
+
+
+# ---------------------------------------------------------------- costs
+
+
+def small_network():
+    return in_float64(with_biases(tiny_cnn()))
+
+
+def test_sensitivities_are_what_each_layer_does_alone():
+    network = small_network()
+    before = copy.deepcopy(network.parameters())
+    options = [(2, 0.0), (4, 0.5), (None, 0.7), (None, 0.0)]
+    costs = m.sensitivities(network, IMAGES, options)
+    said = network.copy().forward(IMAGES)
+    for i, name in enumerate(weights_of(network)):
+        for k, (bits, sparsity) in enumerate(options):
+            changed = network.copy()
+            weight = changed.parameters()[name]
+            cut = np.sort(np.abs(weight), axis=None)[: round(sparsity * weight.size)]
+            weight[np.isin(np.abs(weight), cut)] = 0
+            if bits:
+                steps = 2 ** (bits - 1) - 1
+                scale = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / steps
+                scale = np.where(scale == 0, 1, scale).reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float32)
+                weight[...] = np.rint(weight / scale) * scale
+            p, q = (np.exp(z - z.max(axis=1, keepdims=True)) for z in (said, changed.forward(IMAGES)))
+            p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+            assert costs[i, k] == pytest.approx(np.mean(np.sum(p * np.log(p / q), axis=1)), rel=1e-6, abs=1e-12)
+    assert costs.shape == (len(weights_of(network)), 4) and np.all(costs[:, 3] < 1e-12)
+    for name, array in network.parameters().items():
+        assert np.array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_second_derivatives_are_those_of_the_divergence(temperature):
+    network = small_network()
+    found = m.hessians(network, IMAGES, temperature=temperature)
+    said, rng = network.copy().forward(IMAGES), np.random.default_rng(1)
+
+    def divergence(changed):
+        return temperature**2 * kl_divergence(said, changed.forward(IMAGES), temperature=temperature)[0]
+
+    for name, weight in weights_of(network).items():
+        assert found[name].shape == weight.shape
+        for place in rng.choice(weight.size, 5, replace=False):
+            total, step = 0, 1e-3
+            for sign in (1, -1):
+                changed = network.copy()
+                changed.parameters()[name].flat[place] += sign * step
+                total += divergence(changed)
+            assert found[name].flat[place] == pytest.approx(total / step**2, rel=2e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("pieces", m.PIECES)
+def test_a_menu_says_what_each_piece_costs_and_takes(pieces):
+    network = small_network()
+    hessian = {name: np.random.default_rng(2).random(w.shape) for name, w in weights_of(network).items()}
+    widths = [0, 2, 4, 8]
+    offered = m.menu(network, hessian, pieces=pieces, bits=widths)
+    widths = widths[1:] if pieces == "layer" else widths
+    start = 0
+    for name, weight in weights_of(network).items():
+        w, h = weight.reshape(len(weight), -1), hessian[name].reshape(len(weight), -1)
+        parts = {"layer": [np.s_[:]], "row": [np.s_[i] for i in range(len(w))]}
+        parts["column"] = [np.s_[:, j] for j in range(w.shape[1])]
+        for part in parts[pieces]:
+            for k, b in enumerate(widths):
+                rounded = offered.weights[name][k][part]
+                assert offered.costs[start, k] == pytest.approx(0.5 * np.sum(h[part] * (w[part] - rounded) ** 2))
+                if b == 0:
+                    assert not rounded.any() and offered.sizes[start, k] == 1
+                    continue
+                for row in rounded if pieces == "layer" else [rounded]:  # symmetric grids of 2^b - 1 values
+                    assert len(np.unique(np.abs(row))) <= 2 ** (b - 1)
+                packed = len(pack_bits(np.zeros(w[part].size, int), b))
+                scales = len(w) if pieces == "layer" else 1
+                assert packed + 4 * scales <= offered.sizes[start, k] <= packed + 4 * scales + 1
+            start += 1
+        step = np.abs(w).max() / 127  # 8 bits are near, whatever part of the range was cut
+        assert np.abs(offered.weights[name][-1] - w).mean() < step
+    assert len(offered.costs) == len(offered.sizes) == start
+
+
+@pytest.mark.parametrize("pieces", m.PIECES)
+def test_what_is_served_is_what_was_chosen(pieces):
+    network = small_network()
+    hessian = {name: np.ones(w.shape) for name, w in weights_of(network).items()}
+    offered = m.menu(network, hessian, pieces=pieces)
+    choice = np.random.default_rng(3).integers(0, offered.costs.shape[1], len(offered.costs))
+    served, start = weights_of(offered.served(network, choice)), 0
+    for name, weight in weights_of(network).items():
+        own, w = offered.weights[name], served[name].reshape(len(weight), -1)
+        if pieces == "layer":
+            np.testing.assert_array_equal(w, own[choice[start]].astype(w.dtype))
+            start += 1
+        elif pieces == "row":
+            for i in range(len(w)):
+                np.testing.assert_array_equal(w[i], own[choice[start + i], i])
+            start += len(w)
+        else:
+            for j in range(w.shape[1]):
+                np.testing.assert_array_equal(w[:, j], own[choice[start + j], :, j])
+            start += w.shape[1]
+    assert start == len(choice)
+
+
+def test_a_grid_is_never_worse_than_one_that_ends_at_the_largest_weight():
+    w, h = np.random.default_rng(4).normal(size=(2, 30, 7)) ** 3, None
+    w, h = w[0], np.abs(w[1])
+    for axis, bits in itertools.product((0, 1), (2, 3, 5)):
+        _, cost = m._best_grid(w, h, bits, axis)
+        largest = np.abs(w).max(axis=1 - axis, keepdims=True)
+        plain = np.rint(w / largest * (2 ** (bits - 1) - 1)) / (2 ** (bits - 1) - 1) * largest
+        assert np.all(cost <= 0.5 * np.sum(h * (w - plain) ** 2, axis=1 - axis) * (1 + 1e-4))
+
+
+# ---------------------------------------------------------------- bytes and networks
+
+
+def test_bytes_by_hand():
+    assert m.piece_bytes(8, 3) == 8  # 24 + 32 + 4 bits
+    assert m.piece_bytes(1, 0) == 1
+    assert m.piece_bytes(6, 2, scales=3) == 14  # 12 + 96 + 4 bits
+    layers = (784 * 300, 300), (300 * 100, 100), (100 * 10, 10)
+    by_hand = sum(-(-(n * 5 + 32 * rows + 4) // 8) + 4 * rows for n, rows in layers)
+    assert m.uniform_bytes(lenet_300_100(), 5) == by_hand
+
+
+def least_bytes(network):
+    """Return the bytes that columns take at the very least, from how many values each has."""
+    total = 0
+    for name, array in network.parameters().items():
+        if name.endswith("bias"):
+            total += 4 * array.size
+            continue
+        for column in array.reshape(len(array), -1).T:
+            magnitudes = len(np.unique(np.abs(column[column != 0])))
+            bits = int(np.ceil(np.log2(magnitudes + 1))) + 1 if magnitudes else 0
+            total += (len(column) * bits + 32 * (bits > 0) + 4) / 8
+    return total
+
+
+@pytest.mark.parametrize("bits", [2, 6])
+def test_mixed_precision_keeps_to_the_bytes_and_is_no_worse_than_uniform(bits, digits):
+    network, images = trained("lenet_300_100"), digits.train_images[:400]
+    before, seen = copy.deepcopy(network.parameters()), images.copy()
+    mixed = m.mixed_precision(network, images, bits=bits, pieces=["column"])
+    assert least_bytes(mixed) <= m.uniform_bytes(network, bits)
+    said = network.copy().forward(images)
+    losses = [
+        kl_divergence(said, other.forward(images))[0]
+        for other in (mixed, *(quantize_weights(network, bits=bits, method=method) for method in ("minmax", "mse")))
+    ]
+    assert losses[0] == min(losses)
+    if bits < 6:
+        assert losses[0] < 0.5 * min(losses[1:])
+    assert np.array_equal(images, seen)
+    for name, array in network.parameters().items():
+        assert np.array_equal(array, before[name])
+
+
+def test_two_bits_with_mixed_precision_err_less_than_uniform_ones(digits, test_set):
+    network = trained("lenet_300_100")
+    uniform = min(evaluate(quantize_weights(network, bits=2, method=how), *test_set) for how in ("minmax", "mse"))
+    assert evaluate(m.mixed_precision(network, digits.train_images, bits=2), *test_set) < 0.5 * uniform
+
+
+def test_a_budget_of_the_smallest_options_is_enough_and_one_byte_less_is_not():
+    network = small_network()
+    columns = sum(w[0].size for w in weights_of(network).values())
+    biases = sum(4 * len(w) for w in weights_of(network).values())
+    least = columns + biases  # a byte for each width of 0, four for each bias
+    served = m.mixed_precision(network, IMAGES, budget=least, pieces=["column"])
+    assert not any(w.any() for w in weights_of(served).values())
+    with pytest.raises(ValueError, match=f"at least {least} bytes"):
+        m.mixed_precision(network, IMAGES, budget=least - 1, pieces=["column"])
+
+
+def test_dead_inputs_get_no_bits():
+    rng = np.random.default_rng(5)
+    network = Network([Flatten(), Linear(12, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)])
+    images = rng.random((50, 1, 3, 4)).astype(np.float32)
+    images[:, :, 0, :] = 0  # of these four nobody will ever know the weights
+    offered = m.menu(network, m.hessians(network, images), pieces="column")
+    served = offered.served(network, m.allocate(offered.costs, offered.sizes, 150))
+    weight = weights_of(served)["1.weight"]
+    assert not weight[:, :4].any() and weight[:, 4:].any(axis=0).all()
+
+
+def test_with_much_room_the_widest_uniform_grid_is_returned():
+    network = small_network()
+    mixed = m.mixed_precision(network, IMAGES, bits=16)
+    for name, weight in weights_of(network).items():
+        half_a_step = 0.5 / (2**15 - 1) * np.abs(weight).max()
+        assert np.abs(weights_of(mixed)[name] - weight).max() <= 1.01 * half_a_step
+        check_finite(weights_of(mixed)[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({}, "one of them"),
+        ({"bits": 4, "budget": 100}, "one of them"),
+        ({"bits": 1}, "from 2 to 16"),
+        ({"bits": 4, "pieces": ["neuron"]}, "pieces"),
+        ({"bits": 4, "method": "greedy"}, "method"),
+        ({"bits": 4, "temperature": 0}, "temperature"),
+        ({"budget": 3}, "at least"),
+    ],
+)
+def test_mixed_precision_refuses_what_cannot_be(options, match):
+    with pytest.raises(ValueError, match=match):
+        m.mixed_precision(small_network(), IMAGES, **options)

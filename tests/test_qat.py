@@ -1,0 +1,389 @@
+"""Training through the rounding: gradients by finite differences of their surrogates, grids, zeros, what is left."""
+
+import numpy as np
+import pytest
+from layer_cases import tiny_cnn
+
+from nnzip.codebooks import binary
+from nnzip.compression.pruned import masks_of, prune_network
+from nnzip.compression.qat import (
+    BinaryWeight,
+    ClippedInput,
+    ClippedWeight,
+    LearnedStepInput,
+    LearnedStepWeight,
+    learned_step,
+    learned_step_gradients,
+    rounded_in_training,
+    start_step,
+    step_gradient_scale,
+    straight_through,
+    train_quantized,
+)
+from nnzip.compression.quantized import RoundedInput, export_rounded
+from nnzip.nn.layers import Conv2d, Linear
+from nnzip.nn.network import Network, lenet_300_100
+from nnzip.nn.training import SGD, evaluate, training_step
+from nnzip.nn.zoo import trained
+from nnzip.quantization import QuantParams, choose_qparams, fake_quantize
+
+IMAGES = np.random.default_rng(0).normal(size=(24, 2, 9, 8)).astype(np.float32)
+GRIDS = [(bits, signed) for bits in (2, 3, 4, 8) for signed in (True, False)]
+WIDTHS = {"straight_through": 3, "learned_step": 2, "binary": 1}
+
+
+def codes_of(bits, signed):
+    return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def sample(shape, step, bits, signed, seed=0):
+    """Numbers inside and outside of the grid on both sides, none nearer than a hundredth of a step to any border."""
+    low, high = codes_of(bits, signed)
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(low - 3, high + 3, shape)
+    v = np.floor(2 * v) / 2 + 0.5 * rng.uniform(0.05, 0.95, shape)  # between multiples of a half
+    return v * (step if np.ndim(step) == 0 else step.reshape(-1, *(1,) * (len(shape) - 1)))
+
+
+def slopes(function, x, epsilon=1e-6):
+    result = np.empty(np.shape(x))
+    for index in np.ndindex(result.shape):
+        moved = [np.array(x, np.float64) for _ in range(2)]
+        moved[0][index] += epsilon
+        moved[1][index] -= epsilon
+        result[index] = (function(moved[0]) - function(moved[1])) / (2 * epsilon)
+    return result
+
+
+# ---------------------------------------------------------------- the straight-through estimator
+
+
+@pytest.mark.parametrize("options", [{"bits": 2}, {"bits": 4, "axis": 0}, {"bits": 3, "symmetric": False}], ids=str)
+def test_the_straight_through_gradient_is_that_of_the_clipping_alone(options):
+    rng = np.random.default_rng(0)
+    grid = choose_qparams(rng.normal(size=(4, 6)), **options)
+    x, r = 2 * rng.normal(size=(4, 6)), rng.normal(size=(4, 6))
+    scale, zero = ((a[:, None] if a.ndim else a).astype(np.float64) for a in (grid.scale, grid.zero_point))
+
+    def surrogate(x):
+        return np.sum(r * np.clip(x, (grid.qmin - zero - 0.5) * scale, (grid.qmax - zero + 0.5) * scale))
+
+    got = straight_through(x, grid, r)
+    np.testing.assert_allclose(got, slopes(surrogate, x), atol=1e-8)
+    assert np.any(got == 0) and np.any(got != 0)
+
+
+def test_nothing_passes_where_the_code_was_clipped_and_the_largest_of_minmax_passes():
+    w = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    assert np.array_equal(straight_through(w, choose_qparams(w, bits=3, axis=0), w), w)
+    groups = choose_qparams(w.reshape(7, 5)[:, :4], bits=2, group_size=2)
+    assert np.array_equal(straight_through(w.reshape(7, 5)[:, :4], groups, np.ones((7, 4))), np.ones((7, 4)))
+    grid = QuantParams(1.0, 2, 3, signed=False)  # codes 0 .. 7 of the values -2 .. 5
+    assert straight_through([-2.6, -2.5, 5.4, 5.6, 1e30], grid, np.ones(5)).tolist() == [0, 1, 1, 0, 0]
+
+
+# ---------------------------------------------------------------- learned steps
+
+
+@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 2, 2)], ids=str)
+def test_a_learned_step_is_a_grid_of_the_library(shape, bits, signed):
+    for step in (np.float32(0.3), np.linspace(0.1, 0.5, shape[0], dtype=np.float32)):
+        x = sample(shape, step, bits, signed).astype(np.float32)
+        zero, axis = np.zeros(np.shape(step), np.int32), 0 if np.ndim(step) else None
+        grid = QuantParams(step, zero, bits, signed, narrow=signed, axis=axis)
+        got = learned_step(x, step, bits=bits, signed=signed)
+        assert got.dtype == np.float32 and np.array_equal(got, fake_quantize(x, grid))
+
+
+@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_both_gradients_are_those_of_the_surrogate_with_the_residual_frozen(per_channel, bits, signed):
+    low, high = codes_of(bits, signed)
+    step = np.array([0.3, 0.7, 1.1]) if per_channel else np.array(0.7)
+    x = sample((3, 4, 2), step, bits, signed)
+    r = np.random.default_rng(5).normal(size=x.shape)
+
+    def spread(step):
+        return step[:, None, None] if per_channel else step
+
+    v = np.clip(x / spread(step), low, high)
+    residual = np.rint(v) - v  # held at this point
+
+    def surrogate(x, step):
+        return np.sum(r * spread(step) * (np.clip(x / spread(step), low, high) + residual))
+
+    grad_x, grad_step = learned_step_gradients(x, step, r, bits=bits, signed=signed)
+    np.testing.assert_allclose(grad_x, slopes(lambda x: surrogate(x, step), x), atol=1e-7)
+    np.testing.assert_allclose(grad_step, slopes(lambda step: surrogate(x, step), step), atol=1e-7)
+    assert grad_step.shape == step.shape and np.any(grad_x == 0) and np.any(grad_x != 0)
+
+
+def test_the_gradient_of_the_step_by_hand():
+    x, ones = np.array([-9.0, 0.3, 0.8, 1.2, 9.0]), np.ones(5)
+    for i, expected in enumerate([-3, -0.3, 0.2, -0.2, 3]):  # at step 1 and three bits
+        assert learned_step_gradients(x[i : i + 1], 1.0, ones[:1], bits=3, signed=True)[1] == pytest.approx(expected)
+    grad_x, grad_step = learned_step_gradients(x, 1.0, ones, bits=3, signed=True)
+    assert grad_x.tolist() == [0, 1, 1, 1, 0] and grad_step == pytest.approx(-0.3)
+    grad_x, _ = learned_step_gradients([-1.0, 0.0, 0.5, 7.0], 1.0, np.ones(4), bits=3, signed=False)
+    assert grad_x.tolist() == [0, 0, 1, 0]  # the ends are not inside, as in eq. 5
+
+
+def test_zeros_give_no_gradient_to_the_step_and_one_element_is_enough():
+    for signed in (True, False):
+        assert learned_step_gradients(np.zeros((2, 3)), 0.5, np.ones((2, 3)), bits=4, signed=signed)[1] == 0
+    assert learned_step([0.6], [0.5], bits=2, signed=True).tolist() == [0.5]
+    assert learned_step([1e38], np.float32(1e-30), bits=2, signed=True) == np.float32(1e-30)  # the ratio overflows
+
+
+def test_the_first_step_and_the_scale_of_its_gradient():
+    x = np.array([[1.0, -3.0], [0.0, 0.0]])
+    assert start_step(x, bits=3, signed=True) == np.float32(2 * 1 / np.sqrt(3))
+    assert start_step(x, bits=3, signed=True, axis=0).tolist() == [np.float32(4 / np.sqrt(3)), 1.0]
+    assert start_step(x, bits=4, signed=False) == np.float32(2 / np.sqrt(15))
+    assert step_gradient_scale(25, bits=2, signed=True) == 0.2
+    assert step_gradient_scale(20, bits=2, signed=False) == pytest.approx(1 / np.sqrt(60))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (([[1.0]], 0.0), {}, ValueError, "step must be positive, at least 1.18e-38, got 0.0"),
+        (([[1.0]], [0.1, 0.2]), {}, ValueError, r"step must have shape \(\) or \(1,\) for x of shape \(1, 1\)"),
+        (([np.nan], 1.0), {}, ValueError, "x must be finite"),
+        (([1.0], 1.0), {"bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
+        (([1.0], 1.0), {"signed": "no"}, ValueError, "signed must be one of True, False"),
+        ((["a"], 1.0), {}, TypeError, "x must hold real numbers"),
+    ],
+)
+def test_what_is_no_grid_is_refused(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        learned_step(*arguments, **{"bits": 2, "signed": True, **options})
+
+
+def test_gradients_of_another_shape_are_refused():
+    grid = choose_qparams([1.0, 2.0], bits=2)
+    with pytest.raises(ValueError, match=r"x and grad_y must have the same shape, got \(2,\) and \(3,\)"):
+        straight_through(np.ones(2), grid, np.ones(3))
+    with pytest.raises(ValueError, match="same shape"):
+        learned_step_gradients(np.ones(2), 1.0, np.ones(3), bits=2, signed=True)
+    with pytest.raises(TypeError, match="qparams must be QuantParams, got float"):
+        straight_through(np.ones(2), 0.5, np.ones(2))
+    with pytest.raises(ValueError, match=r"shape \(3, 2\) needs scales of shape \(3,\)"):
+        straight_through(np.ones((3, 2)), choose_qparams(np.ones((4, 2)), bits=2, axis=0), np.ones((3, 2)))
+
+
+# ---------------------------------------------------------------- layers
+
+
+def layer_and_input(kind):
+    rng = np.random.default_rng(3)
+    if kind == "linear":
+        layer, x = Linear(6, 4, rng=0), rng.normal(size=(5, 6))
+    else:
+        layer, x = Conv2d(2, 3, 3, padding=1, rng=0), rng.normal(size=(4, 2, 5, 4))
+    return layer, x.astype(np.float32)
+
+
+def inner_gradients(layer, x_hat, w_hat, grad_y):
+    """What the plain layer says at the rounded input and the rounded weight."""
+    layer.params["weight"] = w_hat
+    layer.forward(x_hat)
+    return layer.backward(grad_y), layer.grads["weight"], layer.grads["bias"]
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_learned_steps_of_weight_and_input_get_the_gradient_at_the_rounded_ones(kind):
+    layer, x = layer_and_input(kind)
+    plain, weight = layer_and_input(kind)[0], layer.params["weight"].copy()
+    wrapped = LearnedStepInput(LearnedStepWeight(layer, bits=2), x, bits=3)
+    w_step, x_step = wrapped.params["weight_step"].copy(), wrapped.params["input_step"].copy()
+    of_weight, of_input = {"bits": 2, "signed": True}, {"bits": 3, "signed": True}
+    y = wrapped.forward(x)
+    grad_y = np.random.default_rng(4).normal(size=y.shape).astype(np.float32)
+    grad_x = wrapped.backward(grad_y)
+    w_hat, x_hat = learned_step(weight, w_step, **of_weight), learned_step(x, x_step, **of_input)
+    g_x, g_w, g_b = inner_gradients(plain, x_hat, w_hat, grad_y)
+    assert np.array_equal(y, plain.forward(x_hat))
+    expected_w, expected_w_step = learned_step_gradients(weight, w_step, g_w, **of_weight)
+    expected_x, expected_x_step = learned_step_gradients(x, x_step, g_x, **of_input)
+    for got, expected in [
+        (grad_x, expected_x),
+        (wrapped.grads["weight"], expected_w),
+        (wrapped.grads["bias"], g_b),
+        (wrapped.grads["weight_step"], expected_w_step / np.sqrt(weight[0].size)),
+        (wrapped.grads["input_step"], expected_x_step / np.sqrt(3 * x[0].size)),
+    ]:
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
+    assert wrapped.grads.keys() == wrapped.params.keys()
+    assert np.array_equal(wrapped.params["weight"], weight)  # float beneath
+    assert wrapped.backward(grad_y, input_gradient=False) is None and "input_step" in wrapped.grads
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_the_grids_that_stay_clip_the_gradients(kind):
+    layer, x = layer_and_input(kind)
+    plain, weight = layer_and_input(kind)[0], layer.params["weight"].copy()
+    w_grid, x_grid = choose_qparams(weight / 2, bits=3, axis=0), choose_qparams(x / 2, bits=4, symmetric=False)
+    wrapped = ClippedInput(ClippedWeight(layer, w_grid), x_grid)
+    y = wrapped.forward(x)
+    grad_y = np.random.default_rng(4).normal(size=y.shape).astype(np.float32)
+    grad_x = wrapped.backward(grad_y)
+    g_x, g_w, _ = inner_gradients(plain, fake_quantize(x, x_grid), fake_quantize(weight, w_grid), grad_y)
+    assert np.array_equal(wrapped.grads["weight"], straight_through(weight, w_grid, g_w))
+    assert np.array_equal(grad_x, straight_through(x, x_grid, g_x))
+    assert np.mean(grad_x == 0) > 0.01 and np.mean(wrapped.grads["weight"] == 0) > 0.01
+    assert wrapped.backward(grad_y, input_gradient=False) is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_binary_weights_are_signs_times_mean_magnitude_and_the_float_ones_stay_in_the_unit_interval(kind):
+    layer, x = layer_and_input(kind)
+    layer.params["weight"][...] *= 4
+    weight, wrapped = layer.params["weight"].copy(), BinaryWeight(layer)
+    y = wrapped.forward(x)
+    assert np.array_equal(wrapped.params["weight"], np.clip(weight, -1, 1)) and np.abs(weight).max() > 1
+    for row, got in zip(np.clip(weight, -1, 1), wrapped.layer.params["weight"], strict=True):
+        scale = np.abs(row).mean()
+        np.testing.assert_allclose(got, np.where(row < 0, -scale, scale), rtol=1e-6)
+    plain = layer_and_input(kind)[0]
+    _, g_w, _ = inner_gradients(plain, x, wrapped.layer.params["weight"], np.ones_like(y))
+    wrapped.backward(np.ones_like(y))
+    assert np.array_equal(wrapped.grads["weight"], g_w)
+
+
+def test_inputs_are_signed_only_where_some_were_negative():
+    x = np.array([[0.0, 1.0, 2.0]], np.float32)
+    assert not LearnedStepInput(Linear(3, 2), x, bits=4).signed
+    assert LearnedStepInput(Linear(3, 2), x - 1, bits=4).signed
+    dead = LearnedStepInput(Linear(3, 2), 0 * x, bits=4)
+    assert dead.params["input_step"] == 1 and np.isfinite(dead.forward(x)).all()
+
+
+def test_a_step_that_an_update_made_negative_comes_back():
+    layer = LearnedStepInput(LearnedStepWeight(Linear(3, 2, rng=0), bits=2), np.ones((1, 3)), bits=4)
+    layer.params["weight_step"][0] = -1
+    layer.params["input_step"][...] = -1
+    assert export_rounded(Network([layer])).layers[0].qparams.scale > 0  # after the last update of all
+    y = layer.forward(np.ones((4, 3), np.float32))
+    layer.backward(np.ones_like(y))
+    assert layer.params["weight_step"].min() > 0 and layer.params["input_step"] > 0
+    assert all(np.isfinite(gradient).all() for gradient in layer.grads.values())
+
+
+def test_copies_do_not_carry_the_last_batch():
+    layer = LearnedStepInput(LearnedStepWeight(Linear(3, 2), bits=2), np.ones((1, 3)), bits=4)
+    layer.forward(np.ones((50, 3), np.float32))
+    twin = Network([layer]).copy().layers[0]
+    assert not hasattr(twin, "_x") and twin.params["weight"] is not layer.params["weight"]
+    assert twin.layer.params.keys() >= {"weight", "bias"}
+
+
+# ---------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize("method", WIDTHS)
+@pytest.mark.parametrize("activation_bits", [None, 4])
+def test_what_is_left_is_plain_layers_on_their_grids_that_predict_the_same(method, activation_bits):
+    rng = np.random.default_rng(0)
+    images, labels = np.abs(IMAGES), rng.integers(0, 3, 24)
+    network, bits = tiny_cnn(), WIDTHS[method]
+    before = {name: array.copy() for name, array in network.parameters().items()}
+    student = rounded_in_training(network, images, weight_bits=bits, activation_bits=activation_bits, method=method)
+    optimizer = SGD(0.05)
+    for _ in range(3):
+        training_step(student, images, labels, np.arange(24), optimizer)
+    left = export_rounded(student)
+    assert left.parameters().keys() == network.parameters().keys()
+    for layer, plain in zip(left.layers, network.layers, strict=True):
+        wrapped = bool(plain.params) and activation_bits is not None
+        assert type(layer) is (RoundedInput if wrapped else type(plain))
+        inner = layer.layer if wrapped else layer
+        assert type(inner) is type(plain)
+        if wrapped:
+            assert layer.qparams.bits == activation_bits
+        for row in inner.params.get("weight", ()):
+            codes = row / np.diff(np.unique(np.append(np.abs(row).round(6), 0))).min()
+            assert len(np.unique(row)) <= max(2, 2**bits - 1)
+            np.testing.assert_allclose(codes, np.rint(codes), atol=1e-3)
+    np.testing.assert_allclose(left.forward(images), student.forward(images), atol=1e-5)
+    for name, array in before.items():
+        assert np.array_equal(network.parameters()[name], array)
+
+
+@pytest.mark.parametrize("method", ["straight_through", "learned_step"])
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_a_pruned_network_keeps_its_zeros(with_teacher, method, digits):
+    network = prune_network(trained("lenet_300_100"), 0.8)
+    data = digits.train_images[:128], digits.train_labels[:128]
+    teacher = trained("lenet_300_100") if with_teacher else None
+    recipe = {"method": method, "epochs": 1, "rate": 0.01, "teacher": teacher, "progress": False}
+    left = train_quantized(network, data, weight_bits=4, activation_bits=4, **recipe)
+    for name, mask in masks_of(network).items():
+        assert not np.any(left.parameters()[name][~mask]), name
+        assert np.any(left.parameters()[name][mask])
+
+
+def test_each_layer_begins_with_a_step_for_what_enters_it_and_signed_codes_where_no_relu_came_before():
+    network, x = tiny_cnn(), np.abs(IMAGES)
+    student = rounded_in_training(network, x, weight_bits=3, activation_bits=4)
+    for layer, wrapped in zip(network.layers, student.layers, strict=True):
+        if layer.params:
+            signed = bool(x.min() < 0)
+            assert wrapped.signed == signed == wrapped.qparams.narrow
+            mean = np.abs(x.astype(np.float64)).mean()
+            assert wrapped.params["input_step"] == pytest.approx(2 * mean / np.sqrt(7 if signed else 15))
+            for row, step in zip(layer.params["weight"], wrapped.params["weight_step"], strict=True):
+                assert step == pytest.approx(2 * np.abs(row).mean() / np.sqrt(3))
+        x = layer.forward(x)
+    assert {layer.signed for layer in student.layers if layer.params} == {True, False}
+
+
+def test_training_repairs_what_two_bits_destroy(digits):
+    network, data = trained("lenet_300_100"), digits[:2]
+    test = digits.test_images, digits.test_labels
+    for method in ("straight_through", "learned_step"):
+        grids = {"weight_bits": 2, "activation_bits": 3, "method": method}
+        untrained = export_rounded(rounded_in_training(network, data[0], **grids))
+        left = train_quantized(network, data, **grids, epochs=2, rate=0.02, progress=False)
+        assert evaluate(left, *test) < 0.6 * evaluate(untrained, *test), method
+
+
+def test_a_teacher_changes_the_training_and_the_seed_repeats_it(digits):
+    network, data = trained("lenet_300_100"), (digits.train_images[:128], digits.train_labels[:128])
+
+    def left(**options):
+        recipe = {"weight_bits": 1, "method": "binary", "epochs": 1, "rate": 0.05, "progress": False}
+        return train_quantized(network, data, **recipe, **options).parameters()["3.bias"]
+
+    plain, again, taught = left(), left(), left(teacher=network)
+    assert np.array_equal(plain, again) and not np.array_equal(plain, taught)
+    assert not np.array_equal(plain, left(seed=1))
+
+
+def test_a_binary_network_has_two_values_in_each_row(digits):
+    data = digits.train_images[:128], digits.train_labels[:128]
+    recipe = {"weight_bits": 1, "method": "binary", "epochs": 1, "rate": 0.05, "progress": False}
+    for weight in map(train_quantized(lenet_300_100(), data, **recipe).parameters().get, ("1.weight", "5.weight")):
+        assert weight.dtype == np.float32
+        assert all(np.unique(np.abs(row)).size == 1 for row in weight)
+        assert np.array_equal(np.sign(weight), binary(weight, axis=0)[1])
+
+
+def test_what_cannot_be_is_refused(digits):
+    network, few = lenet_300_100(), digits.train_images[:4]
+    for options, error, message in [
+        ({"weight_bits": 2, "method": "binary"}, ValueError, r"weight_bits \(of 'binary'\) must be from 1 to 1, got 2"),
+        ({"weight_bits": 1}, ValueError, r"weight_bits \(of 'learned_step'\) must be from 2 to 16, got 1"),
+        ({"weight_bits": 2, "activation_bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
+        ({"weight_bits": 2, "method": "magic"}, ValueError, "method must be one of straight_through, learned_step"),
+    ]:
+        with pytest.raises(error, match=message):
+            rounded_in_training(network, few, **options)
+    student = rounded_in_training(network, few, weight_bits=2)
+    with pytest.raises(TypeError, match="must be Linear or Conv2d, layer 1 is LearnedStepWeight"):
+        rounded_in_training(student, few, weight_bits=2)
+    pruned = prune_network(network, 0.5)
+    with pytest.raises(ValueError, match=r"binary weights are never zero, but the network has zeros in 1\.weight"):
+        train_quantized(pruned, digits, weight_bits=1, method="binary", epochs=1, rate=0.1)

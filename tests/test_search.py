@@ -1,0 +1,258 @@
+"""Searches: the Pareto front by its definition, every genome allowed and new, the same end however often killed."""
+
+import functools
+import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from nnzip.coding import entropy
+from nnzip.compression import search
+from nnzip.compression.quantized import quantize_weights
+from nnzip.distillation import kl_divergence
+from nnzip.nn.layers import Linear
+from nnzip.nn.network import weights_of
+from nnzip.nn.training import evaluate
+from nnzip.nn.zoo import trained
+
+CHOICES = [6, 1, 9, 4]
+
+
+def bowl(genome):  # two aims against each other
+    near, far = np.array([4, 0, 7, 1]), np.array([0, 0, 2, 3])
+    return {"a": float(np.sum((near - genome) ** 2)), "b": float(np.sum((far - genome) ** 2)), "sum": sum(genome)}
+
+
+WAYS = {
+    "evolution": functools.partial(search.evolve, objectives=["a", "b"], population=7),
+    "one objective": functools.partial(search.evolve, objectives=["a"], population=7),
+    "random": search.random_search,
+}
+
+
+# ---------------------------------------------------------------- the front
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_front_is_what_nobody_beats(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 3 + 4 * seed, (1 + 5 * seed, 2)) if seed % 3 else rng.normal(size=(30, 2))
+
+    def beaten(i):
+        return any(np.all(q <= points[i]) and np.any(q < points[i]) for q in points)
+
+    front = search.pareto_front(points)
+    assert sorted(front.tolist()) == [i for i in range(len(points)) if not beaten(i)]
+    assert np.all(np.diff(points[front, 0]) >= 0)
+
+
+def test_equal_points_are_on_the_front_together():
+    assert sorted(search.pareto_front([(1, 1)] * 3).tolist()) == [0, 1, 2]
+    assert search.pareto_front([(1, 1), (1, 1), (0, 0)]).tolist() == [2]
+    assert search.pareto_front([(2, 1), (2, 0)]).tolist() == [1]
+
+
+@pytest.mark.parametrize("points", [[(1, 2, 3)], [(1, np.nan)], np.zeros((0, 2)), [1, 2]])
+def test_what_is_no_list_of_points_is_refused(points):
+    with pytest.raises(ValueError, match="points"):
+        search.pareto_front(points)
+
+
+# ---------------------------------------------------------------- evolution and chance
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_genome_is_in_range_and_new(way):
+    found = WAYS[way](bowl, CHOICES, evaluations=60, seed=3, progress=False)
+    genomes = [tuple(record["genome"]) for record in found]
+    assert len(found) == len(set(genomes)) == 60
+    for record in found:
+        assert all(0 <= gene < count for gene, count in zip(record["genome"], CHOICES, strict=True))
+        assert {key: record[key] for key in ("a", "b", "sum")} == bowl(record["genome"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_seed_says_all(way):
+    runs = [WAYS[way](bowl, CHOICES, evaluations=30, seed=seed, progress=False) for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_everything_is_found_when_all_is_asked_for(way):
+    found = WAYS[way](bowl, [2, 1, 3, 2], evaluations=12, progress=False)
+    assert len({tuple(record["genome"]) for record in found}) == 12
+    with pytest.raises(ValueError, match="of the 12 genomes"):
+        WAYS[way](bowl, [2, 1, 3, 2], evaluations=13, progress=False)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_looked_at_that_is_not_allowed(way):
+    looked = []
+
+    def seen(genome):
+        looked.append(genome)
+        return bowl(genome)
+
+    found = WAYS[way](seen, CHOICES, evaluations=20, allowed=lambda genome: sum(genome) % 2 == 1, progress=False)
+    assert len(looked) == 20 and all(sum(genome) % 2 == 1 for genome in looked)
+    assert [record["genome"] for record in found] == looked
+    with pytest.raises(ValueError, match="no new genome is allowed after 1"):
+        WAYS[way](bowl, CHOICES, evaluations=9, allowed=lambda genome: not any(genome), progress=False)
+
+
+def test_evolution_finds_more_than_chance():
+    choices, best = [12] * 6, {"evolution": [], "random": []}
+
+    def far(genome):
+        return {"a": sum(abs(gene - 5) for gene in genome)}
+
+    for seed in range(8):
+        runs = {"evolution": search.evolve(far, choices, objectives=["a"], evaluations=200, seed=seed, progress=False)}
+        runs["random"] = search.random_search(far, choices, evaluations=200, seed=seed, progress=False)
+        for way, found in runs.items():
+            best[way].append(min(record["a"] for record in found))
+    assert np.mean(best["evolution"]) < 0.5 * np.mean(best["random"])
+
+
+def test_parents_are_the_fronts_one_after_the_other():
+    points = [(0, 5), (1, 1), (5, 0), (1, 2), (2, 2), (6, 6)]  # fronts: 0 1 2; then 3; then 4; then 5
+    found = [{"genome": [i], "a": a, "b": b} for i, (a, b) in enumerate(points)]
+    for count, expected in ((1, 3), (3, 3), (4, 4), (5, 5), (9, 6)):
+        parents = search._parents(found, ["a", "b"], count)
+        assert sorted(parents.ravel().tolist()) == list(range(expected))
+    assert search._parents(found, ["b"], 2).ravel().tolist() == [2, 1]
+
+
+def test_children_are_made_of_their_parents_and_steps():
+    rng, draw = np.random.default_rng(0), search._Draw([10] * 5, None, 1)
+    children = np.array([draw.child(rng, np.full(5, 2), np.full(5, 8)) for _ in range(4000)])
+    assert set(np.unique(children)) == {0, 1, 2, 3, 4, 6, 7, 8, 9}
+    inherited = np.isin(children, (2, 8))
+    assert 0.17 < 1 - inherited.mean() < 0.23  # one gene of five moves
+    assert 0.47 < (children < 5).mean() < 0.53
+
+
+# ---------------------------------------------------------------- killed and started again
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_search_killed_at_any_moment_ends_the_same(way, tmp_path):
+    run = functools.partial(WAYS[way], evaluations=25, seed=5, settings={"x": 1}, progress=False)
+    whole = run(bowl, CHOICES, log=tmp_path / "whole.jsonl")
+    data, log, calls = (tmp_path / "whole.jsonl").read_bytes(), tmp_path / "cut.jsonl", []
+    assert whole == run(bowl, CHOICES)
+
+    @functools.wraps(bowl)
+    def counted(genome):
+        calls.append(genome)
+        return bowl(genome)
+
+    for kept in (0, 5, len(data) // 3, len(data) // 2, len(data) - 4, len(data)):
+        log.write_bytes(data[:kept])
+        calls.clear()
+        assert run(counted, CHOICES, log=log) == whole
+        assert len(calls) == 25 - max(0, data[:kept].count(b"\n") - 1)  # the first line is the head
+        assert len(log.read_bytes().splitlines()) == 26
+    with ThreadPoolExecutor(3) as executor:
+        log.write_bytes(data[: len(data) // 2])
+        assert run(bowl, CHOICES, log=log, executor=executor) == run(bowl, CHOICES, executor=executor) == whole
+
+
+def test_an_interrupted_search_keeps_what_it_has(tmp_path):
+    log, left = tmp_path / "log.jsonl", [11]
+
+    @functools.wraps(bowl)
+    def dies(genome):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return bowl(genome)
+
+    options = {"objectives": ["a"], "evaluations": 20, "population": 4, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        search.evolve(dies, CHOICES, log=log, **options)
+    assert len(log.read_text().splitlines()) == 12
+    left[0] = 9  # as many as are left, and not one more
+    assert search.evolve(dies, CHOICES, log=log, **options) == search.evolve(bowl, CHOICES, **options)
+
+
+def test_searches_share_a_log_and_others_are_refused(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    for seed, way in itertools.product(range(3), WAYS.values()):
+        way(bowl, CHOICES, evaluations=20, seed=seed, log=log, settings={"x": 1}, progress=False)
+    jobs = [json.dumps(json.loads(line)["job"]) for line in log.read_text().splitlines()[1:]]
+    assert len(jobs) == len(set(jobs)) < 180
+    with pytest.raises(ValueError, match="not the log of this search"):
+        search.evolve(bowl, CHOICES, objectives=["a"], evaluations=9, log=log, settings={"x": 2}, progress=False)
+    assert capsys.readouterr().err == ""
+    search.evolve(bowl, CHOICES, objectives=["a", "b"], evaluations=9, population=5)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["5/9", "9/9"] and "0 s left" in lines[1]
+
+
+# ---------------------------------------------------------------- what the searches measure
+
+
+def test_bits_are_measured_as_the_library_does(digits, test_set):
+    network = trained("lenet_300_100", seed=1)
+    found = search.measure_bits([2, 0, 2, 0, 2, 0], name="lenet_300_100", network_seed=1, images=200)
+    rounded = quantize_weights(network, bits=search.BITS[2])
+    images = digits.train_images[:200]
+    assert found["loss"] == pytest.approx(kl_divergence(network.forward(images), rounded.forward(images))[0], rel=1e-4)
+    assert found["test_error"] == evaluate(rounded, *test_set)
+    assert found["train_error"] == evaluate(rounded, images, digits.train_labels[:200])
+
+
+def test_bytes_are_near_the_entropy_and_fall_with_every_zero():
+    network, sizes = trained("lenet_300_100"), []
+    for sparsity in (0, 2, 5):
+        genome = [1, sparsity, 3, sparsity, 5, sparsity]
+        assert search.genes_of(genome) == [(search.BITS[b], search.SPARSITIES[sparsity]) for b in (1, 3, 5)]
+        sizes.append(search.measure_bits(genome, name="lenet_300_100", network_seed=0, images=10)["bytes"])
+    assert np.all(np.diff(sizes) < 0)
+    least = 0
+    for weight, bits in zip(weights_of(network).values(), (3, 5, 8), strict=True):
+        codes = np.rint(weight / np.abs(weight).max(axis=1, keepdims=True) * (2 ** (bits - 1) - 1))
+        least += entropy(codes) * weight.size / 8 + 8 * len(weight)
+    assert least <= sizes[0] <= 1.03 * least
+
+
+def test_an_mlp_has_the_layers_and_parameters_asked_for():
+    for widths in ([0, 0, 0], [8, 0, 0], [16, 8, 0], [12, 4, 96]):
+        network = search.mlp(widths)
+        assert search.parameters_of(widths) == sum(array.size for array in network.parameters().values())
+        linears = [layer for layer in network.layers if isinstance(layer, Linear)]
+        assert [layer.params["weight"].shape[0] for layer in linears] == [w for w in widths if w] + [10]
+        assert network.forward(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 10)
+
+
+def test_layers_that_are_not_there_come_last():
+    for genome in itertools.product((0, 1, 5), repeat=3):
+        ends = "".join("0" if gene == 0 else "1" for gene in genome).rstrip("0")
+        assert search.fits(list(genome), 10**6) == ("0" not in ends)
+
+
+@pytest.mark.parametrize("way", search.WAYS)
+def test_widths_keep_to_the_parameters_and_learn(way):
+    recipe = {"images": 1000, "epochs": 3}
+    options = {"way": way, "recipe": recipe, "population": 3, "seed": 2, "progress": False}
+    found = search.search_widths(parameters=12_000, evaluations=6, **options)
+    assert len(found) == 6
+    for record in found:
+        widths = [search.WIDTHS[gene] for gene in record["genome"]]
+        assert record["parameters"] == search.parameters_of(widths) <= 12_000
+        assert widths == [w for w in widths if w] + [0] * widths.count(0)
+    assert min(record["error"] for record in found) < 0.5
+    again = search.measure_widths(found[0]["genome"], rate=0.1, seed=0, **recipe)
+    assert again == {key: found[0][key] for key in again}
+
+
+def test_bits_are_searched_over_every_layer():
+    found = search.search_bits("lenet_300_100", evaluations=4, images=20, population=2, seed=4, progress=False)
+    assert [len(record["genome"]) for record in found] == [6] * 4
+    with pytest.raises(ValueError, match="way must be one of evolution, random"):
+        search.search_bits("lenet_300_100", evaluations=4, way="chance")
+    with pytest.raises(ValueError, match="images"):
+        search.search_bits("lenet_300_100", evaluations=4, images=0)
