@@ -52,7 +52,7 @@ def _parser():
     study.add_argument(
         "--long",
         action="store_true",
-        help="measure what has to be trained at every point, and nothing else (half an hour)",
+        help="measure what has to be trained at every point, and nothing else (an hour)",
     )
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
     workers = study.add_mutually_exclusive_group()
@@ -126,7 +126,7 @@ def _study(asked):
     with open_executor(os.cpu_count() if asked.executor is None else asked.executor) as executor:
         if asked.long:
             report.write_trained(retraining.run(executor=executor, log=asked.log), output)
-            print(f"The records and figures of chapters 05 and 06 now have retrained and distilled networks: {output}")
+            print(f"The records and figures of chapters 05, 06, 09 and 10 now have what was trained: {output}")
             return
         records = study.run_study(quick=asked.quick, retrain=asked.retrain, executor=executor, log=asked.log)
     records = report.write_report(records, output)

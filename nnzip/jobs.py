@@ -1,5 +1,6 @@
 """Independent pieces of work over threads, processes or a cluster, with a log from which a killed run goes on."""
 
+import asyncio
 import functools
 import json
 import os
@@ -24,7 +25,8 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
 
     Jobs that are equal are computed once. What a job returns goes through JSON, so that a result of this run and one
     that was read from the log are the same: floats to the last bit, NumPy's numbers as Python's, tuples as lists.
-    A worker process that dies takes no result with it: what is left is then done in this process, with a warning.
+    Where a worker process dies, or a whole cluster, what is left is done in this process, with a warning; where one
+    worker of a cluster dies, the others do its part.
 
     Parameters
     ----------
@@ -240,9 +242,16 @@ def _end_with_parent():
 def _cluster(address):
     try:
         from distributed import Client
+        from distributed.comm import connect
     except ImportError:
         raise ValueError(f"dask://{address} needs a package: pip install 'dask[distributed]'") from None
+
+    async def knock():  # Client itself would wait for ever at a port that speaks another language, as the dashboard's
+        await (await asyncio.wait_for(connect(f"tcp://{address}"), TIMEOUT)).close()
+
     try:
+        with futures.ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own running in this one
+            thread.submit(asyncio.run, knock()).result()
         client = Client(f"tcp://{address}", timeout=TIMEOUT, set_as_default=False)
     except OSError as error:  # a time-out too
         raise OSError(f"no Dask scheduler answers at {address} within {TIMEOUT} s") from error

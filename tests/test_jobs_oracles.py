@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -118,7 +119,15 @@ def test_study_is_measured_by_a_cluster_that_the_command_line_names(address, tmp
     monkeypatch.setattr(cli.report, "write_report", lambda records, folder: [])
     monkeypatch.setattr(cli.report, "summary", lambda records, folder: "")
     assert cli.main(["study", "--executor", address, "--output", str(tmp_path)]) == 0 and seen == [[1]]
-    monkeypatch.setattr(jobs, "TIMEOUT", 0.3)
-    capsys.readouterr()
-    assert cli.main(["study", "--executor", "dask://127.0.0.1:9", "--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "nnzip: no Dask scheduler answers at 127.0.0.1:9 within 0.3 s\n"
+
+
+@pytest.mark.parametrize("backlog", [None, 1])
+def test_a_port_without_a_scheduler_is_one_line(backlog, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(jobs, "TIMEOUT", 0.5)
+    with socket.socket() as listening:  # and answering never, if it listens at all
+        listening.bind(("127.0.0.1", 0))
+        backlog and listening.listen(backlog)
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert cli.main(["study", "--executor", f"dask://{place}", "--output", str(tmp_path)]) == 2
+    assert capfd.readouterr().err == f"nnzip: no Dask scheduler answers at {place} within 0.5 s\n"

@@ -31,7 +31,7 @@ from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize
-from nnzip.reconstruction import gptq
+from nnzip.reconstruction import gptq, input_hessian
 
 BATCH = 128
 PAUSE = 0.2  # seconds
@@ -228,9 +228,10 @@ def coding_rows():
 
 
 def gptq_rows(torch, size=4096):
-    """Return (name, gptq, the published way in PyTorch) for a layer whose neighbouring inputs are correlated."""
-    weight = np.random.default_rng(0).standard_normal((size, size), np.float32)
-    hessian = 0.9 ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    """Return (name, gptq, the published way in PyTorch) for a layer whose inputs have 64 directions and some noise."""
+    rng = np.random.default_rng(0)
+    weight, mix, noise = (rng.standard_normal((rows, size), np.float32) for rows in (size, 64, size // 2))
+    hessian = input_hessian(rng.standard_normal((size // 2, 64), np.float32) @ mix + noise)
     grid = choose_qparams(weight, bits=4, axis=0)
     peer = torch and partial(_torch_gptq, torch, weight, hessian, grid)
     return [(f"GPTQ, {size} x {size}, 4 bits, PyTorch float32", partial(gptq, weight, hessian, grid), peer)]
