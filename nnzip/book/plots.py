@@ -37,8 +37,8 @@ NAMES = {
     "smoothed": "smoothed, and activations",
     "straight_through": "trained, straight-through",
     "learned_step": "trained, learned steps",
-    "learned_step_a4": "the same, 4-bit activations",
-    "learned_step_both": "the same, and activations",
+    "learned_step_both": "trained, and activations",
+    "learned_step_a4": "trained, 4-bit activations",
     "binary": "trained, binary",
     "mixed": "mixed, in the same bytes",
     "integer_8": "integers, 8-bit activations",
@@ -142,9 +142,12 @@ def _short(network):
 
 
 def _mean_and_band(axis, records, key, look, label, place=None):
-    """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest."""
+    """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest.
+
+    One value alone is no curve; where it is a bit width it is drawn as a point.
+    """
     values = sorted({record[key] for record in records})
-    if len(values) < 2:
+    if len(values) < 2 and (key != "bits" or values in ([], [FLOAT])):
         return
     errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
     at = [(place or {}).get(value, value) for value in values]

@@ -19,7 +19,15 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
         "bits": FLOAT,
         "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"},
     },
-    "09_qat": {"names": {"per_channel": "rounded afterwards"}},
+    "09_qat": {
+        "names": {
+            "per_channel": "afterwards",
+            "straight_through": "straight-through",
+            "learned_step": "learned steps",
+            "learned_step_both": "and activations",
+            "binary": "binary",
+        }
+    },
     "10_reconstruction": {"names": {"per_channel": "to nearest"}},
     "11_mixed_precision": {"names": {"per_channel": "one width"}},
 }
@@ -39,7 +47,8 @@ def results_table(records):
     over_float : the mean minus that of the float networks, trained on where the technique's are
     """
     rows = []
-    shown = dict.fromkeys(itertools.chain(*CHAPTERS.values(), *TABLED.values(), TRAINED))
+    untrained = [t for t in itertools.chain(*CHAPTERS.values(), *TABLED.values()) if t not in TRAINED]
+    shown = dict.fromkeys([*untrained, *TRAINED])
     for network, technique in itertools.product(NETWORKS, shown):
         if not (errors := _errors(records, network, technique)):
             continue

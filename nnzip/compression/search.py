@@ -193,14 +193,20 @@ def measure_bits(genome, *, name, network_seed, images):
     pixels, labels, test = _few(images)
     said, total = through(network.layers, pixels), 0
     for weight, (bits, sparsity) in zip(weights_of(network).values(), genes_of(genome), strict=True):
-        pruned = weight * magnitude_mask(weight, sparsity)
-        grid = choose_qparams(pruned, bits=bits, axis=0)
-        codes = quantize(pruned, grid)
-        weight[...] = dequantize(codes, grid)
-        total += len(encode(codes.astype(np.int16) - grid.qmin, alphabet=2**bits - 1)) + 8 * len(weight)
+        weight[...], size = coded(weight, bits, sparsity)
+        total += size + 4 * len(weight)
     logits = through(network.layers, pixels)
     errors = {"train_error": float(np.mean(logits.argmax(axis=1) != labels)), "test_error": evaluate(network, *test)}
     return {"loss": kl_divergence(said, logits)[0], "bytes": total, **errors}
+
+
+def coded(weight, bits, sparsity):  # [out, ...] -> float32 [out, ...], int
+    """Return a pruned and rounded weight, and its bytes: the codes as `nnzip.coding.encode` writes them, the scales."""
+    pruned = weight * magnitude_mask(weight, sparsity)
+    grid = choose_qparams(pruned, bits=bits, axis=0)
+    codes = quantize(pruned, grid)
+    data = encode(codes.astype(np.int16) - grid.qmin, alphabet=2**bits - 1)
+    return dequantize(codes, grid), len(data) + 4 * len(weight)
 
 
 def genes_of(genome):
