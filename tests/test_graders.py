@@ -15,8 +15,19 @@ from headings import CHAPTERS as CHAPTERS_FOLDER
 from headings import headings
 from planted import CHAPTERS, KNOWN, bugs, functions, of_chapter, plant, solution, wholly_planted
 
-from nnzip import cli, distillation, hadamard, matmul, pruning, quantization, requantization
+from nnzip import (
+    cli,
+    distillation,
+    equalization,
+    hadamard,
+    matmul,
+    pruning,
+    quantization,
+    reconstruction,
+    requantization,
+)
 from nnzip.book import exercises, grading, sandbox
+from nnzip.compression import low_precision, mixed_precision, qat, search
 from nnzip.nn import layers, training
 from nnzip.quantization import QuantParams
 
@@ -110,7 +121,8 @@ def test_graders_need_no_reference_and_no_order(chapter, monkeypatch):
     def broken(*args, **kwargs):
         raise AssertionError("a check called nnzip's own function")
 
-    for module in (quantization, requantization, matmul, hadamard, pruning, distillation, training, layers):
+    techniques = (quantization, requantization, matmul, hadamard, pruning, distillation, reconstruction, equalization)
+    for module in (*techniques, training, layers, low_precision, mixed_precision, qat, search):
         for name, value in list(vars(module).items()):
             if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == module.__name__:
                 monkeypatch.setattr(module, name, broken)

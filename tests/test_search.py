@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -256,3 +257,10 @@ def test_bits_are_searched_over_every_layer():
         search.search_bits("lenet_300_100", evaluations=4, way="chance")
     with pytest.raises(ValueError, match="images"):
         search.search_bits("lenet_300_100", evaluations=4, images=0)
+
+
+def test_what_workers_run_travels_to_them():
+    for function in (search.measure_bits, search.measure_widths):
+        sent = functools.partial(function, seed=3)
+        back = pickle.loads(pickle.dumps(sent))
+        assert back.func is function and back.keywords == {"seed": 3}

@@ -312,8 +312,6 @@ def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
             assert not seen
         elif technique in ("codebook", "by_rule"):
             assert seen == widths | {1}
-        elif technique == "obs":
-            assert not seen and {p[3] for p in own} == {FLOAT}
         elif technique in ("gptq", "gptq_rotated", "mixed"):
             assert 2 in seen and seen < widths
         else:

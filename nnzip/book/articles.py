@@ -32,17 +32,15 @@ class Run(NamedTuple):
 
 
 class Better(NamedTuple):
-    """Where the book does it: a function, and a chapter with the heading of its section (None: it is to come)."""
+    """Where the book does it: a function, and a chapter with the heading of its section."""
 
     function: str
     chapter: str
-    section: str | None = None
+    section: str
 
     @property
     def link(self):
-        """A Markdown link to the section, as Jupyter names its places, or which chapter is to come."""
-        if self.section is None:
-            return f"{self.chapter[:2]}, to come"
+        """A Markdown link to the section, as Jupyter names its places."""
         anchor = self.section.replace(" ", "-")
         return f"[{self.chapter[:2]}, {self.section}]({self.chapter}.ipynb#{anchor})"
 
@@ -100,9 +98,8 @@ class Finding:
             parts += [f"`{self.run.formula.__name__}({example})` gives {_brief(self.what_happens())}.{says}"]
         if self.run.fails:
             parts += ["  \n".join(f"`{call}`: {error.__name__}." for call, error in self.run.fails)]
-        done = "In this book" if self.better.section else "Nearest so far"
         verdict = "**Wrong**; in truth" if self.verdict == "wrong" else f"**{self.verdict.capitalize()}**"
-        parts += [f"{verdict}: {self.truth}.  \n**{done}**: `{self.better.function}`; chapter {self.better.link}"]
+        parts += [f"{verdict}: {self.truth}.  \n**In this book**: `{self.better.function}`; chapter {self.better.link}"]
         return "\n\n".join(parts)
 
 
@@ -192,7 +189,7 @@ FINDINGS = [
         "an 8-bit model by calls of tensorflow_model_optimization, and its accuracy",
         "the names do not exist; neither trained nor compiled after it, the model cannot be evaluated",
         Run(fails=(("from tensorflow_model_optimization import quantitative", ImportError),)),
-        Better("nnzip.compression.quantized.round_weights_in_training", "09_qat"),
+        Better("nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"),
     ),
     wrong(
         "A0 5.2: the schedule",
@@ -206,7 +203,7 @@ FINDINGS = [
         "a mixture of float and integer arithmetic",
         "arithmetic in FP16 or BF16, FP32 master weights, a scaled loss: in FP16 1 - 0.0001 is 1",
         Run(printed.a0_8_2_update, (1.0, 1e-4), None, 1.0),
-        Better("nnzip.compression.quantized.RoundedWeight", "09_qat"),
+        Better("nnzip.compression.low_precision.train_low_precision", "09_qat", "7. Sixteen bits"),
     ),
     unclear(
         "A1 2, 3.1, Q1, Q3: is quantization compression?",
@@ -220,7 +217,7 @@ FINDINGS = [
         "perhaps add layers or change the activations",
         "that is another network, trained anew; for a given one: calibration, QAT, bias correction, reconstruction",
         Run(),
-        Better("nnzip.compression.distilled.repair", "10_reconstruction"),
+        Better("nnzip.compression.reconstructed.reconstruct_weights", "10_reconstruction", "1. The answer first"),
     ),
     wrong(
         "A1 4.1: the formula",
@@ -397,7 +394,7 @@ FINDINGS = [
         "the loss is made an integer, so that the model runs on small devices",
         "there is no loss at inference; in training an integer loss has no slope, and low precision needs it scaled",
         Run(printed.a4_3_1_slope, (0.3, 8), None, 0.0),
-        Better("nnzip.compression.quantized.RoundedWeight", "09_qat"),
+        Better("nnzip.compression.low_precision.LossScale", "09_qat", "8. Rounding the loss"),
     ),
     wrong(
         "A4 3.2: distillation",

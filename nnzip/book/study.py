@@ -161,7 +161,7 @@ def _reconstruction_grids(name, bits, sparsities):
     zeros = _among(sparsities, (0.5, 0.8, 0.9, 0.95) if name == "lenet_300_100" else (0.9,))
     grids = [("obs", (FLOAT,), zeros), ("gptq", (4,), zeros)]
     if name == "lenet_5":
-        return [*grids, ("gptq", _among(bits, (2, 3)), (0.0,)), ("gptq_rotated", (2,), (0.0,))]
+        return [*grids, ("gptq", _among(bits, (2, 3, 4)), (0.0,)), ("gptq_rotated", (2,), (0.0,))]
     few = _among(bits, (2, 3, 4, 8))
     cheap = ("gptq", "gptq_rotated", "bias_corrected", "equalized", "smoothed")
     return [*grids, ("obd", (FLOAT,), zeros), *((technique, few, (0.0,)) for technique in cheap)]

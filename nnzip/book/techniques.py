@@ -182,10 +182,10 @@ CHAPTERS = {  # whose signature figure shows which of them, and whose file has t
     "07_codebooks": ("per_tensor", "per_channel", "codebook", "by_rule"),
     "08_integer": ("per_channel", "integer_8", "integer_4"),
     "09_qat": ("per_channel",),  # and what is trained through the rounding
-    "10_reconstruction": ("per_channel", "gptq", "gptq_rotated", "obs"),  # and "adaround"
+    "10_reconstruction": ("per_channel", "gptq", "gptq_rotated"),  # and "adaround"
     "11_mixed_precision": ("per_channel", "mixed"),
 }
 TABLED = {  # what is in a chapter's file and in the tables, and not in its figure
     "09_qat": ("learned_step_a4",),
-    "10_reconstruction": ("obd", "bias_corrected", "equalized", "smoothed"),
+    "10_reconstruction": ("obd", "obs", "bias_corrected", "equalized", "smoothed"),
 }

@@ -211,7 +211,7 @@ def menu(network, hessian, *, pieces, bits=BITS):
     -------
     Menu
 
-    Sources: LeCun et al. 1990, Optimal Brain Damage, eq. 3; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), section 3.
+    Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
     check_choice(pieces, "pieces", PIECES)
     widths = [check_integer(b, "bits", 0, 16) for b in bits if b or pieces != "layer"]

@@ -49,6 +49,7 @@ def lagrangian(costs, sizes, budget):
 def best_allocation(costs, sizes, budget):
     if sizes.min(axis=1).sum() > budget:
         raise ValueError("the smallest options do not fit")
+    budget = min(budget, int(sizes.max(axis=1).sum()))
     best = np.zeros(budget + 1)
     chosen = np.zeros((len(costs), budget + 1), int)
     for i in range(len(costs)):
