@@ -22,6 +22,7 @@ from nnzip.book.study import BITS, NETWORKS, select, write_csv
 from nnzip.book.techniques import FLOAT, TECHNIQUES
 from nnzip.checks import check_choice
 from nnzip.codebooks import assign, kmeans, look_up
+from nnzip.compression import search
 from nnzip.compression.pruned import prune_network
 from nnzip.compression.quantized import quantize_weights
 from nnzip.compression.rotated import rotate_network
@@ -174,7 +175,7 @@ def means(records):
 
 
 def pareto_front(records):
-    """Return the records that no other beats: of all that are no larger each has the least error; largest first.
+    """Return the records that no other beats in bytes and error; largest first.
 
     Examples
     --------
@@ -182,11 +183,8 @@ def pareto_front(records):
     >>> [r["bytes"] for r in pareto_front([{"bytes": size, "error": error} for size, error in points])]
     [50, 40, 10]
     """
-    front = []
-    for record in sorted(records, key=lambda record: (record["bytes"], record["error"])):
-        if not front or record["error"] < front[-1]["error"]:
-            front.append(record)
-    return front[::-1]
+    points = np.reshape([(record["bytes"], record["error"]) for record in records], (-1, 2))
+    return [records[i] for i in search.pareto_front(points)][::-1] if len(records) else []
 
 
 def sizes_figure(records, *, others=None, front=True):

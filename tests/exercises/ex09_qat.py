@@ -31,88 +31,6 @@ def _top(bits, signed):
     return 2 ** (bits - 1) - 1 if signed else 2**bits - 1
 
 
-start = Exercise(
-    reference.start_step,
-    section="3. Learned steps",
-    difficulty=1,
-    size="four lines",
-    task="Qp is the largest code: 2^(bits-1) - 1 signed, 2^bits - 1 unsigned. With axis=None and axis=0.",
-    unlocks="what your first steps are worth before any training, beside grids of least squared error",
-)
-
-
-@start.check
-def two_mean_magnitudes(start_step):
-    """With two signed bits the largest code is 1, so the step is 2 mean|x|."""
-    got = start_step(np.array([1.0, -3.0, 0.0, 2.0]), bits=2, signed=True)
-    likely = "2 mean|x| / sqrt(Qp): magnitudes, all of them, zeros too; two signed bits are -1, 0, 1, so Qp is 1"
-    expect(got, 3.0, likely, tolerance=1e-6)
-
-
-@start.check
-def the_root_of_the_largest_code(start_step):
-    """More codes make a smaller step, by the root of the largest."""
-    x = np.array([1.5, -0.5, 1.0, -1.0])  # mean|x| is 1
-    for bits, signed, top in (
-        (3, True, 3),
-        (4, True, 7),
-        (8, True, 127),
-        (2, False, 3),
-        (4, False, 15),
-        (8, False, 255),
-    ):
-        likely = f"Qp is {top}: a signed grid is symmetric, an unsigned one begins at 0; its root divides"
-        expect(start_step(x, bits=bits, signed=signed), 2 / math.sqrt(top), likely, tolerance=1e-6)
-
-
-@start.check
-def one_step_for_an_array(start_step):
-    """With axis=None an array of any shape has one step."""
-    x = np.array([[1.0, 2.0, 3.0], [-4.0, -5.0, -9.0]])
-    expect(start_step(x, bits=2, signed=True), 8.0, "the mean over everything, one number", tolerance=1e-6)
-    expect(start_step(np.array([-0.5]), bits=2, signed=True, axis=None), 1.0, tolerance=1e-6)
-
-
-@start.check
-def a_step_for_each_row(start_step):
-    """With axis=0 every row has its own, and a filter's numbers lie along three axes."""
-    x = np.array([[1.0, -1.0], [2.0, 4.0], [0.0, -0.5]])
-    expect(start_step(x, bits=2, signed=True, axis=0), [2.0, 6.0, 0.5], "the mean over all axes but 0", tolerance=1e-6)
-    x = np.arange(16.0).reshape(2, 2, 1, 4)
-    expect(start_step(x, bits=2, signed=True, axis=0), [7.0, 23.0], "the mean over all axes but 0", tolerance=1e-6)
-
-
-@start.check
-def zeros(start_step):
-    """Where all is 0, the step is 1: a step must be positive."""
-    expect(start_step(np.zeros((2, 3)), bits=4, signed=False), 1.0, "x / step would be 0 / 0")
-    got = start_step(np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0]]), bits=2, signed=True, axis=0)
-    expect(got, [1.0, 4.0], "only the row of zeros has the step 1", tolerance=1e-6)
-
-
-@start.check
-def float32_steps(start_step):
-    """Steps are float32, as the weights are."""
-    x = np.array([[1.0, 2.0, 3.0]])
-    expect(start_step(x, bits=2, signed=True, axis=0), [4.0], ".astype(np.float32)", tolerance=1e-6, dtype=np.float32)
-    expect(start_step(x, bits=2, signed=True), 4.0, ".astype(np.float32)", tolerance=1e-6, dtype=np.float32)
-
-
-@start.unlocked
-def first_steps(start_step):
-    network, test = trained("lenet_300_100"), load_mnist()[2:]
-    lines = ["LeNet-300-100, a step for each neuron, weights rounded and not trained, 10,000 test images:"]
-    for bits in (2, 3, 4, 8):
-        rounded = network.copy()
-        for weight in weights_of(rounded).values():
-            step = start_step(weight, bits=bits, signed=True, axis=0)
-            weight[...] = reference.learned_step(weight, step, bits=bits, signed=True)
-        best = quantize_weights(network, bits=bits, method="mse")
-        errors = evaluate(rounded, *test), evaluate(best, *test)
-        lines.append(f"  {bits} bits: your first steps {errors[0]:.2%}, least squared error {errors[1]:.2%}")
-    return "\n".join(lines)
-
-
 passes = Exercise(
     reference.straight_through,
     section="2. The straight-through estimator",
@@ -241,6 +159,88 @@ def through_your_gradient(straight_through):
         f"rounded after training, on {errors[1]:.2%} after 79 batches through your gradient, and as floats on "
         f"{errors[2]:.2%}."
     )
+
+
+start = Exercise(
+    reference.start_step,
+    section="3. Learned steps",
+    difficulty=1,
+    size="four lines",
+    task="Qp is the largest code: 2^(bits-1) - 1 signed, 2^bits - 1 unsigned. With axis=None and axis=0.",
+    unlocks="what your first steps are worth before any training, beside grids of least squared error",
+)
+
+
+@start.check
+def two_mean_magnitudes(start_step):
+    """With two signed bits the largest code is 1, so the step is 2 mean|x|."""
+    got = start_step(np.array([1.0, -3.0, 0.0, 2.0]), bits=2, signed=True)
+    likely = "2 mean|x| / sqrt(Qp): magnitudes, all of them, zeros too; two signed bits are -1, 0, 1, so Qp is 1"
+    expect(got, 3.0, likely, tolerance=1e-6)
+
+
+@start.check
+def the_root_of_the_largest_code(start_step):
+    """More codes make a smaller step, by the root of the largest."""
+    x = np.array([1.5, -0.5, 1.0, -1.0])  # mean|x| is 1
+    for bits, signed, top in (
+        (3, True, 3),
+        (4, True, 7),
+        (8, True, 127),
+        (2, False, 3),
+        (4, False, 15),
+        (8, False, 255),
+    ):
+        likely = f"Qp is {top}: a signed grid is symmetric, an unsigned one begins at 0; its root divides"
+        expect(start_step(x, bits=bits, signed=signed), 2 / math.sqrt(top), likely, tolerance=1e-6)
+
+
+@start.check
+def one_step_for_an_array(start_step):
+    """With axis=None an array of any shape has one step."""
+    x = np.array([[1.0, 2.0, 3.0], [-4.0, -5.0, -9.0]])
+    expect(start_step(x, bits=2, signed=True), 8.0, "the mean over everything, one number", tolerance=1e-6)
+    expect(start_step(np.array([-0.5]), bits=2, signed=True, axis=None), 1.0, tolerance=1e-6)
+
+
+@start.check
+def a_step_for_each_row(start_step):
+    """With axis=0 every row has its own, and a filter's numbers lie along three axes."""
+    x = np.array([[1.0, -1.0], [2.0, 4.0], [0.0, -0.5]])
+    expect(start_step(x, bits=2, signed=True, axis=0), [2.0, 6.0, 0.5], "the mean over all axes but 0", tolerance=1e-6)
+    x = np.arange(16.0).reshape(2, 2, 1, 4)
+    expect(start_step(x, bits=2, signed=True, axis=0), [7.0, 23.0], "the mean over all axes but 0", tolerance=1e-6)
+
+
+@start.check
+def zeros(start_step):
+    """Where all is 0, the step is 1: a step must be positive."""
+    expect(start_step(np.zeros((2, 3)), bits=4, signed=False), 1.0, "x / step would be 0 / 0")
+    got = start_step(np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0]]), bits=2, signed=True, axis=0)
+    expect(got, [1.0, 4.0], "only the row of zeros has the step 1", tolerance=1e-6)
+
+
+@start.check
+def float32_steps(start_step):
+    """Steps are float32, as the weights are."""
+    x = np.array([[1.0, 2.0, 3.0]])
+    expect(start_step(x, bits=2, signed=True, axis=0), [4.0], ".astype(np.float32)", tolerance=1e-6, dtype=np.float32)
+    expect(start_step(x, bits=2, signed=True), 4.0, ".astype(np.float32)", tolerance=1e-6, dtype=np.float32)
+
+
+@start.unlocked
+def first_steps(start_step):
+    network, test = trained("lenet_300_100"), load_mnist()[2:]
+    lines = ["LeNet-300-100, a step for each neuron, weights rounded and not trained, 10,000 test images:"]
+    for bits in (2, 3, 4, 8):
+        rounded = network.copy()
+        for weight in weights_of(rounded).values():
+            step = start_step(weight, bits=bits, signed=True, axis=0)
+            weight[...] = reference.learned_step(weight, step, bits=bits, signed=True)
+        best = quantize_weights(network, bits=bits, method="mse")
+        errors = evaluate(rounded, *test), evaluate(best, *test)
+        lines.append(f"  {bits} bits: your first steps {errors[0]:.2%}, least squared error {errors[1]:.2%}")
+    return "\n".join(lines)
 
 
 steps = Exercise(

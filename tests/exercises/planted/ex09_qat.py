@@ -1,26 +1,6 @@
 """Bugs planted into the solutions of chapter 09: what it is, the text of the function, and what takes its place."""
 
 BUGS = {
-    "start_step": [
-        ("the mean of values", "np.abs(x)", "x"),
-        ("forgets the 2", "2 * mean / np.sqrt(top)", "mean / np.sqrt(top)"),
-        ("no root", "np.sqrt(top)", "top"),
-        ("one code more", "2 ** (bits - 1) - 1 if signed", "2 ** (bits - 1) if signed"),
-        ("all codes are unsigned", "2 ** (bits - 1) - 1 if signed else ", ""),
-        ("all codes are signed", "if signed else 2**bits - 1", ""),
-        ("the largest magnitude", "rows.mean(axis=1, dtype=np.float64)", "rows.max(axis=1)"),
-        ("root mean square", "rows.mean(axis=1, dtype=np.float64)", "np.sqrt(np.mean(rows**2.0, axis=1))"),
-        ("zeros give zero", "np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0)", "(2 * mean / np.sqrt(top))"),
-        (
-            "one row of zeros makes all 1",
-            "np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0)",
-            "np.where(mean.all(), 2 * mean / np.sqrt(top), 1.0)",
-        ),
-        ("a step for each column", "np.abs(x).reshape(len(x), -1)", "np.abs(x).reshape(len(x), -1).T"),
-        ("always one step", "step if axis == 0 else step[0]", "step[0]"),
-        ("always a step for each row", "if axis == 0 else np.abs(x).reshape(1, -1)", ""),
-        ("float64", ".astype(np.float32)", ""),
-    ],
     "straight_through": [
         ("everything passes", "np.where(passes, grad_y, 0)", "grad_y"),
         ("the mask alone", "np.where(passes, grad_y, 0)", "passes.astype(x.dtype)"),
@@ -52,6 +32,26 @@ BUGS = {
         ("the first scale for all", "qparams.scale.reshape(shape)", "qparams.scale.ravel()[0]"),
         ("divides by the scale", "np.where(passes, grad_y, 0)", "np.where(passes, grad_y, 0) / scale"),
         ("float64", "np.where(passes, grad_y, 0)", "np.where(passes, grad_y, 0.0).astype(np.float64)"),
+    ],
+    "start_step": [
+        ("the mean of values", "np.abs(x)", "x"),
+        ("forgets the 2", "2 * mean / np.sqrt(top)", "mean / np.sqrt(top)"),
+        ("no root", "np.sqrt(top)", "top"),
+        ("one code more", "2 ** (bits - 1) - 1 if signed", "2 ** (bits - 1) if signed"),
+        ("all codes are unsigned", "2 ** (bits - 1) - 1 if signed else ", ""),
+        ("all codes are signed", "if signed else 2**bits - 1", ""),
+        ("the largest magnitude", "rows.mean(axis=1, dtype=np.float64)", "rows.max(axis=1)"),
+        ("root mean square", "rows.mean(axis=1, dtype=np.float64)", "np.sqrt(np.mean(rows**2.0, axis=1))"),
+        ("zeros give zero", "np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0)", "(2 * mean / np.sqrt(top))"),
+        (
+            "one row of zeros makes all 1",
+            "np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0)",
+            "np.where(mean.all(), 2 * mean / np.sqrt(top), 1.0)",
+        ),
+        ("a step for each column", "np.abs(x).reshape(len(x), -1)", "np.abs(x).reshape(len(x), -1).T"),
+        ("always one step", "step if axis == 0 else step[0]", "step[0]"),
+        ("always a step for each row", "if axis == 0 else np.abs(x).reshape(1, -1)", ""),
+        ("float64", ".astype(np.float32)", ""),
     ],
     "learned_step_gradients": [
         ("forgets the rounding", "np.rint(v) - v, np.clip", "-v, np.clip"),

@@ -3,14 +3,6 @@
 import numpy as np
 
 
-def start_step(x, *, bits, signed, axis=None):
-    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    rows = np.abs(x).reshape(len(x), -1) if axis == 0 else np.abs(x).reshape(1, -1)
-    mean = rows.mean(axis=1, dtype=np.float64)
-    step = np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0).astype(np.float32)
-    return step if axis == 0 else step[0]
-
-
 def straight_through(x, qparams, grad_y):
     shape = [1] * x.ndim
     if qparams.axis is not None:
@@ -19,6 +11,14 @@ def straight_through(x, qparams, grad_y):
     codes = np.rint(x / scale) + zero_point
     passes = (codes >= qparams.qmin) & (codes <= qparams.qmax)
     return np.where(passes, grad_y, 0)
+
+
+def start_step(x, *, bits, signed, axis=None):
+    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    rows = np.abs(x).reshape(len(x), -1) if axis == 0 else np.abs(x).reshape(1, -1)
+    mean = rows.mean(axis=1, dtype=np.float64)
+    step = np.where(mean > 0, 2 * mean / np.sqrt(top), 1.0).astype(np.float32)
+    return step if axis == 0 else step[0]
 
 
 def learned_step_gradients(x, step, grad_y, *, bits, signed):
