@@ -52,7 +52,10 @@ def asked(monkeypatch, tmp_path, digits):
 # ---------------------------------------------------------------- study
 
 
-def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, report_files, capsys):
+def test_the_quick_study_writes_its_files_and_prints_the_summary(
+    small_study, tmp_path, report_files, capsys, monkeypatch
+):
+    monkeypatch.setattr(cli.report.plots, "save_figure", lambda figure, path: path.write_bytes(b"a figure"))
     assert cli.main(["study", "--quick", "--jobs", "1"]) == 0
     folder = tmp_path / "figures" / "quick"
     assert {path.name for path in folder.iterdir()} == set(report_files) and all(
