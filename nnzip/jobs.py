@@ -50,6 +50,9 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
     [{'sum': 3}, {'sum': 7}, {'sum': 3}]
     """
     check_executor(executor)
+    for name, given in ("function", function), ("cost", cost or len):
+        if not callable(given):
+            raise TypeError(f"{name} must be a function, got {given!r}")
     jobs = list(jobs)
     keys = [_key(job) for job in jobs]
     opened = nullcontext(({}, None)) if log is None else _opened(log, _head(function, settings))
@@ -140,7 +143,7 @@ def _head(function, settings):  # -> bytes
 
 @contextmanager
 def _opened(path, head):  # -> {key: result} of what is there, and the file to which more is appended
-    with open(path, "a+b") as file:
+    with open(os.fspath(path), "a+b") as file:  # not a number, which would be an open file of somebody else's
         file.seek(0)
         *lines, torn = file.read().split(b"\n")  # the last line ends where the run was killed: nothing, or half of one
         if lines[:1] != [head] and (lines or not head.startswith(torn)):

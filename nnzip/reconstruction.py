@@ -284,6 +284,10 @@ def fit_scales(weight, hessian, qparams, *, shrinks=SHRINKS, rounder=gptq):  # [
     """
     weight, hessian = _check_layer(weight, hessian)
     _per_weight(qparams, weight.shape)
+    if qparams.axis is not None and qparams.axis % 2:
+        raise ValueError(f"qparams must have a scale for each row or group, or one for all, got axis={qparams.axis}")
+    if np.ndim(shrinks) != 1 or len(shrinks) == 0:
+        raise ValueError(f"shrinks must be a list of numbers and not empty, got {shrinks!r}")
     shrinks = [check_number(shrink, "a shrink", 0, np.inf, open_low=True) for shrink in shrinks]
     grids = [replace(qparams, scale=qparams.scale * np.float32(shrink)) for shrink in shrinks]
     moves = [rounder(weight, hessian, grid) - weight for grid in grids]
@@ -306,7 +310,8 @@ def adaround(weight, hessian, qparams, *, iterations=500, rate=0.05, strength=1.
 
     Parameters
     ----------
-    weight, hessian, qparams : as in `gptq`; H needs no damping; computed in the precision of the weight
+    weight, hessian, qparams : as in `gptq`; H needs no damping; computed in the precision of the weight,
+        float32 at least
     iterations, rate : int, float > 0; steps of Adam and their size
     strength : float >= 0, lambda
     beta : (first, last), above 1
@@ -328,9 +333,12 @@ def adaround(weight, hessian, qparams, *, iterations=500, rate=0.05, strength=1.
     iterations = check_integer(iterations, "iterations", 1)
     rate = check_number(rate, "rate", 0, np.inf, open_low=True, open_high=True)
     strength = check_number(strength, "strength", 0, np.inf, open_high=True)
+    if not isinstance(beta, tuple | list) or len(beta) != 2:
+        raise ValueError(f"beta must be (first, last), got {beta!r}")
     begin, end = (check_number(b, "beta", 1, np.inf, open_low=True, open_high=True) for b in beta)
     waiting = check_number(warmup, "warmup", 0, 1, open_high=True) * iterations
-    layer = [array.astype(weight.dtype) for array in _in_steps(weight, hessian, qparams)]
+    dtype = np.promote_types(weight.dtype, np.float32)  # in float16 the fraction can be 1 - 0
+    layer = [array.astype(dtype) for array in _in_steps(weight, hessian, qparams)]
     p = (layer[0] - np.floor(layer[0]) - GAMMA) / (ZETA - GAMMA)
     v = np.log(p / (1 - p))  # h(v) is the fraction
     mean, square = np.zeros_like(v), np.zeros_like(v)
@@ -410,7 +418,9 @@ def _rectified_sigmoid(v):  # -> h(v), dh/dv (eq. 23)
 
 
 def _steps(value, scale, zero_point, qparams):  # [out] -> int32 steps from the zero point, those of `quantize`
-    return np.clip(np.rint(value / scale), qparams.qmin - zero_point, qparams.qmax - zero_point).astype(np.int32)
+    with np.errstate(over="ignore"):  # what is beyond a float is clipped too
+        steps = np.rint(value / scale)
+    return np.clip(steps, qparams.qmin - zero_point, qparams.qmax - zero_point).astype(np.int32)
 
 
 def _per_weight(qparams, shape):  # -> scale, zero_point, of every weight: views, as far as they can be

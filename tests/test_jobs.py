@@ -99,6 +99,18 @@ def test_values_that_json_does_not_have_are_refused(value, tmp_path):
         quiet(lambda job: value, [1])
 
 
+@pytest.mark.parametrize("log", [True, 9, 1.5, []])
+def test_a_log_is_a_path_and_no_open_file_of_somebody_else(log):
+    with pytest.raises(TypeError, match="Path"):  # open(1) would cut standard output off
+        quiet(square, [1], log=log)
+
+
+@pytest.mark.parametrize("options", [{"function": None}, {"function": square, "cost": 3}])
+def test_what_is_no_function_is_refused(options):
+    with pytest.raises(TypeError, match="must be a function"):
+        quiet(options.pop("function"), [1], **options)
+
+
 def test_no_jobs_have_no_results(tmp_path):
     assert quiet(square, [], log=tmp_path / "log") == quiet(square, []) == []
 

@@ -11,6 +11,7 @@ from nnzip.compression.low_precision import (
     round_to_float,
     train_low_precision,
 )
+from nnzip.compression.quantized import quantize_activations
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_300_100
 from nnzip.nn.training import evaluate
@@ -78,6 +79,14 @@ def test_a_dynamic_scale_halves_at_once_and_doubles_after_a_good_run():
     assert seen == [4, 4, 4, 2, 2, 2, 4, 4, 4, 8] and scale.skipped == 2
 
 
+@pytest.mark.parametrize("overflow", [True, False])
+def test_a_scale_stays_a_number_that_float32_can_divide_by(overflow):
+    scale = LossScale(1.0, interval=1)
+    for _ in range(2000):
+        scale.update(overflow)
+    assert 0 < np.float32(scale.scale) < np.inf and np.isfinite(1 / np.float32(scale.scale))
+
+
 def test_a_static_scale_stays_and_counts():
     scale = LossScale(8.0)
     for overflow in (True, False, True):
@@ -85,7 +94,9 @@ def test_a_static_scale_stays_and_counts():
     assert (scale.scale, scale.skipped) == (8.0, 2)
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": np.inf}, {"interval": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"scale": 0.0}, {"scale": np.inf}, {"scale": 1e39}, {"scale": 1e-40}, {"interval": 0}], ids=str
+)
 def test_scales_that_cannot_be_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         LossScale(**options)
@@ -178,6 +189,22 @@ def test_a_convolution_is_rounded_like_any_other_layer():
     before = {name: array.copy() for name, array in network.parameters().items()}
     train_low_precision(network, (images, labels), format="bfloat16", epochs=1, rate=0.1, augment=None, progress=False)
     assert any(not np.array_equal(array, before[name]) for name, array in network.parameters().items())
+
+
+def test_layers_that_round_already_are_refused_and_stay_as_they_are():
+    images, labels = np.random.default_rng(0).normal(size=(8, 2, 9, 8)).astype(np.float32), np.zeros(8, int)
+    network = quantize_activations(tiny_cnn(), images, bits=4)
+    with pytest.raises(TypeError, match="layer 0 is RoundedInput"):
+        train_low_precision(network, (images, labels), format="float16", epochs=1, rate=0.1, progress=False)
+
+
+def test_an_optimizer_of_no_scale_or_format_is_refused():
+    with pytest.raises(TypeError, match="loss_scale must be a LossScale, got 8"):
+        ScaledSGD(0.1, 8, format="float16")
+    with pytest.raises(ValueError, match="format must be one of"):
+        ScaledSGD(0.1, LossScale(), format="fp8")
+    with pytest.raises(ValueError, match="masters must be one of"):
+        ScaledSGD(0.1, LossScale(), format="float16", masters="no")
 
 
 def test_a_wrong_scale_is_refused():

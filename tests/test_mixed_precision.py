@@ -107,6 +107,8 @@ def test_degenerate_tables(method):
         ([[1, 0], [1, 0]], [[3, 4], [9, 5]], 7, ValueError, "at least 8"),
         ([[1, 0]], [[1.0, 2.0]], 2, ValueError, "integers"),
         ([[1, 0]], [[-1, 2]], 2, ValueError, "at least 0"),
+        ([[1, 0]], [["a", "b"]], 2, ValueError, "integers"),
+        ([[1, 0]] * 3, [[2**62, 2**62]] * 3, 2, ValueError, "at most"),  # whose sum would wrap
         ([[1, 0]], [[1, 2, 3]], 2, ValueError, "same shape"),
         ([1, 0], [1, 2], 2, ValueError, "2 dimensions"),
         ([[np.nan, 0]], [[1, 2]], 2, ValueError, "finite"),
@@ -329,6 +331,33 @@ def test_with_much_room_the_widest_uniform_grid_is_returned():
         half_a_step = 0.5 / (2**15 - 1) * np.abs(weight).max()
         assert np.abs(weights_of(mixed)[name] - weight).max() <= 1.01 * half_a_step
         check_finite(weights_of(mixed)[name])
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (TypeError, "network must be", lambda: m.mixed_precision(None, IMAGES, budget=9)),
+        (TypeError, "pieces must be", lambda: m.mixed_precision(small_network(), IMAGES, bits=4, pieces=())),
+        (TypeError, "pieces must be", lambda: m.mixed_precision(small_network(), IMAGES, bits=4, pieces="row")),
+        (ValueError, "dimensions", lambda: m.mixed_precision(small_network(), 1.0, bits=4)),
+        (TypeError, "network must be", lambda: m.hessians(None, IMAGES)),
+        (ValueError, "layers with weights", lambda: m.hessians(Network([Flatten()]), IMAGES)),
+        (TypeError, "hessian must be a dict", lambda: m.menu(small_network(), None, pieces="row")),
+        (TypeError, "hessian", lambda: m.menu(small_network(), {}, pieces="row")),
+        (ValueError, "bits must have", lambda: m.menu(small_network(), {}, pieces="layer", bits=(0,))),
+    ],
+)
+def test_what_is_no_network_or_menu_is_refused(error, match, call):
+    with pytest.raises(error, match=match):
+        call()
+
+
+def test_second_derivatives_of_another_shape_are_refused():
+    network = small_network()
+    for change, match in ((np.transpose, "same shape"), (lambda h: h * np.nan, "finite")):
+        hessian = {name: change(np.ones_like(w)) for name, w in weights_of(network).items()}
+        with pytest.raises(ValueError, match=match):
+            m.menu(network, hessian, pieces="row")
 
 
 @pytest.mark.parametrize(

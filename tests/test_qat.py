@@ -149,6 +149,8 @@ def test_the_first_step_and_the_scale_of_its_gradient():
     ("arguments", "options", "error", "message"),
     [
         (([[1.0]], 0.0), {}, ValueError, "step must be positive, at least 1.18e-38, got 0.0"),
+        ((np.ones((1, 1), np.float32), 1e39), {}, ValueError, "step must be at most 3.4e.38, so that codes are finite"),
+        (([[1.0]], np.float16(0)), {}, ValueError, "step must be positive"),
         (([[1.0]], [0.1, 0.2]), {}, ValueError, r"step must have shape \(\) or \(1,\) for x of shape \(1, 1\)"),
         (([np.nan], 1.0), {}, ValueError, "x must be finite"),
         (([1.0], 1.0), {"bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
@@ -159,6 +161,14 @@ def test_the_first_step_and_the_scale_of_its_gradient():
 def test_what_is_no_grid_is_refused(arguments, options, error, message):
     with pytest.raises(error, match=message):
         learned_step(*arguments, **{"bits": 2, "signed": True, **options})
+
+
+def test_a_step_that_float16_does_not_have_gives_no_nan():
+    x, options = np.array([0.0, 1.0, -1.0], np.float16), {"bits": 3, "signed": True}
+    assert learned_step(x, 1e-9, **options).tolist() == [np.float32(1e-9) * code for code in (0, 3, -3)]
+    assert learned_step([0.4, 9.0], np.float16(0.5), **options).tolist() == [0.5, 1.5]
+    grad_x, grad_step = learned_step_gradients(x, 1e-9, np.ones(3, np.float16), **options)
+    assert grad_x.tolist() == [1, 0, 0] and grad_step == 0
 
 
 def test_gradients_of_another_shape_are_refused():
@@ -373,6 +383,9 @@ def test_a_binary_network_has_two_values_in_each_row(digits):
 
 def test_what_cannot_be_is_refused(digits):
     network, few = lenet_300_100(), digits.train_images[:4]
+    for data in (None, 3, [], {"images": few}, (few,)):
+        with pytest.raises(ValueError, match="data must be"):
+            train_quantized(network, data, weight_bits=2, epochs=1, rate=0.1)
     for options, error, message in [
         ({"weight_bits": 2, "method": "binary"}, ValueError, r"weight_bits \(of 'binary'\) must be from 1 to 1, got 2"),
         ({"weight_bits": 1}, ValueError, r"weight_bits \(of 'learned_step'\) must be from 2 to 16, got 1"),

@@ -337,6 +337,22 @@ def test_adaround_starts_at_the_float_weights_and_ends_up_or_down():
     assert np.array_equal(one, fake_quantize(w, grid))
 
 
+def test_weights_in_float16_are_rounded_as_in_float32():
+    w = np.array(
+        [[0.5, 1 - 2**-11, 2**-12, -1.0]], np.float16
+    )  # fractions next to 0 and 1, where the logits are far out
+    grid = QuantParams(scale=1.0, zero_point=0, bits=4, signed=True)
+    rounded = adaround(w, np.eye(4), grid, iterations=30)
+    assert np.array_equal(rounded, adaround(w.astype(np.float32), np.eye(4), grid, iterations=30))
+    assert rounded[0, 1:].tolist() == [1.0, 0.0, -1.0]
+
+
+def test_a_weight_beyond_all_codes_is_clipped_though_its_ratio_is_no_float():
+    grid = QuantParams(scale=2e-38, zero_point=0, bits=4, signed=True, narrow=True)
+    w = np.array([[3e38, -3e38]], np.float32)
+    assert np.array_equal(gptq(w, np.eye(2), grid), fake_quantize(w, grid))
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -367,9 +383,14 @@ def test_a_hessian_without_inverse_is_refused_with_the_remedy(method):
         (ValueError, "order", lambda: gptq([[1, 1]], np.eye(2), GRID, order="ascending")),
         (ValueError, "iterations", lambda: adaround([[1, 1]], np.eye(2), GRID, iterations=0)),
         (ValueError, "beta", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=(20, 1))),
+        (ValueError, "beta must be", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=20)),
+        (ValueError, "beta must be", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=(20, 5, 2))),
         (ValueError, "warmup", lambda: adaround([[1, 1]], np.eye(2), GRID, warmup=1)),
         (ValueError, "from 1 to 16", lambda: best_rounding(np.ones((1, 17)), np.eye(17), GRID)),
         (ValueError, "shrink", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=(0,))),
+        (ValueError, "shrinks must be", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=())),
+        (ValueError, "shrinks must be", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=0.5)),
+        (ValueError, "axis=1", lambda: fit_scales(np.ones((3, 2)), np.eye(2), choose_qparams(np.ones((3, 2)), axis=1))),
         (ValueError, "sparsity", lambda: obs_prune([[1, 1]], np.eye(2), 1.5)),
         (ValueError, "sparsity", lambda: obd_prune([[1, 1]], np.eye(2), -0.1)),
         (ValueError, "same shape", lambda: refit([[1, 1]], [[True]], np.eye(2))),

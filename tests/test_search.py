@@ -88,6 +88,26 @@ def test_everything_is_found_when_all_is_asked_for(way):
         WAYS[way](bowl, [2, 1, 3, 2], evaluations=13, progress=False)
 
 
+def test_a_search_for_widths_does_not_train_on_what_is_held_out():
+    for images in (0, -1, 55_001):
+        with pytest.raises(ValueError, match="images must be from 1 to 55000"):
+            search.search_widths(parameters=9000, evaluations=1, recipe={"images": images})
+    with pytest.raises(TypeError, match="parameters must be an integer"):
+        search.search_widths(parameters="few", evaluations=1)
+
+
+@pytest.mark.parametrize("objectives", ["ab", [], ["a", "b", "a"], None])
+def test_objectives_are_one_name_or_two(objectives):
+    with pytest.raises(ValueError, match="objectives must be one or two names"):
+        search.evolve(bowl, CHOICES, objectives=objectives, evaluations=2, progress=False)
+
+
+@pytest.mark.parametrize("result", [None, 3, {"b": 1}, {"a": "x"}, {"a": None}, {"a": [1]}])
+def test_a_function_without_the_objective_is_refused(result):
+    with pytest.raises(TypeError, match="must return a dict, with numbers for"):
+        search.evolve(lambda genome: result, CHOICES, objectives=["a"], evaluations=2, progress=False)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_looked_at_that_is_not_allowed(way):
     looked = []

@@ -13,10 +13,12 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import check_network
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 
 FORMATS = ("float16", "bfloat16")
+SCALES = (2.0**-126, 2.0**127)  # of a loss
 
 
 def round_to_float(x, format):  # [...] -> float32 [...]
@@ -61,7 +63,7 @@ class LossScale:
 
     Parameters
     ----------
-    scale : float > 0, S at the start
+    scale : float > 0, S at the start; it stays a normal float32
     interval : int, how many steps without overflow double it (2,000 in practice); None, it stays (static)
 
     Source: Micikevicius et al. 2018, section 3.2; the dynamic one as in PyTorch's GradScaler.
@@ -76,7 +78,7 @@ class LossScale:
     """
 
     def __init__(self, scale=2.0**16, *, interval=None):
-        self.scale = check_number(scale, "scale", 0, np.inf, open_low=True, open_high=True)
+        self.scale = check_number(scale, "scale", *SCALES)
         self.interval = None if interval is None else check_integer(interval, "interval", 1)
         self.good, self.skipped = 0, 0
 
@@ -85,7 +87,7 @@ class LossScale:
         self.skipped += bool(overflow)
         self.good += 1
         if self.interval is not None and (overflow or self.good == self.interval):
-            self.scale *= 0.5 if overflow else 2.0
+            self.scale = min(max(self.scale * (0.5 if overflow else 2.0), SCALES[0]), SCALES[1])
             self.good = 0
 
 
@@ -118,7 +120,8 @@ class ScaledSGD(SGD):
 
     def __init__(self, rate, loss_scale, *, format, masters=True, **options):
         super().__init__(rate, **options)
-        self.loss_scale, self.format, self.masters = loss_scale, format, masters
+        self.loss_scale, self.masters = _check_scale(loss_scale), check_choice(masters, "masters", (True, False))
+        self.format = check_choice(format, "format", FORMATS)
 
     def step(self, parameters, gradients, *, factor=1.0):
         overflow = not all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -129,6 +132,12 @@ class ScaledSGD(SGD):
                 for parameter in parameters.values():
                     parameter[...] = round_to_float(parameter, self.format)
         self.loss_scale.update(overflow)
+
+
+def _check_scale(loss_scale):
+    if not isinstance(loss_scale, LossScale):
+        raise TypeError(f"loss_scale must be a LossScale, got {loss_scale!r}")
+    return loss_scale
 
 
 def train_low_precision(
@@ -161,9 +170,10 @@ def train_low_precision(
     TypeError for what `fit` refuses.
     """
     check_network(network)
-    loss_scale = LossScale(1.0) if loss_scale is None else loss_scale
-    if not isinstance(loss_scale, LossScale):
-        raise TypeError(f"loss_scale must be a LossScale, got {loss_scale!r}")
+    for i, layer in enumerate(network.layers):
+        if layer.params and not isinstance(layer, Linear | Conv2d):
+            raise TypeError(f"layers with weights must be Linear or Conv2d, layer {i} is {layer}")
+    loss_scale = LossScale(1.0) if loss_scale is None else _check_scale(loss_scale)
     twin = type(network)([RoundedArithmetic(layer, format) if layer.params else layer for layer in network.layers])
 
     def scaled_loss(logits, labels, indices):
@@ -173,7 +183,8 @@ def train_low_precision(
     optimizer = ScaledSGD(rate, loss_scale, format=format, masters=masters)
     recipe = {"epochs": epochs, "batch_size": batch_size, "schedule": schedule, "augment": augment}
     try:
-        return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe, seed=seed, progress=progress)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite in the format is refused as diverged
+            return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe, seed=seed, progress=progress)
     finally:
         for layer in twin.layers:
             if isinstance(layer, RoundedArithmetic):

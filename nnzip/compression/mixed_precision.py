@@ -26,6 +26,7 @@ PIECES = {"layer": 0, "row": 0, "column": 1}  # and along which axis of a weight
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # parts of the largest weight that a grid may end at
 METHODS = ("lagrangian", "dynamic", "brute_force")
 MOST_CHOICES = 1 << 27  # bytes of the table of dynamic programming
+LARGEST_SIZE = 1 << 40  # whose sums fit an int64
 MOST_WAYS = 1 << 20  # as many as brute force tries
 HESSIAN_IMAGES = 250  # of the calibration images: second derivatives cost ten backward passes
 
@@ -62,8 +63,10 @@ def allocate(costs, sizes, budget, *, method="lagrangian"):
     check_choice(method, "method", METHODS)
     costs, sizes = real_array(costs, "costs", ndim=2).astype(np.float64), np.asarray(sizes)
     check_same_shape(costs, sizes, ("costs", "sizes"))
-    if sizes.dtype.kind not in "iu" or sizes.min() < 0:
-        raise ValueError(f"sizes must be integers of at least 0, got {sizes.dtype} from {sizes.min()}")
+    if sizes.dtype.kind not in "iu":
+        raise ValueError(f"sizes must be integers, got dtype {sizes.dtype}")
+    if sizes.min() < 0 or sizes.max() > LARGEST_SIZE:
+        raise ValueError(f"sizes must be at least 0, at most {LARGEST_SIZE}, got {sizes.min()} to {sizes.max()}")
     sizes, least = sizes.astype(np.int64), int(sizes.min(axis=1).sum())
     if check_integer(budget, "budget", 0) < least:
         raise ValueError(f"budget must be at least {least}, which the smallest options take together, got {budget}")
@@ -214,10 +217,15 @@ def menu(network, hessian, *, pieces, bits=BITS):
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
     check_choice(pieces, "pieces", PIECES)
+    if not isinstance(hessian, dict):
+        raise TypeError(f"hessian must be a dict of arrays by name, got {type(hessian).__name__}")
     widths = [check_integer(b, "bits", 0, 16) for b in bits if b or pieces != "layer"]
+    if not widths:
+        raise ValueError(f"bits must have a width for {pieces!r}, got {bits!r}")
     axis, costs, sizes, options = PIECES[pieces], [], [], {}
     for name, weight in weights_of(network).items():
-        w, h = (array.reshape(len(weight), -1) for array in (weight, hessian[name]))
+        check_same_shape(h := real_array(hessian.get(name), f"hessian[{name!r}]"), weight, ("hessian", name))
+        w, h = (array.reshape(len(weight), -1) for array in (weight, h))
         found = [_best_grid(w, h, b, axis) for b in widths]
         options[name] = np.stack([rounded for rounded, _ in found])
         cost = np.stack([cost for _, cost in found], axis=1)  # [out or in, K]
@@ -236,11 +244,13 @@ def hessians(network, images, *, temperature=4.0):
     few. images : float array (N, C, H, W), of the training set; the first 250 are used.
     """
     T = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
+    if not weights_of(network):
+        raise ValueError(f"network must have layers with weights, got {network}")
     cooled = network.copy()  # its logits divided by T, in the last layer
     last = max(i for i, layer in enumerate(cooled.layers) if "weight" in layer.params)
     for array in cooled.layers[last].params.values():
         array /= T
-    found = hessian_diagonals(cooled, real_array(images, "images")[:HESSIAN_IMAGES])
+    found = hessian_diagonals(cooled, real_array(images, "images", ndim=(2, 4))[:HESSIAN_IMAGES])
     return {name: h if name == f"{last}.weight" else T**2 * h for name, h in found.items()}
 
 
@@ -318,10 +328,13 @@ def mixed_precision(
     >>> evaluate(quantize_weights(network, bits=2), *test) > 0.5, evaluate(mixed, *test) < 0.03
     (True, True)
     """
+    check_network(network)
+    if not isinstance(pieces, tuple | list) or not pieces:
+        raise TypeError(f"pieces must be a tuple of {', '.join(PIECES)}, got {pieces!r}")
     if (bits is None) == (budget is None):
         raise ValueError(f"give bits or budget, one of them, got bits={bits} and budget={budget}")
     budget = uniform_bytes(network, bits) if budget is None else check_integer(budget, "budget", 0)
-    x, biases = real_array(images, "images"), _bias_bytes(network)
+    x, biases = real_array(images, "images", ndim=(2, 4)), _bias_bytes(network)
     hessian, tried = hessians(network, x, temperature=temperature), []
     for kind in pieces:
         offered = menu(network, hessian, pieces=kind)

@@ -20,7 +20,7 @@ from nnzip.compression.quantized import RoundedInput, RoundedWeight, activation_
 from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import check_network
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
-from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams
+from nnzip.quantization import FLOAT32_MAX, FLOAT32_TINY, QuantParams, choose_qparams
 
 METHODS = ("straight_through", "learned_step", "binary")
 CALIBRATION_IMAGES = 1000
@@ -142,13 +142,16 @@ def _code_range(bits, signed):
 
 
 def _on_grid(x, step, bits, signed):  # -> x, the step so that it broadcasts over x, the ends of the codes
-    x, step = real_array(x), real_array(step, "step", ndim=(0, 1))
+    x, step, (qmin, qmax) = real_array(x), real_array(step, "step", ndim=(0, 1)), _code_range(bits, signed)
+    x = x.astype(np.promote_types(x.dtype, np.float32), copy=False)  # a step may be nothing in float16
     if step.ndim and step.shape != x.shape[:1]:
         raise ValueError(f"step must have shape () or {x.shape[:1]} for x of shape {x.shape}, got {step.shape}")
-    if not step.min() >= FLOAT32_TINY:
+    if float(step.min()) < FLOAT32_TINY:  # which float16 does not have
         raise ValueError(f"step must be positive, at least {FLOAT32_TINY:.3g}, got {step.min()}")
+    if float(step.max()) > FLOAT32_MAX / qmax:
+        raise ValueError(f"step must be at most {FLOAT32_MAX / qmax:.3g}, so that codes are finite, got {step.max()}")
     step = step.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)) if step.ndim else step.astype(x.dtype)
-    return x, step, *_code_range(bits, signed)
+    return x, step, qmin, qmax
 
 
 def _same(x, grad_y):
@@ -297,7 +300,7 @@ def rounded_in_training(network, images, *, weight_bits, activation_bits=None, m
     for i, layer in enumerate(network.layers):
         if layer.params and not isinstance(layer, Linear | Conv2d):
             raise TypeError(f"layers with weights must be Linear or Conv2d, layer {i} is {layer}")
-    student, x = network.copy(), real_array(images, "images")
+    student, x = network.copy(), real_array(images, "images", ndim=(2, 4))
     fixed = method == "straight_through" and activation_bits is not None
     grids = activation_qparams(network, x, bits=activation_bits, method="mse") if fixed else {}
     for i, layer in enumerate(network.layers):
@@ -354,11 +357,14 @@ def train_quantized(
     Sources: those of the layers; with a teacher, Mishra and Marr 2018 (arXiv:1711.05852).
     """
     check_network(network)
+    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
+        given = f"{type(data).__name__} of {len(data)}" if hasattr(data, "__len__") else repr(data)
+        raise ValueError(f"data must be a tuple of images and labels, with or without those of a test set, got {given}")
     masks = {name: mask for name, mask in masks_of(network).items() if not mask.all()}
     if masks and method == "binary":
         raise ValueError(f"binary weights are never zero, but the network has zeros in {', '.join(masks)}")
     grids = {"weight_bits": weight_bits, "activation_bits": activation_bits, "method": method}
-    student = rounded_in_training(network, data[0][:CALIBRATION_IMAGES], **grids)
+    student = rounded_in_training(network, real_array(data[0], "images", ndim=(2, 4))[:CALIBRATION_IMAGES], **grids)
     recipe = {"epochs": epochs, "batch_size": batch_size, "optimizer": SGD(rate, l2=l2), "schedule": cosine_decay}
     recipe |= {"augment": augment, "masks": masks, "seed": seed, "progress": progress}
     if teacher is None:

@@ -107,8 +107,9 @@ def _layer_by_layer(network, images, change, targets, damping):
     _check_layers(network)
     check_choice(targets, "targets", TARGETS)
     changed = network.copy()
-    x = x_hat = real_array(images, "images")
+    x = x_hat = real_array(images, "images", ndim=(2, 4))
     for layer, new in zip(network.copy().layers, changed.layers, strict=True):
+        y = _forward(layer, x)  # first: it refuses images that do not fit
         if isinstance(layer, Linear | Conv2d):
             weight = layer.params["weight"]
             rows = weight.reshape(len(weight), -1).astype(np.float64)
@@ -117,7 +118,7 @@ def _layer_by_layer(network, images, change, targets, damping):
             if targets == "float":  # rows x^T is what is wanted; in least squares, with inputs x^
                 target = rows + np.linalg.solve(damped(hessian, damping), (rows @ crossed).T).T
             new.params["weight"][...] = change(rows, target, hessian).reshape(weight.shape)
-        x, x_hat = _forward(layer, x), _forward(new, x_hat)
+        x, x_hat = y, _forward(new, x_hat)
     return changed
 
 
@@ -153,6 +154,7 @@ def equalize_network(network, *, sweeps=20):
     Every pair of Linear or Conv2d with nothing but ReLU, max pooling and Flatten between is equalized, pair after pair,
     `sweeps` times: a layer between two pairs settles quickly (Nagel et al. 2019, section 4.1).
     """
+    _check_layers(network)
     equal = network.copy()
     for _ in range(check_integer(sweeps, "sweeps", 1)):
         for i, j in _pairs(equal):
@@ -173,7 +175,8 @@ def smooth_network(network, images, *, alpha=0.5):
     images : float array (N, C, H, W), training images: the largest activations are seen on them
     alpha : as in `smoothquant_scales`
     """
-    smooth, x, seen = network.copy(), real_array(images, "images"), {}
+    _check_layers(network)
+    smooth, x, seen = network.copy(), real_array(images, "images", ndim=(2, 4)), {}
     for i, layer in enumerate(network.copy().layers):
         seen[i], x = x, _forward(layer, x)
     for i, j in reversed(_pairs(smooth)):  # from the back: a layer's rows are final before its columns are looked at
@@ -205,7 +208,7 @@ def correct_biases(network, rounded, images):
     if shapes[0] != shapes[1]:
         raise ValueError(f"rounded must have the layers of network {network}, got {rounded}")
     corrected = rounded.copy()
-    x = x_hat = real_array(images, "images")
+    x = x_hat = real_array(images, "images", ndim=(2, 4))
     for layer, new in zip(network.copy().layers, corrected.layers, strict=True):
         x, x_hat = _forward(layer, x), _forward(new, x_hat_in := x_hat)
         if has_weight(layer):

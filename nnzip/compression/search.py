@@ -97,13 +97,15 @@ def evolve(
     """
     rng, found, draw = np.random.default_rng(check_integer(seed, "seed", 0)), [], _Draw(choices, allowed, evaluations)
     check_integer(population, "population", 1)
+    if not isinstance(objectives, tuple | list) or len(objectives) not in (1, 2):
+        raise ValueError(f"objectives must be one or two names, got {objectives!r}")
     while len(found) < evaluations:
         count, start = min(population, evaluations - len(found)), time.perf_counter()
         parents = _parents(found, objectives, population) if found else None
         genomes = [draw.new(rng, parents) for _ in range(count)]
         options = {"executor": executor, "log": log, "settings": settings, "progress": False}
         results = run_jobs(function, genomes, **options)
-        found += [{"genome": genome, **result} for genome, result in zip(genomes, results, strict=True)]
+        found += _records(genomes, results, objectives)
         if progress:
             left = (time.perf_counter() - start) / count * (evaluations - len(found))
             best = "  ".join(f"{key} {min(record[key] for record in found):.4g}" for key in objectives)
@@ -118,6 +120,13 @@ def random_search(
     rng, draw = np.random.default_rng(check_integer(seed, "seed", 0)), _Draw(choices, allowed, evaluations)
     genomes = [draw.new(rng) for _ in range(evaluations)]
     results = run_jobs(function, genomes, executor=executor, log=log, settings=settings, progress=progress)
+    return _records(genomes, results)
+
+
+def _records(genomes, results, objectives=()):  # -> list of dicts
+    for result in results:
+        if not isinstance(result, dict) or not all(isinstance(result.get(key), int | float) for key in objectives):
+            raise TypeError(f"the function must return a dict, with numbers for {objectives}, got {result!r:.80}")
     return [{"genome": genome, **result} for genome, result in zip(genomes, results, strict=True)]
 
 
@@ -232,6 +241,8 @@ def search_widths(*, parameters, evaluations, way="evolution", seed=0, populatio
     list of dicts as of `evolve`, with what `measure_widths` says
     """
     settings = {"images": 10_000, "epochs": 1, "rate": 0.1, "seed": 0} | (recipe or {})
+    check_integer(parameters, "parameters", 1)
+    check_integer(settings["images"], "images", 1, 55_000)  # the last 5,000 are held out
     function = functools.partial(measure_widths, **settings)
 
     options = {"allowed": functools.partial(fits, parameters=parameters), **options}
