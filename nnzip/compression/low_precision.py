@@ -13,8 +13,7 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number
-from nnzip.nn.layers import Conv2d, Linear
-from nnzip.nn.network import check_network
+from nnzip.compression.quantized import check_plain
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 
 FORMATS = ("float16", "bfloat16")
@@ -169,10 +168,7 @@ def train_low_precision(
     The loss, softmax included, is computed in float32 (Micikevicius et al. 2018, section 3.3). Raises ValueError or
     TypeError for what `fit` refuses.
     """
-    check_network(network)
-    for i, layer in enumerate(network.layers):
-        if layer.params and not isinstance(layer, Linear | Conv2d):
-            raise TypeError(f"layers with weights must be Linear or Conv2d, layer {i} is {layer}")
+    check_plain(network)
     loss_scale = LossScale(1.0) if loss_scale is None else _check_scale(loss_scale)
     twin = type(network)([RoundedArithmetic(layer, format) if layer.params else layer for layer in network.layers])
 

@@ -16,8 +16,7 @@ from nnzip.checks import check_choice, check_integer, check_same_shape, real_arr
 from nnzip.codebooks import binary
 from nnzip.compression.distilled import distill
 from nnzip.compression.pruned import masks_of
-from nnzip.compression.quantized import RoundedInput, RoundedWeight, activation_qparams, export_rounded
-from nnzip.nn.layers import Conv2d, Linear
+from nnzip.compression.quantized import RoundedInput, RoundedWeight, activation_qparams, check_plain, export_rounded
 from nnzip.nn.network import check_network
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
 from nnzip.quantization import FLOAT32_MAX, FLOAT32_TINY, QuantParams, choose_qparams
@@ -293,13 +292,10 @@ def rounded_in_training(network, images, *, weight_bits, activation_bits=None, m
     >>> len(np.unique(export_rounded(student).parameters()["5.weight"][0]))
     3
     """
-    check_network(network)
     check_choice(method, "method", METHODS)
     low, high = (1, 1) if method == "binary" else (2, 16)
     check_integer(weight_bits, f"weight_bits (of {method!r})", low, high)
-    for i, layer in enumerate(network.layers):
-        if layer.params and not isinstance(layer, Linear | Conv2d):
-            raise TypeError(f"layers with weights must be Linear or Conv2d, layer {i} is {layer}")
+    check_plain(network)
     student, x = network.copy(), real_array(images, "images", ndim=(2, 4))
     fixed = method == "straight_through" and activation_bits is not None
     grids = activation_qparams(network, x, bits=activation_bits, method="mse") if fixed else {}

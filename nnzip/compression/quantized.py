@@ -177,3 +177,11 @@ def activation_qparams(network, calibration_images, *, bits, method="minmax", ba
 def has_weight(layer):
     """Tell whether a layer multiplies by weights, so that what enters it is worth rounding."""
     return isinstance(layer, (Linear, Conv2d, RoundedInput, RoundedWeight))
+
+
+def check_plain(network):
+    """Raise TypeError unless what has weights is a Linear or Conv2d, with nothing wrapped around it."""
+    check_network(network)
+    for i, layer in enumerate(network.layers):
+        if layer.params and not isinstance(layer, Linear | Conv2d):
+            raise TypeError(f"layers with weights must be Linear or Conv2d, layer {i} is {layer}")

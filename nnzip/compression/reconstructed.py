@@ -15,7 +15,7 @@ import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number, real_array
 from nnzip.compression.pruned import windows
-from nnzip.compression.quantized import has_weight
+from nnzip.compression.quantized import check_plain, has_weight
 from nnzip.equalization import bias_correction, equalize, smoothquant_scales
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import check_network
@@ -104,7 +104,7 @@ def reconstruct_pruned(network, images, sparsity, *, method="obs", targets="floa
 
 def _layer_by_layer(network, images, change, targets, damping):
     """Return a copy with change(weight, target, hessian) -> weight, all (out, in), done to each layer in turn."""
-    _check_layers(network)
+    check_plain(network)
     check_choice(targets, "targets", TARGETS)
     changed = network.copy()
     x = x_hat = real_array(images, "images", ndim=(2, 4))
@@ -154,7 +154,7 @@ def equalize_network(network, *, sweeps=20):
     Every pair of Linear or Conv2d with nothing but ReLU, max pooling and Flatten between is equalized, pair after pair,
     `sweeps` times: a layer between two pairs settles quickly (Nagel et al. 2019, section 4.1).
     """
-    _check_layers(network)
+    check_plain(network)
     equal = network.copy()
     for _ in range(check_integer(sweeps, "sweeps", 1)):
         for i, j in _pairs(equal):
@@ -175,7 +175,7 @@ def smooth_network(network, images, *, alpha=0.5):
     images : float array (N, C, H, W), training images: the largest activations are seen on them
     alpha : as in `smoothquant_scales`
     """
-    _check_layers(network)
+    check_plain(network)
     smooth, x, seen = network.copy(), real_array(images, "images", ndim=(2, 4)), {}
     for i, layer in enumerate(network.copy().layers):
         seen[i], x = x, _forward(layer, x)
@@ -218,14 +218,7 @@ def correct_biases(network, rounded, images):
 
 
 def _pairs(network):  # -> [(i, j)], layers with weights and nothing between that a positive scale does not pass through
-    _check_layers(network)
+    check_plain(network)
     weighted = [i for i, layer in enumerate(network.layers) if has_weight(layer)]
     between = ReLU | MaxPool2d | Flatten
     return [(i, j) for i, j in pairwise(weighted) if all(isinstance(x, between) for x in network.layers[i + 1 : j])]
-
-
-def _check_layers(network):
-    check_network(network)
-    for i, layer in enumerate(network.layers):
-        if layer.params and not isinstance(layer, Linear | Conv2d):
-            raise TypeError(f"layers with weights must be Linear or Conv2d and float, layer {i} is {layer}")
