@@ -155,12 +155,12 @@ def test_multiplier_out_of_range(m):
 # By float
 
 
-def one_by_one(acc, multiplier, zero_point, dtype, rounding):
+def one_by_one(acc, multiplier, zero_points, dtype, rounding):
     """ONNX Runtime's operations on one number at a time, each rounded to float32 before the next."""
     codes = np.iinfo(dtype)
     products = [np.float32(np.float32(x) * np.float32(multiplier)) for x in acc.tolist()]
     steps = [int(round_to_integer(float(product), rounding)) for product in products]
-    return np.array([min(max(step + zero_point, codes.min), codes.max) for step in steps], dtype)
+    return [np.array([min(max(step + z, codes.min), codes.max) for step in steps], dtype) for z in zero_points]
 
 
 @pytest.mark.parametrize("rounding", [name for name in ROUNDINGS if name != "stochastic"])
@@ -169,10 +169,11 @@ def test_float_edges_and_ties(rounding, dtype):
     acc = np.concatenate([EDGES, np.arange(-600, 600, dtype=np.int32)])
     codes = np.iinfo(dtype)
     for multiplier in (0.5, 0.02, 0.1 * 0.02 / 0.1, 0.07 * 0.03 / 0.21, 1.0, 3.5, 1e-9):
-        for zero_point in (codes.min, 1, codes.max):
+        zero_points = (codes.min, 1, codes.max)
+        expected = one_by_one(acc, multiplier, zero_points, dtype, rounding)
+        for zero_point, right in zip(zero_points, expected, strict=True):
             result = requantize(acc, multiplier, zero_point, out_dtype=dtype, rounding=rounding)
-            assert result.dtype == dtype
-            np.testing.assert_array_equal(result, one_by_one(acc, multiplier, zero_point, dtype, rounding))
+            np.testing.assert_array_equal(result, right, strict=True)
 
 
 def test_rounds_before_the_zero_point_is_added():
