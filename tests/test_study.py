@@ -192,7 +192,8 @@ def thin():
 def test_records_are_what_measuring_by_hand_gives(technique, mlp, thin, digits):
     mlp = thin if technique in {*RECONSTRUCTED, "integer_6", "integer_4", "integer_3", "integer_2"} else mlp
     before = {name: array.copy() for name, array in mlp.parameters().items()}
-    widths = (3, 4 if technique in ("codebook", "by_rule") else 8, FLOAT)  # the distance to each of 256 values takes long by hand
+    wide = 4 if technique in ("codebook", "by_rule") else 8  # by hand, the distance to each of 256 values takes long
+    widths = (3, wide, FLOAT)
     records = error_grid(mlp, digits, technique=technique, bits=widths, sparsities=(0, 0.9))
     assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product(widths, (0.0, 0.9)))
     for record in records:

@@ -43,7 +43,7 @@ def allocate(costs, sizes, budget, *, method="lagrangian"):
     sizes : integers >= 0 (pieces, options), such as bytes
     budget : int, of the sum of sizes
     method : "lagrangian", for every piece the least cost + price * size, at the lowest price that keeps to the budget:
-        the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988, theorem 1);
+        the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988);
         "dynamic", the best of all, by a table of pieces x budget; "brute_force", all of them
 
     Returns
@@ -140,7 +140,7 @@ def sensitivities(network, images, options):
 
     Returns
     -------
-    array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281), section 3.2.
+    array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
     check_network(network)
     x = real_array(images, "images")

@@ -70,7 +70,7 @@ def evolve(
 
     The first generation is drawn at random. Then each child takes every gene from one of two parents, and moves some
     genes by a step or two, one in the mean. The parents are those of all found so far that nobody beats; without them,
-    those that nobody beats then; and so on, until they are `population` (Deb et al. 2002, NSGA-II, section III.A,
+    those that nobody beats then; and so on, until they are `population` (Deb et al. 2002, NSGA-II,
     without its crowding distance). No genome comes twice.
 
     Parameters
