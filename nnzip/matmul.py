@@ -16,6 +16,7 @@ without floats. What follows such a product, the way back to 8 bits, is in `nnzi
 """
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from itertools import pairwise
@@ -30,7 +31,10 @@ FLOAT32_EXACT = 2**24  # every integer up to it is a float32
 INT32_MAX = 2**31 - 1
 ROOM = 2**22  # elements of a that are floats at a time: 16 MB, as one large product beats several
 SMALL = 2**25  # multiplications below which a second thread does not pay
-DEEP = 128  # K from which numkong pays: it adds up along K, and each sum has a cost of its own
+LARGE = 2**23  # multiplications from which it matters who does them
+DEEP = 128  # K from which numkong can pay: it adds up along K, and each sum has a cost of its own
+ENOUGH = 0.02  # seconds of trying
+FEW = 8  # rows: then reading b is most of the work, and codes are a quarter of floats
 
 
 def int8_matmul_by_definition(a, b, a_zero_point=0, b_zero_point=0):  # [M, K], [K, N] -> int64 [M, N]
@@ -81,8 +85,9 @@ def int8_matmul(
     b_zero_point : an integer that b's dtype holds, or (N,) of them
     out : an array of shape (M, N) and out_dtype for the result, apart from a and b in memory
     out_dtype : np.int32 or np.int64
-    backend : "numpy"; "numkong", the CPU's int8 instructions; "auto", numkong where it is installed, works and pays.
-        The result is the same. Sums that might pass int32 are always NumPy's.
+    backend : "numpy"; "numkong", the CPU's int8 instructions; "auto", numkong for large products if it is installed and
+        was faster on this machine, which a process tries once. The result is the same. Sums that might pass int32 are
+        always NumPy's.
 
     Returns the array of out_dtype. TypeError or ValueError for anything not as above; OverflowError if the result does
     not fit int32, which nothing below K = 33,026 can do (65,794 with one int8 matrix, 131,072 with two, without zero
@@ -105,7 +110,7 @@ def int8_matmul(
     a_zero_point = _zero_point(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
     b_zero_point = _zero_point(b_zero_point, "b_zero_point", right.dtype, N)  # [N or 1]
     out = _room(out, out_dtype, (M, N), a, right.codes)
-    native = _choose_backend(backend, packed, M, K)
+    native = _choose_backend(backend, packed, M, K, N)
 
     dtype = np.dtype(np.int32)
     if K * 255 * 255 > INT32_MAX:  # otherwise no zero point leads out of int32
@@ -271,15 +276,32 @@ def _float32_is_exact():
 # numkong
 
 
-def _choose_backend(backend, packed, M, K):
+def _choose_backend(backend, packed, M, K, N):
     """Return the module numkong if it is to be used, else None."""
-    if check_choice(backend, "backend", BACKENDS) == "numpy":
+    may_pay = M * K * N >= LARGE and K >= DEEP and (packed or M >= 256)  # unpacked, b has to be transposed
+    if check_choice(backend, "backend", BACKENDS) == "numpy" or (backend == "auto" and not may_pay):
         return None
     numkong, trouble = _numkong()
     if backend == "numkong" and numkong is None:
         raise ImportError(f'backend="numkong" cannot be used: {trouble}')
-    pays = K >= DEEP and (packed or M >= 256)  # unpacked, b has to be transposed
-    return numkong if backend == "numkong" or pays else None
+    return numkong if numkong and (backend == "numkong" or _numkong_is_faster(M <= FEW)) else None
+
+
+@cache
+def _numkong_is_faster(few_rows):
+    """Multiply by both, and tell whether numkong was the faster: without VNNI or AMX it often is not. Some 10 ms."""
+    M, K, N = (1, 1024, 1024) if few_rows else (256, 512, 256)
+    a, b = np.ones((M, K), np.int8), pack(np.ones((K, N), np.int8))
+    least = dict.fromkeys(("numkong", "numpy"), np.inf)
+    begun = time.perf_counter()
+    for turn in range(5):  # the best of each: the first turn wakes threads up and packs
+        if turn > 1 and time.perf_counter() - begun > ENOUGH:
+            break
+        for backend in least:
+            start = time.perf_counter()
+            int8_matmul(a, b, backend=backend)
+            least[backend] = min(least[backend], time.perf_counter() - start)
+    return least["numkong"] < least["numpy"]
 
 
 @cache

@@ -50,7 +50,7 @@ def every_way(a, b, **options):
 @pytest.fixture
 def fresh_choice():
     """Forget what is known of numkong and of BLAS, before and after."""
-    caches = matmul._numkong, matmul._float32_is_exact
+    caches = matmul._numkong, matmul._numkong_is_faster, matmul._float32_is_exact
     for cached in caches:
         cached.cache_clear()
     yield
@@ -373,7 +373,9 @@ def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, *zeros.values()))
 
 
-def test_auto_takes_numkong_where_it_pays(fresh_choice, monkeypatch):
+@pytest.fixture
+def stand_in(fresh_choice, monkeypatch):
+    """A numkong of NumPy; gives the shapes of what it multiplied."""
     taken = []
 
     def dots_packed(a, b, out, start_row=0, end_row=None):
@@ -381,16 +383,46 @@ def test_auto_takes_numkong_where_it_pays(fresh_choice, monkeypatch):
         out[start_row:end_row] = a[start_row:end_row].astype(np.int64) @ b.T.astype(np.int64)
 
     monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
+    return taken
+
+
+def test_auto_takes_numkong_where_it_can_pay(stand_in, monkeypatch):
+    monkeypatch.setattr(matmul, "_numkong_is_faster", lambda few_rows: True)
+    monkeypatch.setattr(matmul, "LARGE", 4 * matmul.DEEP * 3)
     for M, K, packed, pays in (
         (4, matmul.DEEP, True, True),
-        (4, matmul.DEEP - 1, True, False),
+        (3, matmul.DEEP, True, False),  # small
+        (5, matmul.DEEP - 1, True, False),
         (4, matmul.DEEP, False, False),
         (256, matmul.DEEP, False, True),
     ):
         a, b = np.ones((M, K), np.int8), np.ones((K, 3), np.int8)
         int8_matmul(a, pack(b) if packed else b)
-        assert ((M, K) in taken) == pays
-        taken.clear()
+        assert ((M, K) in stand_in) == pays
+        stand_in.clear()
+
+
+@pytest.mark.parametrize("few_rows", (True, False))
+@pytest.mark.parametrize("faster", ("numkong", "numpy"))
+def test_auto_tries_once_and_takes_the_faster(stand_in, monkeypatch, faster, few_rows):
+    now, asked = [0.0], []
+    multiply = int8_matmul
+
+    def multiply_for_a_while(a, b, *, backend="auto"):
+        asked.append(backend)
+        now[0] += 1e-3 if backend == faster else 2e-3
+        return multiply(a, b, backend=backend)
+
+    monkeypatch.setattr(matmul, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(matmul, "int8_matmul", multiply_for_a_while)
+    K = 1024
+    a, b = np.ones((2 if few_rows else 64, K), np.int8), pack(np.ones((K, matmul.LARGE // K), np.int8))
+    for _ in range(2):
+        stand_in.clear()
+        assert np.all(multiply(a, b) == K)
+        assert (a.shape in stand_in) == (faster == "numkong")
+    assert sorted(asked) == ["numkong"] * 5 + ["numpy"] * 5
+    assert matmul._numkong_is_faster.cache_info().misses == 1
 
 
 def test_every_process_has_its_own_threads():
