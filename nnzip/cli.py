@@ -44,10 +44,13 @@ def _parser():
 
     study = commands.add_parser("study", help="error against bit width and sparsity: records, figures, a table")
     study.add_argument(
-        "--quick", action="store_true", help="one seed and fewer points, about a minute, into figures/quick"
+        "--quick", action="store_true", help="one seed and fewer points, half a minute, into figures/quick"
     )
     study.add_argument(
-        "--retrain", action="store_true", help="train the networks from scratch first (a quarter of an hour)"
+        "--all", action="store_true", help="every technique that needs no training, at every point (ten minutes)"
+    )
+    study.add_argument(
+        "--retrain", action="store_true", help="train the networks from scratch first, then --all (half an hour)"
     )
     study.add_argument(
         "--long",
@@ -128,9 +131,11 @@ def _study(asked):
             report.write_trained(retraining.run(executor=executor, log=asked.log), output)
             print(f"The records and figures of chapters 05, 06, 09 and 10 now have what was trained: {output}")
             return
-        records = study.run_study(quick=asked.quick, retrain=asked.retrain, executor=executor, log=asked.log)
-    records = report.write_report(records, output)
-    print(report.summary(records, output))
+        complete = asked.all or asked.retrain
+        options = {"quick": asked.quick, "everything": complete, "retrain": asked.retrain}
+        records = study.run_study(**options, executor=executor, log=asked.log)
+    everything, changes = report.write_report(records, output, complete=complete, same_weights=not asked.retrain)
+    print(report.summary(everything, len(records), changes, output))
 
 
 def _train(asked):

@@ -1,6 +1,8 @@
 """What `python -m nnzip` leaves behind: records, figures and a table in a folder, and a summary to read."""
 
 import itertools
+import math
+from functools import partial
 
 import numpy as np
 
@@ -8,10 +10,10 @@ from nnzip.atomic import atomic_write
 from nnzip.book import plots
 from nnzip.book.retraining import TRAINED
 from nnzip.book.study import MAP_SPARSITIES, NETWORKS, read_records, select, write_csv, write_records
-from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED
+from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, TABLED
 
 SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
-BROKEN = 0.01  # a network counts as broken when it errs on one image in a hundred more than in float
+NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
     "07_codebooks": {"names": {"per_tensor": "uniform, per layer", "per_channel": "uniform, per channel"}},
     "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
@@ -31,11 +33,27 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
     "10_reconstruction": {"names": {"per_channel": "to nearest"}},
     "11_mixed_precision": {"names": {"per_channel": "one width"}},
 }
+INTEGER_MAP = "08_integer_map"  # a file of its own beside 08_integer: weight by activation bits
 OVERVIEW = {  # one picture of all techniques
     "per_channel": "as it is",
     "rotated_per_channel": "rotated first",
     "retrained": "retrained",
     "distilled": "distilled",
+}
+SUMMARY_BITS = (FLOAT, 8, 4, 3, 2)
+SUMMARY_ROUNDED = {
+    "per_tensor": "one scale a layer",
+    "per_channel": "one scale a neuron or filter",
+    "rotated_per_channel": "rotated first (Hadamard)",
+    "integer_8": "all in integers, 8-bit inputs",
+    "distilled": "distilled through the rounding",
+}
+SUMMARY_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.99)
+SUMMARY_PRUNED = {
+    "per_channel": "at once, each layer alike",
+    "global_magnitude": "at once, all layers together",
+    "distilled": "each layer alike, distilled",
+    "retrained": "step by step, retrained",
 }
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
@@ -65,42 +83,108 @@ def _errors(records, network, technique):  # -> {bits: errors of the seeds}, not
     return {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
 
 
-def breaking_width(rows):
-    """Return the widest bit width whose error is over the float network's by more than BROKEN, or None."""
-    return max((row["bits"] for row in rows if row["over_float"] > BROKEN), default=None)
+def write_report(records, folder, *, complete=False, same_weights=True):
+    """Write the records and figures of all chapters, and the results table, into a folder that exists.
 
+    What is in the folder's files and not among the records stays: what was trained, and what only --all measures.
+    Pictures are drawn where their records are others than before, or where there is none.
 
-def write_report(records, folder):
-    """Write each chapter's records and figures, and the results table, into a folder that exists; return all records.
+    Parameters
+    ----------
+    complete : whether these are all records that need no training: other ones in the files are then out of date
+    same_weights : whether the files are about the same networks: then `settle` keeps what is close
 
-    Among all are the records of what needs training, which the chapters' files keep from the longer command.
+    Returns
+    -------
+    all records, those that stay among them, and the (old, new) ones that are not close
     """
-    everything = list(records)
-    for stem in CHAPTERS:
-        techniques, kept = CHAPTERS[stem] + TABLED.get(stem, ()), trained_records(stem, folder)
-        write_chapter(stem, [r for r in records if r["technique"] in techniques] + kept, folder)
-        everything += kept
-    mlp = select(records, network="lenet_300_100")
-    plots.save_figure(plots.error_map(select(mlp, technique="per_channel")), folder / "02_quantization_map.png")
-    plots.save_figure(plots.sqnr_curves(records), folder / "02_quantization_sqnr.png")
-    integers = [r for r in mlp if r["technique"].startswith("integer_") and r["sparsity"] in MAP_SPARSITIES]
-    write_records(integers, folder / "08_integer_map.csv")
-    plots.save_figure(plots.integer_map(integers), folder / "08_integer_map.png")
+    everything, changes, any_change = {}, [], False
+    for stem in [*CHAPTERS, INTEGER_MAP]:
+        own, there = [r for r in records if _belongs(r, stem)], _records_there(stem, folder)
+        if complete:
+            there = [r for r in there if r["technique"] in TRAINED or _point(r) in {_point(r) for r in own}]
+        rows, differing = settle(own, there, same_weights=same_weights)
+        any_change |= (write_map if stem == INTEGER_MAP else write_chapter)(stem, rows, folder)
+        changes += [pair for pair in differing if pair not in changes]
+        everything |= {_point(r): r for r in rows}
+    everything = list(everything.values())
+    mlp = select(everything, network="lenet_300_100", technique="per_channel")
     shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
-    plots.save_figure(plots.error_curves(shown, bits=FLOAT, names=OVERVIEW), folder / "results.png")
+    if _is_whole(mlp, "bits", "sparsity"):
+        _draw(plots.error_map, mlp, folder / "02_quantization_map.png", any_change)
+    _draw(plots.sqnr_curves, everything, folder / "02_quantization_sqnr.png", any_change)
+    _draw(partial(plots.error_curves, bits=FLOAT, names=OVERVIEW), shown, folder / "results.png", any_change)
     rows = results_table(everything)
     numbers = ("error", "lowest", "highest", "over_float")
     write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
     with atomic_write(folder / "results.md") as file:
         file.write((markdown_table(rows) + "\n" + sparsity_table(everything)).encode())
-    return everything
+    return everything, changes
+
+
+def settle(records, there, *, same_weights=True):
+    """Return the records of a file, with new ones in the place of those there, and the (old, new) that differ.
+
+    For the same weights, what is within NEAR of what is there is the same: another CPU adds in another order.
+    """
+    new, rows, differing = {_point(r): r for r in records}, [], []
+    for old in there:
+        found = new.pop(_point(old), old)
+        if same_weights and _near(old, found):
+            found = old
+        elif found is not old:
+            differing.append((old, found))
+        rows.append(found)
+    return rows + list(new.values()), differing
+
+
+def _point(record):
+    return tuple(record[key] for key in ("network", "seed", "technique", "bits", "sparsity"))
+
+
+def _near(old, new):
+    same_noise = math.isclose(old["sqnr_db"], new["sqnr_db"], abs_tol=100 * NEAR + 1e-9)  # two infinities are close
+    return abs(old["error"] - new["error"]) <= NEAR + 1e-9 and same_noise
+
+
+def _belongs(record, stem):
+    if stem == INTEGER_MAP:
+        on_map = record["bits"] in ACTIVATION_BITS and record["sparsity"] in MAP_SPARSITIES
+        return on_map and record["network"] == "lenet_300_100" and record["technique"].startswith("integer_")
+    return record["technique"] in CHAPTERS[stem] + TABLED.get(stem, ())
 
 
 def write_chapter(stem, records, folder):
-    """Write the records of a chapter's signature figure, and the figure."""
-    write_records(records, folder / f"{stem}.csv")
+    """Write the records of a chapter's signature figure, and the figure; tell whether the records are new."""
     drawn = [r for r in records if r["technique"] not in TABLED.get(stem, ())]
-    plots.save_figure(plots.error_curves(drawn, **SIGNATURES.get(stem, {})), folder / f"{stem}_signature.png")
+    draw = partial(plots.error_curves, **SIGNATURES.get(stem, {}))
+    return _write(stem, records, folder, draw, drawn, f"{stem}_signature.png")
+
+
+def write_map(stem, records, folder):
+    """Write the records of the map of weight by activation bits, and the map; tell whether the records are new."""
+    return _is_whole(records, "technique", "bits", "sparsity") and _write(
+        stem, records, folder, plots.integer_map, records, f"{stem}.png"
+    )
+
+
+def _is_whole(records, *keys):  # is there one at every combination of the values?
+    points = {tuple(record[key] for key in keys) for record in records}
+    return len(points) == math.prod(len(set(values)) for values in zip(*points, strict=True))
+
+
+def _write(stem, records, folder, draw, drawn, picture):
+    path = folder / f"{stem}.csv"
+    before = path.read_bytes() if path.exists() else None
+    write_records(records, path)
+    changed = path.read_bytes() != before
+    _draw(draw, drawn, folder / picture, changed)
+    return changed
+
+
+def _draw(draw, records, path, changed):
+    if changed or not path.exists():
+        plots.save_figure(draw(records), path)
 
 
 def write_trained(records, folder):
@@ -108,11 +192,6 @@ def write_trained(records, folder):
     for stem in dict.fromkeys(TRAINED[record["technique"]] for record in records):
         others = [r for r in _records_there(stem, folder) if r["technique"] not in TRAINED]
         write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
-
-
-def trained_records(stem, folder):
-    """Return what the longer command has left in a chapter's file."""
-    return [r for r in _records_there(stem, folder) if r["technique"] in TRAINED]
 
 
 def _records_there(stem, folder):
@@ -161,32 +240,47 @@ def _sparsity_rows(records):  # -> (network, technique, the mean error at each s
         yield plots.NAMES[network], names[technique], *cells
 
 
-def summary(records, folder):
-    """Return the text that the command prints: errors at a few widths, where each breaks, where everything is."""
-    rows = results_table(records)
+def summary(records, measured, changes, folder):
+    """Return the text that the command prints: what a reader asks first, and where the rest is.
+
+    records, changes : as `write_report` returns them; measured : how many records this run made
+    """
     seeds = len({record["seed"] for record in records})
-    widths = (FLOAT, 8, 4, 3, 2)
-    lines = [
-        f"Test error of the networks with rounded weights, mean over {seeds} seed{'s' * (seeds > 1)}:",
-        "",
-        f"{'':23}{'':29}" + "".join(f"{'float' if b == FLOAT else f'{b} bits':>9}" for b in widths) + "   breaks at",
-    ]
-    for (network, technique), group in itertools.groupby(rows, key=lambda row: (row["network"], row["technique"])):
-        group = list(group)
-        errors = {row["bits"]: row["error"] for row in group}
-        broken = breaking_width(group)
-        cells = "".join(f"{errors[b]:9.2%}" if b in errors else f"{'':9}" for b in widths)
-        lines.append(
-            f"{plots.NAMES[network]:23}{plots.NAMES[technique]:29}{cells}   "
-            + (f"{broken} bits" if broken else "no width")
-        )
-    lines += ["", f"It breaks at the widest width that costs more than {BROKEN:.0%} of error over float."]
-    lines += ["", "The same against sparsity, weights float:", ""]
-    lines += [f"{'':52}" + "".join(f"{s:9.0%}" for s in SHOWN_SPARSITIES)]
-    for network, technique, *cells in _sparsity_rows(records):
-        lines.append(f"{network:23}{technique:29}" + "".join(f"{cell:>9}" for cell in cells))
-    lines += [
-        "",
-        f"Figures, the table (results.md, results.csv) and all {len(records)} records (one .csv a chapter): {folder}",
-    ]
-    return "\n".join(lines)
+    lines = [f"Test error on MNIST's 10,000 test images, mean of {seeds} seed{'s' * (seeds > 1)} (0.01% is one image)"]
+    lines += ["", "each weight in so many bits", _line("", [_width(bits) for bits in SUMMARY_BITS])]
+    lines += _lines(records, SUMMARY_ROUNDED, [{"bits": bits, "sparsity": 0.0} for bits in SUMMARY_BITS])
+    zeros = SUMMARY_SPARSITIES
+    lines += ["", "so many weights removed, the others float", _line("", [f"{sparsity:.0%}" for sparsity in zeros])]
+    lines += _lines(records, SUMMARY_PRUNED, [{"bits": FLOAT, "sparsity": sparsity} for sparsity in zeros])
+    for old, new in changes[:5]:
+        network, seed, technique, bits, sparsity = _point(new)
+        numbers = f"{old['error']:.2%} to {new['error']:.2%}, {old['sqnr_db']} to {new['sqnr_db']:.2f} dB"
+        lines.append(f"Changed: {network}:{seed}, {technique}, {_width(bits)}, {sparsity:.0%} zero: {numbers}")
+    if changes[5:]:
+        lines.append(f"... and {len(changes) - 5} more records changed")
+    rest = len(records) - measured
+    kept = f"; {rest} are kept, of training (--long) and of other techniques (--all)" if rest > 0 else ""
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{measured} records measured{kept}.",
+            f"All techniques: {folder / 'results.md'}. Figure: {folder / 'results.png'}.",
+        ]
+    )
+
+
+def _lines(records, names, points):
+    for network, (technique, name) in itertools.product(NETWORKS, names.items()):
+        errors = [[r["error"] for r in select(records, network=network, technique=technique, **p)] for p in points]
+        if any(errors):
+            cells = [f"{np.mean(e):.2%}" if e else "" for e in errors]
+            yield _line(f"{plots.NAMES[network].split(' ')[0]:15}{name}", cells)
+
+
+def _line(head, cells):
+    return f"{head:50}" + "".join(f"{cell:>9}" for cell in cells)
+
+
+def _width(bits):
+    return "float" if bits == FLOAT else f"{bits} bits"

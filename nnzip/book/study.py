@@ -23,6 +23,8 @@ from nnzip.quantization import sqnr_db
 
 BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+FEW_BITS = (2, 3, 4, 8, FLOAT)
+FEW_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.99)
 NETWORKS = ("lenet_300_100", "lenet_5")
 SLOW = ("activation_aware", "rotated", "rotated_per_channel", "obs", "gptq", "gptq_rotated", "mixed")
 MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
@@ -109,23 +111,28 @@ def check_bits(bits):
     return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 1, 16)
 
 
-def plan(*, quick=False):
-    """Return the grids of the study: keyword arguments for `error_grid`, with the name and seed of the network."""
-    bits = (2, 3, 4, 8, FLOAT) if quick else BITS
-    sparsities = (0.5, 0.8, 0.9, 0.99) if quick else SPARSITIES[1:]
+def plan(*, quick=False, everything=False):
+    """Return the grids of the study: keyword arguments for `error_grid`, with the name and seed of the network.
+
+    They are the curves of the four techniques and of the integer networks; LeNet-5's have fewer points, as they take
+    ten times as long. everything: all techniques that need no training, at all points; quick: seed 0 and few points of
+    both networks.
+    """
     return [
         {"network": name, "seed": seed, "technique": technique, "bits": widths, "sparsities": zeros}
         for name, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS)
-        for technique, widths, zeros in [
-            *_quantization_grids(name, bits, sparsities),
-            *_hadamard_grids(name, bits, sparsities),
-            *_pruning_grids(name, bits, sparsities),
-            *_codebook_grids(name, bits, sparsities),
-            *_reconstruction_grids(name, bits, sparsities),
-            *_mixed_grids(name, bits, sparsities),
-            *_integer_grids(name, bits, sparsities),
-        ]
+        for technique, widths, zeros in _grids(name, quick=quick, everything=everything)
     ]
+
+
+def _grids(name, *, quick, everything):  # -> (technique, bits, sparsities)
+    few = quick or (name == "lenet_5" and not everything)
+    points = (name, FEW_BITS, FEW_SPARSITIES) if few else (name, BITS, SPARSITIES[1:])
+    grids = [*_quantization_grids(*points), *_hadamard_grids(*points), *_pruning_grids(*points)]
+    if everything:
+        grids += [*_codebook_grids(*points), *_reconstruction_grids(*points), *_mixed_grids(*points)]
+    grids += _integer_grids(*points)
+    return grids + (_detail_grids(*points) if everything else [])
 
 
 def _among(values, wanted):
@@ -133,9 +140,10 @@ def _among(values, wanted):
 
 
 def _quantization_grids(name, bits, sparsities):
-    """The map of bits by sparsity is whole for the MLP, where it is cheap."""
-    grids = [(technique, bits, (0.0,)) for technique in CHAPTERS["02_quantization"]]
-    return [*grids, ("per_channel", bits if name == "lenet_300_100" else (4, FLOAT), sparsities)]
+    return [
+        *((technique, bits, (0.0,)) for technique in CHAPTERS["02_quantization"]),
+        ("per_channel", (4, FLOAT), sparsities),
+    ]
 
 
 def _hadamard_grids(name, bits, sparsities):
@@ -146,10 +154,9 @@ def _hadamard_grids(name, bits, sparsities):
 
 
 def _pruning_grids(name, bits, sparsities):
-    mlp = name == "lenet_300_100"
-    widths, zeros = ((4, FLOAT), sparsities) if mlp else ((FLOAT,), _among(sparsities, (0.5, 0.8, 0.9, 0.95)))
-    grids = [(technique, widths, zeros) for technique in ("global_magnitude", "activation_aware")]
-    return [*grids, ("global_magnitude", (2, 3, 8) if mlp else (2, 3, 4, 8), (0.9,))]
+    if name == "lenet_5":
+        return [("global_magnitude", (FLOAT,), _among(sparsities, (0.5, 0.8, 0.9, 0.95)))]
+    return [("global_magnitude", (4, FLOAT), sparsities)]
 
 
 def _codebook_grids(name, bits, sparsities):
@@ -174,30 +181,60 @@ def _mixed_grids(name, bits, sparsities):
 
 
 def _integer_grids(name, bits, sparsities):
-    """The map of weight by activation bits is for the MLP, at both of its sparsities; LeNet-5 has a few points."""
-    fewer = _among(sparsities, (0.5, 0.8, 0.9, 0.95, 0.99))
+    zeros = _among(sparsities, FEW_SPARSITIES)
     if name == "lenet_5":
-        few = _among(bits, (2, 3, 4, 8, FLOAT))
-        return [("integer_8", bits, (0.0,)), ("integer_8", (4,), fewer), ("integer_4", few, (0.0,))]
+        return [("integer_8", bits, (0.0,)), ("integer_8", (4,), zeros), ("integer_4", _among(bits, FEW_BITS), (0.0,))]
+    return [grid for t in ("integer_8", "integer_4") for grid in ((t, bits, (0.0,)), (t, (4,), zeros))]
+
+
+def _detail_grids(name, bits, sparsities):
+    """Pruning by inputs, and rounded to all widths; the MLP's maps: bits by sparsity, weight by activation bits."""
+    pruned = [("global_magnitude", (2, 3, 4, 8), (0.9,)), ("activation_aware", (FLOAT,), (0.5, 0.8, 0.9, 0.95))]
+    if name == "lenet_5":
+        return pruned
     widths = _among(bits, ACTIVATION_BITS)
-    grids = [(technique, bits, (0.0,)) for technique in ("integer_8", "integer_4")]
-    grids += [(technique, (4,), fewer) for technique in ("integer_8", "integer_4")]
     rest = tuple(b for b in widths if b != 4)
-    grids += [(technique, rest, MAP_SPARSITIES[1:]) for technique in ("integer_8", "integer_4")]
-    return grids + [(f"integer_{b}", widths, MAP_SPARSITIES) for b in widths if b not in (8, 4)]
+    return [
+        ("global_magnitude", (2, 3, 8), (0.9,)),
+        ("activation_aware", (4, FLOAT), sparsities),
+        ("per_channel", tuple(b for b in bits if b not in (4, FLOAT)), sparsities),
+        *((technique, rest, MAP_SPARSITIES[1:]) for technique in ("integer_8", "integer_4")),
+        *((f"integer_{b}", widths, MAP_SPARSITIES) for b in widths if b not in (8, 4)),
+    ]
 
 
-def run_study(*, quick=False, retrain=False, executor=None, log=None, progress=True):
-    """Measure everything in the plan; return the records, each with the name and the seed of its network.
+def run_study(*, quick=False, everything=False, retrain=False, executor=None, log=None, progress=True):
+    """Measure what is in the plan; return the records, each with the name and the seed of its network.
 
     executor : concurrent.futures.Executor, optional; it maps the grids, and who measures one loads what it needs
     log : path, optional, of a file with the records that are done, from which a study that was killed goes on
     """
-    grids = [tuple(grid[key] for key in GRID) for grid in plan(quick=quick)]
+    grids = [tuple(grid[key] for key in GRID) for grid in plan(quick=quick, everything=everything)]
     keys = dict.fromkeys(grid[:2] for grid in grids if retrain)
     networks = {(name, seed): trained(name, seed=seed, retrain=True) for name, seed in keys}
     how = {"executor": executor, "log": log, "settings": {"retrain": retrain}, "cost": _cost, "progress": progress}
-    return list(itertools.chain.from_iterable(run_jobs(partial(measure_grid, networks), grids, **how)))
+    return _with_floats(grids, run_jobs(partial(measure_grid, networks), _floats_once(grids), **how))
+
+
+def _floats_once(grids):
+    """Return the grids with the float network, which all techniques have in common, in the first of each network's."""
+    seen, jobs = set(), []
+    for name, seed, technique, bits, sparsities in grids:
+        if (name, seed) in seen and 0.0 in sparsities:
+            bits = tuple(b for b in bits if b != FLOAT)
+        elif FLOAT in bits and 0.0 in sparsities:
+            seen.add((name, seed))
+        jobs.append((name, seed, technique, bits, sparsities))
+    return jobs
+
+
+def _with_floats(grids, results):
+    """Return all records in a row, that of the float network in every grid that asked for it."""
+    floats = {(r["network"], r["seed"]): r for r in select(itertools.chain(*results), bits=FLOAT, sparsity=0.0)}
+    for (name, seed, technique, bits, sparsities), found in zip(grids, results, strict=True):
+        if FLOAT in bits and 0.0 in sparsities and not select(found, bits=FLOAT, sparsity=0.0):
+            found.append({**floats[name, seed], "technique": technique})
+    return list(itertools.chain(*results))
 
 
 def measure_grid(networks, grid):  # {(name, seed): Network}, values of GRID -> records
