@@ -30,7 +30,7 @@ def small_study(monkeypatch, digits, tmp_path):
     """Let the study run its small plan on 100 test images, and anything without a folder land in a temporary one."""
     small = digits._replace(test_images=digits.test_images[:100], test_labels=digits.test_labels[:100])
     monkeypatch.setattr(study, "study_data", lambda: small)
-    monkeypatch.setattr(study, "plan", lambda *, quick: SMALL_PLAN)
+    monkeypatch.setattr(study, "plan", lambda **extent: SMALL_PLAN)
     monkeypatch.chdir(tmp_path)
 
 
@@ -44,8 +44,10 @@ def asked(monkeypatch, tmp_path, digits):
     monkeypatch.setattr(cli.study, "run_study", lambda **options: calls.append(options) or [])
     monkeypatch.setattr(cli.retraining, "run", lambda executor, log: calls.append(f"long, {log}") or [])
     monkeypatch.setattr(cli.report, "write_trained", lambda records, folder: calls.append(folder))
-    monkeypatch.setattr(cli.report, "write_report", lambda records, folder: calls.append(folder) or records)
-    monkeypatch.setattr(cli.report, "summary", lambda records, folder: f"summary of {folder}")
+    monkeypatch.setattr(
+        cli.report, "write_report", lambda records, folder, **how: calls.extend([folder, how]) or (records, [])
+    )
+    monkeypatch.setattr(cli.report, "summary", lambda records, count, changes, folder: f"summary of {folder}")
     return calls
 
 
@@ -62,26 +64,29 @@ def test_the_quick_study_writes_its_files_and_prints_the_summary(
         path.stat().st_size for path in folder.iterdir()
     )
     out, err = capsys.readouterr()
-    assert "LeNet-300-100 (MLP)" in out and "LeNet-5 (CNN)" in out and "breaks at" in out and "nan" not in out
-    assert "80 records" not in out and "40 records" in out  # 2 networks x (5 + 5 x 2 + 5) points
+    assert "LeNet-300-100" in out and "LeNet-5" in out and "nan" not in out
+    assert "40 records measured." in out  # 2 networks x (5 + 5 x 2 + 5) points
     assert len(err.splitlines()) == len(SMALL_PLAN)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "quick", "retrain", "folder"),
+    ("arguments", "wanted", "folder"),
     [
-        ([], False, False, "figures"),
-        (["study"], False, False, "figures"),
-        (["--quick"], True, False, "figures/quick"),
-        (["study", "--quick", "--retrain"], True, True, "figures/quick"),
-        (["--output", "a/b"], False, False, "a/b"),
-        (["study", "--quick", "--output", "c"], True, False, "c"),
+        ([], set(), "figures"),
+        (["study"], set(), "figures"),
+        (["--quick"], {"quick"}, "figures/quick"),
+        (["--all"], {"everything"}, "figures"),
+        (["study", "--quick", "--retrain"], {"quick", "everything", "retrain"}, "figures/quick"),
+        (["--output", "a/b"], set(), "a/b"),
+        (["study", "--quick", "--output", "c"], {"quick"}, "c"),
     ],
 )
-def test_study_is_what_happens_without_a_command(arguments, quick, retrain, folder, asked, tmp_path, capsys):
+def test_study_is_what_happens_without_a_command(arguments, wanted, folder, asked, tmp_path, capsys):
     assert cli.main(arguments) == 0
-    options, written = asked
-    assert (options["quick"], options["retrain"]) == (quick, retrain) and written.as_posix() == folder
+    options, written, how = asked
+    assert {name for name in ("quick", "everything", "retrain") if options[name]} == wanted
+    assert how == {"complete": "everything" in wanted, "same_weights": "retrain" not in wanted}
+    assert written.as_posix() == folder
     assert (tmp_path / folder).is_dir() and "summary of" in capsys.readouterr().out
 
 

@@ -109,7 +109,7 @@ def record(technique, bits, sparsity, error):
 
 
 def test_the_short_study_keeps_what_the_long_one_wrote_and_the_long_one_replaces_it(tmp_path):
-    short = [record("per_channel", FLOAT, sparsity, 0.1) for sparsity in (0.0, 0.5)]
+    short = [record("per_channel", bits, sparsity, 0.1) for bits, sparsity in ((8, 0.0), (FLOAT, 0.0), (FLOAT, 0.5))]
     write_records(short, tmp_path / "05_pruning.csv")
     for error in (0.3, 0.2):
         long = [record("retrained", FLOAT, sparsity, error) for sparsity in (0.5, 0.9)]
@@ -117,5 +117,8 @@ def test_the_short_study_keeps_what_the_long_one_wrote_and_the_long_one_replaces
         report.write_trained(long + repaired, tmp_path)
         assert read_records(tmp_path / "05_pruning.csv") == short + long
         assert read_records(tmp_path / "06_distillation.csv") == repaired
-    assert report.trained_records("05_pruning", tmp_path) == long and report.trained_records("none", tmp_path) == []
+    newer = [{**r, "error": 0.4} for r in short]
+    everything, _ = report.write_report(newer, tmp_path, complete=True)
+    assert read_records(tmp_path / "05_pruning.csv") == newer + long
+    assert {r["technique"] for r in everything} == {"per_channel", "retrained", "labels", "distilled"}
     assert (tmp_path / "06_distillation_signature.png").stat().st_size > 0

@@ -6,6 +6,7 @@ import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nnzip.book import plots, report, study
+from nnzip.book.retraining import TRAINED
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
 from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED, TECHNIQUES, per_channel
 from nnzip.codebooks import kmeans, power_of_two_codebook
@@ -295,47 +297,84 @@ def test_points_that_do_not_exist_are_refused_before_anything_runs(options, erro
 # ---------------------------------------------------------------- plan, run_study, files
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_plan_covers_both_networks_every_technique_and_both_axes(quick):
-    grids = plan(quick=quick)
-    assert {(g["network"], g["seed"]) for g in grids} == set(itertools.product(NETWORKS, [0] if quick else [0, 1, 2]))
-    points = [
+def points_of(**extent):  # -> (network, seed, technique, bits, sparsity)
+    return [
         (g["network"], g["seed"], g["technique"], bits, sparsity)
-        for g in grids
+        for g in plan(**extent)
         for bits, sparsity in itertools.product(g["bits"], g["sparsities"])
     ]
-    assert len(points) == len(set(points))  # nothing is measured twice
-    widths = {2, 3, 4, 8, FLOAT} if quick else {2, 3, 4, 5, 6, 7, 8, FLOAT}
+
+
+EXTENTS = ({"quick": True}, {}, {"everything": True})
+
+
+def test_a_larger_plan_has_all_points_of_a_smaller_one_and_none_twice():
+    smaller = set()
+    for extent in EXTENTS:
+        points = points_of(**extent)
+        assert smaller < set(points) and len(points) == len(set(points))
+        assert {p[:2] for p in points} == set(itertools.product(NETWORKS, [0] if "quick" in extent else [0, 1, 2]))
+        smaller = set(points)
+
+
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_every_plan_has_the_four_techniques_and_the_integers_on_both_axes(extent):
+    points = points_of(**extent)
+    for network in NETWORKS:
+        own = [p for p in points if p[:2] == (network, 0)]
+        widths = {
+            technique: {p[3] for p in own if p[2] == technique and p[4] == 0}
+            for technique in ("per_tensor", "per_channel", "with_activations", "rotated", "rotated_per_channel")
+        } | {
+            technique: {p[3] for p in own if p[2] == technique and p[4] == 0}
+            for technique in ("integer_8", "integer_4")
+        }
+        assert all(seen >= {2, 4, 8, FLOAT} for seen in widths.values())
+        for technique, bits in (("per_channel", 4), ("per_channel", FLOAT), ("rotated_per_channel", 4)):
+            assert {p[4] for p in own if p[2:4] == (technique, bits)} >= {0.0, 0.5, 0.9}
+        assert {p[4] for p in own if p[2:4] == ("global_magnitude", FLOAT)} >= {0.5, 0.9}
+        assert {p[4] for p in own if p[2:4] == ("integer_8", 4)} >= {0.5, 0.9}
+
+
+def test_the_whole_plan_measures_every_technique_and_its_maps():
+    points = points_of(everything=True)
     for network, technique in itertools.product(NETWORKS, set().union(*CHAPTERS.values())):
         own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
         seen = {bits for *_, bits, sparsity in own if sparsity == 0}
         if technique in ("global_magnitude", "activation_aware"):  # at sparsity 0 nothing of them is left to see
-            assert not seen
+            assert own and not seen
         elif technique in ("codebook", "by_rule"):
-            assert seen == widths | {1}
+            assert seen == {1, 2, 3, 4, 5, 6, 7, 8, FLOAT}
         elif technique in ("gptq", "gptq_rotated", "mixed"):
-            assert 2 in seen and seen < widths
+            assert 2 in seen and seen < {2, 3, 4, 5, 6, 7, 8, FLOAT}
         else:
-            assert seen == widths or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
+            assert seen == {2, 3, 4, 5, 6, 7, 8, FLOAT} or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
     for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too
         zeros = [p for p in points if p[2] in techniques and p[3] == 4 and p[4] > 0]
         assert {p[0] for p in zeros} == set(NETWORKS), stem
     mapped = [p for p in points if p[0] == "lenet_300_100" and p[2].startswith("integer_") and p[4] in (0.0, 0.8)]
     for bits, technique in itertools.product((2, 3, 4, 8), ("integer_8", "integer_4", "integer_3", "integer_2")):
         assert {p[4] for p in mapped if p[2:4] == (technique, bits)} == {0.0, 0.8}
-    for network, bits in itertools.product(NETWORKS, (4, FLOAT)):
-        sparsities = {p[4] for p in points if p[0] == network and p[2] == "per_channel" and p[3] == bits}
-        assert sparsities >= {0, 0.5, 0.8, 0.9, 0.99}
     whole_map = {p[3:] for p in points if p[:3] == ("lenet_300_100", 0, "per_channel")}
-    assert whole_map == set(itertools.product(widths, {p[4] for p in points}))
+    assert whole_map == set(itertools.product(study.BITS, study.SPARSITIES))
+
+
+def test_every_committed_record_that_needs_no_training_is_in_the_whole_plan():
+    points = set(points_of(everything=True))
+    for stem in [*CHAPTERS, report.INTEGER_MAP]:
+        there = read_records(Path(__file__).parents[1] / "figures" / f"{stem}.csv")
+        assert {report._point(r) for r in there if r["technique"] not in TRAINED} <= points
 
 
 def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monkeypatch, tmp_path, capsys):
     grids = [
         {"network": "lenet_300_100", "seed": 1, "technique": "per_tensor", "bits": (2, FLOAT), "sparsities": (0.0,)},
         {"network": "lenet_300_100", "seed": 0, "technique": "per_channel", "bits": (4,), "sparsities": (0.5,)},
+        {"network": "lenet_300_100", "seed": 1, "technique": "rotated", "bits": (FLOAT,), "sparsities": (0.0,)},
     ]
-    monkeypatch.setattr(study, "plan", lambda *, quick: grids if quick else pytest.fail("quick was lost"))
+    monkeypatch.setattr(
+        study, "plan", lambda **extent: grids if extent == EXTENTS[0] | {"everything": False} else 1 / 0
+    )
     monkeypatch.setattr(study, "study_data", lambda: digits)
     log = tmp_path / "log"
     records = run_study(quick=True, log=log)
@@ -343,12 +382,14 @@ def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monke
         (1, "per_tensor", 2, 0.0),
         (1, "per_tensor", FLOAT, 0.0),
         (0, "per_channel", 4, 0.5),
+        (1, "rotated", FLOAT, 0.0),
     ]
+    assert records[3] == {**records[1], "technique": "rotated"}  # the float network, measured once
     assert all(tuple(record) == study.COLUMNS for record in records)
     assert records[1]["error"] == evaluate(trained("lenet_300_100", seed=1), digits.test_images, digits.test_labels)
     assert (records[2]["error"], records[2]["sqnr_db"]) == by_hand(mlp, digits, "per_channel", 4, 0.5)
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 2 and "2/2" in err.splitlines()[-1] and "s left" in err
+    assert out == "" and len(err.splitlines()) == 3 and "3/3" in err.splitlines()[-1] and "s left" in err
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))  # killed after the first of the grids
     assert run_study(quick=True, log=log, progress=False) == run_study(quick=True, progress=False) == records
     with pytest.raises(ValueError, match="not the log of this search"):
@@ -372,7 +413,7 @@ def test_retrain_trains_each_network_once(digits, monkeypatch):
         asked.append((name, seed, retrain))
         return Network([Flatten(), Linear(784, 10)])
 
-    monkeypatch.setattr(study, "plan", lambda *, quick: [{**grid, "seed": seed} for seed in (0, 1, 0)])
+    monkeypatch.setattr(study, "plan", lambda **extent: [{**grid, "seed": seed} for seed in (0, 1, 0)])
     monkeypatch.setattr(study, "trained", fake_trained)
     monkeypatch.setattr(study, "study_data", lambda: digits)
     run_study(retrain=True, progress=False)
@@ -434,20 +475,6 @@ def test_the_table_has_mean_spread_and_distance_to_float():
         assert found == pytest.approx(numbers, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("over_float", "expected"),
-    [
-        ({32: 0, 8: 0.001, 4: 0.02, 2: 0.5}, 4),
-        ({32: 0, 8: 0.011, 4: 0.005, 2: 0.5}, 8),  # the widest, even if a narrower one is better by luck
-        ({32: 0, 8: 0.001, 4: 0.01}, None),  # at one point exactly it holds
-        ({32: 0, 8: -0.5}, None),
-    ],
-)
-def test_a_network_breaks_at_the_widest_width_that_costs_over_a_point(over_float, expected):
-    rows = [{"bits": bits, "over_float": value} for bits, value in over_float.items()]
-    assert report.breaking_width(rows) == expected
-
-
 def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair():
     lines = report.markdown_table(report.results_table(FEW)).splitlines()
     head, rule, *body = [line for line in lines if line.startswith("|")]
@@ -469,15 +496,67 @@ def test_the_sparsity_table_has_the_mean_float_error_of_each_way_to_prune():
     assert cells[2][3] == f"{np.mean([r['error'] for r in own]):.2%}" and cells[2][5] == ""  # 95 % was not measured
 
 
-def test_the_summary_says_where_each_network_breaks_and_where_the_files_are(tmp_path):
+def test_the_summary_fits_a_screen_and_says_what_came_out_and_what_changed():
     records = synthetic_records()
-    text = report.summary(records, tmp_path)
-    # 0.5 * 4^-b is over one point up to 2 bits (3.1 points); at 3 bits it is 0.8, and a hundredth more a technique
-    lines = [line for line in text.splitlines() if line.rstrip().endswith("bits")]
-    widths = [line.split()[-2] for line in lines if "LeNet" in line and "%" in line]
-    assert widths[: 2 * SHOWN] == ["2"] * (2 * SHOWN)
-    assert f"{len(records)} records" in text and str(tmp_path) in text and "mean over 2 seeds" in text
-    assert "nan" not in text
+    changes = [(old, {**old, "error": old["error"] + 0.01}) for old in records[:9]]
+    text = report.summary([*records, *FEW], len(records), changes, Path("figures"))
+    assert len(text.splitlines()) <= 40 and max(map(len, text.splitlines())) <= 120 and "nan" not in text
+    rounded, pruned = text.split("removed")
+    for network, short in (("lenet_300_100", "LeNet-300-100"), ("lenet_5", "LeNet-5 ")):
+        own = select(records, network=network, technique="rotated_per_channel", sparsity=0.0)
+        [line] = [line for line in rounded.splitlines() if line.startswith(short) and "rotated" in line]
+        assert line.split()[-5:] == [
+            f"{np.mean([r['error'] for r in select(own, bits=b)]):.2%}" for b in (32, 8, 4, 3, 2)
+        ]
+        own = select(records, network=network, technique="global_magnitude", bits=FLOAT)
+        [line] = [line for line in pruned.splitlines() if line.startswith(short) and "together" in line]
+        assert line.split()[-4:] == [
+            f"{np.mean([r['error'] for r in select(own, sparsity=s)]):.2%}" for s in (0.5, 0.8, 0.9, 0.99)
+        ]
+    assert (
+        f"{len(records)} records measured; 9 are kept" in text
+        and "figures/results.md" in text
+        and "mean of 2 seeds" in text
+    )
+    assert text.count("Changed: ") == 5 and "and 4 more" in text
+    assert "lenet_300_100:0, per_tensor, 2 bits, 0% zero: 4.12% to 5.12%" in text
+
+
+def test_close_records_leave_those_of_the_file_and_others_replace_them():
+    there = [row("lenet_5", "gptq", 0, bits, 0.0100, sqnr=10.0) for bits in (8, 4, 3, 2)]
+    new = [
+        row("lenet_5", "gptq", 0, 4, 0.0105, sqnr=10.05),  # as close as another CPU comes
+        row("lenet_5", "gptq", 0, 3, 0.0106, sqnr=10.0),
+        row("lenet_5", "gptq", 0, 2, 0.0100, sqnr=10.06),
+        row("lenet_5", "gptq", 0, 1, 0.5),
+    ]
+    rows, changes = report.settle(new, there)
+    assert rows == [there[0], there[1], *new[1:]]
+    assert changes == [(there[2], new[1]), (there[3], new[2])]
+    assert report.settle(new, there, same_weights=False)[0] == [there[0], *new]
+    infinite = [row("lenet_5", "gptq", 0, FLOAT, 0.01, sqnr=math.inf)]
+    assert report.settle(infinite, infinite) == (infinite, [])
+
+
+def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: plt.close(figure) or path.write_bytes(b"a figure"))
+    records = [{**r, "error": round(r["error"], 4)} for r in synthetic_records()]  # as images of 10,000 come
+    report.write_report(records, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(path.stem) or plt.close(figure))
+    elsewhere = [{**r, "error": r["error"] + 0.0004, "sqnr_db": r["sqnr_db"] - 0.04} for r in records[::2]]
+    everything, changes = report.write_report(elsewhere, tmp_path)
+    assert changes == [] == drawn
+    shown = [r for r in records if not r["technique"].startswith(("integer_2", "integer_3", "integer_6"))]
+    assert {report._point(r) for r in everything} >= {report._point(r) for r in shown}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    [other] = [{**r, "error": r["error"] + 0.01} for r in select(records, technique="mixed", bits=4, seed=0)[:1]]
+    everything, changes = report.write_report([other], tmp_path)
+    assert [new for _, new in changes] == [other] and other in everything
+    assert drawn[0] == "11_mixed_precision_signature" and "02_quantization_signature" not in drawn
+    report.write_report([other], tmp_path, complete=True)
+    assert read_records(tmp_path / "11_mixed_precision.csv") == [other]  # what is measured no more is gone
 
 
 def test_the_report_writes_its_files(tmp_path, report_files, monkeypatch):
@@ -494,7 +573,8 @@ def test_the_report_writes_its_files(tmp_path, report_files, monkeypatch):
         own = [record for record in records if record["technique"] in techniques]
         assert len(read_records(tmp_path / f"{stem}.csv")) == len(own) > 0
     mapped = [r for r in records if r["network"] == "lenet_300_100" and "integer" in r["technique"]]
-    points = [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in mapped if r["sparsity"] in (0.0, 0.8)]
+    mapped = [r for r in mapped if r["sparsity"] in (0.0, 0.8) and r["bits"] != FLOAT]
+    points = [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in mapped]
     written = read_records(tmp_path / "08_integer_map.csv")
     assert [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in written] == points
     with open(tmp_path / "results.csv", newline="") as file:

@@ -25,6 +25,8 @@ BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 FEW_BITS = (2, 3, 4, 8, FLOAT)
 FEW_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.99)
+QUICK_BITS = (2, 4, 8, FLOAT)
+QUICK_SPARSITIES = (0.5, 0.9)
 NETWORKS = ("lenet_300_100", "lenet_5")
 SLOW = ("activation_aware", "rotated", "rotated_per_channel", "obs", "gptq", "gptq_rotated", "mixed")
 MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
@@ -126,8 +128,10 @@ def plan(*, quick=False, everything=False):
 
 
 def _grids(name, *, quick, everything):  # -> (technique, bits, sparsities)
-    few = quick or (name == "lenet_5" and not everything)
-    points = (name, FEW_BITS, FEW_SPARSITIES) if few else (name, BITS, SPARSITIES[1:])
+    bits, sparsities = [(BITS, SPARSITIES[1:]), (FEW_BITS, FEW_SPARSITIES), (QUICK_BITS, QUICK_SPARSITIES)][
+        quick + (name == "lenet_5" and not everything)
+    ]
+    points = name, bits, sparsities
     grids = [*_quantization_grids(*points), *_hadamard_grids(*points), *_pruning_grids(*points)]
     if everything:
         grids += [*_codebook_grids(*points), *_reconstruction_grids(*points), *_mixed_grids(*points)]
@@ -217,13 +221,12 @@ def run_study(*, quick=False, everything=False, retrain=False, executor=None, lo
 
 
 def _floats_once(grids):
-    """Return the grids with the float network, which all techniques have in common, in the first of each network's."""
-    seen, jobs = set(), []
+    """Return the grids with the float network, which all techniques share, in the first alone of each network's."""
+    measured, jobs = set(), []
     for name, seed, technique, bits, sparsities in grids:
-        if (name, seed) in seen and 0.0 in sparsities:
-            bits = tuple(b for b in bits if b != FLOAT)
-        elif FLOAT in bits and 0.0 in sparsities:
-            seen.add((name, seed))
+        if FLOAT in bits and sparsities == (0.0,):
+            bits = tuple(b for b in bits if b != FLOAT or (name, seed) not in measured)
+            measured.add((name, seed))
         jobs.append((name, seed, technique, bits, sparsities))
     return jobs
 
@@ -232,7 +235,7 @@ def _with_floats(grids, results):
     """Return all records in a row, that of the float network in every grid that asked for it."""
     floats = {(r["network"], r["seed"]): r for r in select(itertools.chain(*results), bits=FLOAT, sparsity=0.0)}
     for (name, seed, technique, bits, sparsities), found in zip(grids, results, strict=True):
-        if FLOAT in bits and 0.0 in sparsities and not select(found, bits=FLOAT, sparsity=0.0):
+        if len(found) < len(bits) * len(sparsities):
             found.append({**floats[name, seed], "technique": technique})
     return list(itertools.chain(*results))
 
