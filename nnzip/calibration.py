@@ -232,14 +232,13 @@ class GrowingHistogram:
     def add(self, x):
         half = self.counts.size // 2
         largest = max(abs(float(x.min())), abs(float(x.max())))
+        empty = not self.counts.any()  # the first batch doubles the width a hundred times, with nothing to merge
         while largest >= half * self.width:
-            self._double()
+            self.counts = self.counts if empty else self._merged()
+            self.width *= 2
         index = np.floor(x.ravel().astype(np.float64) / self.width).astype(np.int64) + half
         self.counts += np.bincount(index, minlength=2 * half)
         self.zeros += np.count_nonzero(x == 0)
 
-    def _double(self):
-        quarter = self.counts.size // 4
-        merged = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts = np.pad(merged, quarter)
-        self.width *= 2
+    def _merged(self):
+        return np.pad(self.counts.reshape(-1, 2).sum(axis=1), self.counts.size // 4)

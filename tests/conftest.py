@@ -1,11 +1,16 @@
 """Options of the test run: the marker `oracle`, --fail-on-skip for continuous integration; MNIST for all tests."""
 
-import matplotlib
-import pytest
+import os
 
-from nnzip.data import Mnist, load_mnist
+# Before NumPy is imported: the products here are tiny, and threads that wait for each other take twice the time, ten
+# times on a machine that has other work. The processes that tests start inherit it.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ["MPLBACKEND"] = "Agg"  # figures in memory: no window, no screen needed
 
-matplotlib.use("Agg")  # figures in memory: no window, no screen needed
+import pytest  # noqa: E402
+
+from nnzip.data import Mnist, load_mnist  # noqa: E402
 
 
 def pytest_addoption(parser):
