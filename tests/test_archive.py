@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nnzip.coding import encode
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import quantize_activations, quantize_weights, round_weights_in_training
-from nnzip.compression.rotated import rotate_network
+from nnzip.compression.hadamard import rotate_network
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import quantize_activations, quantize_weights, round_weights_in_training
 from nnzip.files import archive
 from nnzip.files.archive import describe, load, reading_arrays, save, writing_arrays
 from nnzip.files.tensors import Part, decode_tensor, find_levels, tensor_to_bytes, varint

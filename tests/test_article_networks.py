@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnzip.book import article_networks as networks
-from nnzip.compression.pruned import sparsity_of
+from nnzip.compression.pruning import sparsity_of
 from nnzip.data import Mnist
 from nnzip.nn.network import Network, weights_of
 from nnzip.nn.training import SGD, Adam, fit

@@ -15,8 +15,8 @@ from nnzip import hadamard, pruning
 from nnzip.book import article_formulas as printed
 from nnzip.book.article_networks import mlp_64
 from nnzip.book.articles import EXAMPLE, FINDINGS, VERDICTS
-from nnzip.compression.quantized import quantize_weights
-from nnzip.compression.smaller import remove_units
+from nnzip.compression.pruning import remove_units
+from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import distillation_loss
 from nnzip.nn.layers import Linear, ReLU
 from nnzip.nn.network import Network

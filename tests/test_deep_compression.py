@@ -21,7 +21,7 @@ from nnzip.compression.deep_compression import (
     share,
     strongest,
 )
-from nnzip.compression.distilled import logits_of
+from nnzip.compression.distillation import logits_of
 from nnzip.data import Mnist, load_mnist
 from nnzip.files.archive import describe, load, save
 from nnzip.nn.network import lenet_300_100

@@ -9,14 +9,14 @@ import pytest
 from layer_cases import with_biases
 
 from nnzip.compression import integer as integer_module
-from nnzip.compression.comparison import compare_layers
 from nnzip.compression.integer import (
     IntegerFlatten,
     IntegerLayer,
     IntegerMaxPool2d,
+    compare_layers,
     integer_network,
 )
-from nnzip.compression.quantized import quantize_activations
+from nnzip.compression.quantization import quantize_activations
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, lenet_5
 from nnzip.nn.training import evaluate

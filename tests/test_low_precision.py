@@ -11,7 +11,7 @@ from nnzip.compression.low_precision import (
     round_to_float,
     train_low_precision,
 )
-from nnzip.compression.quantized import quantize_activations
+from nnzip.compression.quantization import quantize_activations
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_300_100
 from nnzip.nn.training import evaluate

@@ -10,7 +10,7 @@ from layer_cases import in_float64, tiny_cnn, with_biases
 from nnzip.checks import check_finite
 from nnzip.coding import pack_bits
 from nnzip.compression import mixed_precision as m
-from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
 from nnzip.nn.layers import Flatten, Linear, ReLU
 from nnzip.nn.network import Network, lenet_300_100, weights_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnzip.compression.integer import integer_network
-from nnzip.compression.quantized import quantize_activations
+from nnzip.compression.quantization import quantize_activations
 from nnzip.files.onnx import float_graph, float_outputs, integer_graph, to_onnx
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn
 
-from nnzip.compression.pruned import hessian_diagonals, saliencies
+from nnzip.compression.pruning import hessian_diagonals, saliencies
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.pruning import block_mask, global_magnitude_masks, magnitude_mask, n_m_mask, random_mask
 

@@ -5,7 +5,7 @@ import pytest
 from layer_cases import tiny_cnn
 
 from nnzip.codebooks import binary
-from nnzip.compression.pruned import masks_of, prune_network
+from nnzip.compression.pruning import masks_of, prune_network
 from nnzip.compression.qat import (
     BinaryWeight,
     ClippedInput,
@@ -20,7 +20,7 @@ from nnzip.compression.qat import (
     straight_through,
     train_quantized,
 )
-from nnzip.compression.quantized import RoundedInput, export_rounded
+from nnzip.compression.quantization import RoundedInput, export_rounded
 from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import Network, lenet_300_100
 from nnzip.nn.training import SGD, evaluate, training_step

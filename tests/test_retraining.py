@@ -6,8 +6,8 @@ import pytest
 from nnzip.book import report, retraining
 from nnzip.book.study import BITS, read_records, write_records
 from nnzip.book.techniques import FLOAT
-from nnzip.compression.pruned import masks_of, sparsity_of
-from nnzip.compression.quantized import RoundedInput
+from nnzip.compression.pruning import masks_of, sparsity_of
+from nnzip.compression.quantization import RoundedInput
 from nnzip.data import Mnist
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from nnzip.coding import entropy
 from nnzip.compression import search
-from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import weights_of

@@ -5,7 +5,7 @@ import pytest
 
 from nnzip.book import sizes
 from nnzip.book.study import read_records
-from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.quantization import quantize_weights
 from nnzip.files.archive import describe, load
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate

@@ -18,18 +18,18 @@ from nnzip.book.retraining import TRAINED
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
 from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED, TECHNIQUES, per_channel
 from nnzip.codebooks import kmeans, power_of_two_codebook
+from nnzip.compression.hadamard import rotate_network, unrotate_network
 from nnzip.compression.integer import integer_network
 from nnzip.compression.mixed_precision import mixed_precision
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import quantize_activations, quantize_weights
-from nnzip.compression.reconstructed import (
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import quantize_activations, quantize_weights
+from nnzip.compression.reconstruction import (
     correct_biases,
     equalize_network,
     reconstruct_pruned,
     reconstruct_weights,
     smooth_network,
 )
-from nnzip.compression.rotated import rotate_network, unrotate_network
 from nnzip.data import load_mnist
 from nnzip.jobs import open_executor
 from nnzip.nn.layers import Flatten, Linear, MaxPool2d, ReLU

@@ -18,8 +18,8 @@ from nnzip.book.article_formulas import a2_4_1_clamp, a2_4_2_small_spread
 from nnzip.book.study import write_csv
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
 from nnzip.compression.integer import integer_network
-from nnzip.compression.pruned import apply_masks, masks_of, prune_network, pruning_masks, sparsity_of
-from nnzip.compression.quantized import (
+from nnzip.compression.pruning import apply_masks, masks_of, prune_network, pruning_masks, sparsity_of
+from nnzip.compression.quantization import (
     export_rounded,
     quantize_activations,
     quantize_weights,

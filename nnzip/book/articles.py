@@ -154,7 +154,7 @@ FINDINGS = [
         "quantize: range, step, round; prune: rank, remove, retrain; distill: imitate outputs, tune",
         "the steps of chapters 02, 05 and 06, in this order",
         Run(),
-        Better("nnzip.compression.pruned.gradual_pruning", "05_pruning", "6. Retraining"),
+        Better("nnzip.compression.pruning.gradual_pruning", "05_pruning", "6. Retraining"),
     ),
     right(
         "A0 3.3: gains and costs",
@@ -217,7 +217,7 @@ FINDINGS = [
         "perhaps add layers or change the activations",
         "that is another network, trained anew; for a given one: calibration, QAT, bias correction, reconstruction",
         Run(),
-        Better("nnzip.compression.reconstructed.reconstruct_weights", "10_reconstruction", "1. The answer first"),
+        Better("nnzip.compression.reconstruction.reconstruct_weights", "10_reconstruction", "1. The answer first"),
     ),
     wrong(
         "A1 4.1: the formula",
@@ -245,7 +245,7 @@ FINDINGS = [
         "Quantized Neural Networks by Schwarz, Pruning Filters by Han",
         "by Hubara et al. and by Li et al.; Distilling the Knowledge is Hinton's, as printed",
         Run(),
-        Better("nnzip.compression.smaller.strongest_units", "05_pruning", "9. Neurons and filters removed for real"),
+        Better("nnzip.compression.pruning.strongest_units", "05_pruning", "9. Neurons and filters removed for real"),
     ),
     wrong(
         "A2 2.2, 4.2: stability",
@@ -274,7 +274,9 @@ FINDINGS = [
         "four calls fail, one after the other; repaired, floats from 0 to 0.67 stay floats, and nothing turns back",
         Run(printed.a2_4_1_clamp, (THIRDS,), None, {"conv1.weight": np.arange(5) / 6}, TORCH_FAILS),
         Better(
-            "nnzip.compression.quantized.quantize_weights", "02_quantization", "5. One scale for all, or one for each"
+            "nnzip.compression.quantization.quantize_weights",
+            "02_quantization",
+            "5. One scale for all, or one for each",
         ),
     ),
     wrong(
@@ -282,7 +284,7 @@ FINDINGS = [
         "zero every array whose standard deviation is below 0.01, then train on",
         "no array of weights here is that narrow; and what is zeroed comes back without a mask",
         Run(printed.a2_4_2_small_spread, (THIRDS,), None, THIRDS, TORCH_FAILS[:2]),
-        Better("nnzip.compression.pruned.prune_network", *TRAPS_05),
+        Better("nnzip.compression.pruning.prune_network", *TRAPS_05),
     ),
     wrong(
         "A2 6 Q4: overfitting",
@@ -296,7 +298,7 @@ FINDINGS = [
         "removing single weights gives a matrix of fewer rows and columns; the threshold is usually in (0, 1)",
         "the shape stays and a mask says what counts; the threshold lives on the scale of the weights",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
-        Better("nnzip.compression.smaller.remove_units", "05_pruning", "9. Neurons and filters removed for real"),
+        Better("nnzip.compression.pruning.remove_units", "05_pruning", "9. Neurons and filters removed for real"),
     ),
     right(
         "A3 4.1: the levels",
@@ -380,7 +382,7 @@ FINDINGS = [
         "quantization and distillation make networks easier to interpret (1, 6; more research is needed: 5)",
         "no example; a difficulty in A1 8.3; a tree distilled from a network can be read (Frosst and Hinton 2017)",
         Run(),
-        Better("nnzip.compression.distilled.distill", *ARTICLES_06),
+        Better("nnzip.compression.distillation.distill", *ARTICLES_06),
     ),
     wrong(
         "A4 3.1.1, 3.1.2: the formula",
@@ -420,6 +422,6 @@ FINDINGS = [
         "copy a large model's weights into a small one and train it",
         "a dict has no parameters(); 20 x 10 is not 10 x 10; the target is the input; no teacher speaks",
         Run(printed.a4_4_2_parameters, ({"layer1.weight": np.ones((20, 10))},), None, AttributeError, DISTILL_FAILS),
-        Better("nnzip.compression.distilled.distill", *ARTICLES_06),
+        Better("nnzip.compression.distillation.distill", *ARTICLES_06),
     ),
 ]

@@ -8,11 +8,11 @@ import itertools
 
 from nnzip.book.study import BITS, NETWORKS, record_of
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
-from nnzip.compression.distilled import repair
-from nnzip.compression.pruned import gradual_pruning, prune_network
+from nnzip.compression.distillation import repair
+from nnzip.compression.pruning import gradual_pruning, prune_network
 from nnzip.compression.qat import train_quantized
-from nnzip.compression.quantized import quantize_weights
-from nnzip.compression.reconstructed import reconstruct_weights
+from nnzip.compression.quantization import quantize_weights
+from nnzip.compression.reconstruction import reconstruct_weights
 from nnzip.data import load_mnist
 from nnzip.jobs import run_jobs
 from nnzip.nn.zoo import SEEDS, trained

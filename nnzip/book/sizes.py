@@ -23,9 +23,9 @@ from nnzip.book.techniques import FLOAT, TECHNIQUES
 from nnzip.checks import check_choice
 from nnzip.codebooks import assign, kmeans, look_up
 from nnzip.compression import search
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import quantize_weights
-from nnzip.compression.rotated import rotate_network
+from nnzip.compression.hadamard import rotate_network
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import quantize_weights
 from nnzip.data import load_mnist
 from nnzip.files import archive
 from nnzip.jobs import open_executor, run_jobs

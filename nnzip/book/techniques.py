@@ -8,18 +8,18 @@ from functools import partial
 import numpy as np
 
 from nnzip.codebooks import assign, binary, kmeans, look_up, power_of_two_codebook, ternary
+from nnzip.compression.hadamard import rotate_network, unrotate_network
 from nnzip.compression.integer import integer_network
 from nnzip.compression.mixed_precision import mixed_precision
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import quantize_activations, quantize_weights
-from nnzip.compression.reconstructed import (
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import quantize_activations, quantize_weights
+from nnzip.compression.reconstruction import (
     correct_biases,
     equalize_network,
     reconstruct_pruned,
     reconstruct_weights,
     smooth_network,
 )
-from nnzip.compression.rotated import rotate_network, unrotate_network
 from nnzip.nn.network import weights_of
 
 FLOAT = 32  # the bit width that stands for the network as it is

@@ -15,8 +15,8 @@ import numpy as np
 
 from nnzip.checks import check_integer, check_number, real_array
 from nnzip.codebooks import assign, kmeans, look_up, sum_by_cluster
-from nnzip.compression.distilled import logits_of
-from nnzip.compression.smaller import remove_dead_units, remove_units, unit_norms
+from nnzip.compression.distillation import logits_of
+from nnzip.compression.pruning import remove_dead_units, remove_units, unit_norms
 from nnzip.data import load_mnist
 from nnzip.distillation import distillation_loss
 from nnzip.nn.network import check_network

@@ -13,7 +13,7 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number
-from nnzip.compression.quantized import check_plain
+from nnzip.compression.quantization import check_plain
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 
 FORMATS = ("float16", "bfloat16")

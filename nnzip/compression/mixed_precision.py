@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number, check_same_shape, real_array
-from nnzip.compression.pruned import hessian_diagonals
-from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.pruning import hessian_diagonals
+from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
 from nnzip.nn.network import check_network, weights_of
 from nnzip.pruning import magnitude_mask

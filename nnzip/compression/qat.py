@@ -14,9 +14,9 @@ import numpy as np
 from nnzip.calibration import broadcast_shapes
 from nnzip.checks import check_choice, check_integer, check_same_shape, real_array
 from nnzip.codebooks import binary
-from nnzip.compression.distilled import distill
-from nnzip.compression.pruned import masks_of
-from nnzip.compression.quantized import RoundedInput, RoundedWeight, activation_qparams, check_plain, export_rounded
+from nnzip.compression.distillation import distill
+from nnzip.compression.pruning import masks_of
+from nnzip.compression.quantization import RoundedInput, RoundedWeight, activation_qparams, check_plain, export_rounded
 from nnzip.nn.network import check_network
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
 from nnzip.quantization import FLOAT32_MAX, FLOAT32_TINY, QuantParams, choose_qparams

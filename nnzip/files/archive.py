@@ -17,7 +17,7 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.checks import check_finite
-from nnzip.compression.rotated import Rotation
+from nnzip.compression.hadamard import Rotation
 from nnzip.files.state_dict import errors_name
 from nnzip.files.tensor_files import item_size
 from nnzip.files.tensors import (
@@ -59,7 +59,7 @@ def save(network, path):
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from nnzip.compression.quantized import quantize_weights
+    >>> from nnzip.compression.quantization import quantize_weights
     >>> from nnzip.nn.zoo import trained
     >>> network = quantize_weights(trained("lenet_300_100"), bits=2)
     >>> with tempfile.TemporaryDirectory() as folder:

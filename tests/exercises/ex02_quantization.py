@@ -7,7 +7,7 @@ import numpy as np
 from nnzip import quantization as reference
 from nnzip.book.exercises import in_place_of, signature_of
 from nnzip.book.grading import Exercise, expect
-from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.compression.quantization import quantize_activations, quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.network import weights_of
 from nnzip.nn.training import evaluate

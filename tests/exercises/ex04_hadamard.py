@@ -11,8 +11,8 @@ from nnzip.book.grading import Exercise, expect
 from nnzip.book.plots import error_curves
 from nnzip.book.study import error_grid
 from nnzip.book.techniques import FLOAT
-from nnzip.compression.quantized import quantize_weights
-from nnzip.compression.rotated import Rotation, rotate_network
+from nnzip.compression.hadamard import Rotation, rotate_network
+from nnzip.compression.quantization import quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Linear
 from nnzip.nn.training import evaluate

@@ -7,7 +7,7 @@ import numpy as np
 from nnzip import pruning as reference
 from nnzip.book.exercises import in_place_of, signature_of
 from nnzip.book.grading import Exercise, Wrong, brief, expect
-from nnzip.compression.pruned import apply_masks, gradual_pruning, masks_of, prune_network, sparsity_of
+from nnzip.compression.pruning import apply_masks, gradual_pruning, masks_of, prune_network, sparsity_of
 from nnzip.data import load_mnist
 from nnzip.nn.network import weights_of
 from nnzip.nn.training import SGD, cross_entropy, evaluate

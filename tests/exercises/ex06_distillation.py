@@ -8,7 +8,7 @@ import numpy as np
 from nnzip import distillation as reference
 from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, brief, expect
-from nnzip.compression.distilled import logits_of
+from nnzip.compression.distillation import logits_of
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network

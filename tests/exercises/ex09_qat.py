@@ -11,7 +11,7 @@ from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, expect
 from nnzip.compression import low_precision
 from nnzip.compression import qat as reference
-from nnzip.compression.quantized import RoundedInput, quantize_activations, quantize_weights
+from nnzip.compression.quantization import RoundedInput, quantize_activations, quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_300_100, weights_of

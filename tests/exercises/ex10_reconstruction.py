@@ -10,8 +10,8 @@ from nnzip import reconstruction as reference
 from nnzip.book import plots
 from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, brief, expect
-from nnzip.compression.quantized import quantize_weights
-from nnzip.compression.reconstructed import correct_biases, equalize_network, reconstruct_weights
+from nnzip.compression.quantization import quantize_weights
+from nnzip.compression.reconstruction import correct_biases, equalize_network, reconstruct_weights
 from nnzip.data import load_mnist
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained

@@ -17,7 +17,7 @@ from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, expect
 from nnzip.compression import mixed_precision as reference
 from nnzip.compression import search
-from nnzip.compression.quantized import quantize_weights
+from nnzip.compression.quantization import quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.network import weights_of
 from nnzip.nn.training import evaluate

@@ -8,7 +8,7 @@ import numpy as np
 from nnzip import coding as reference
 from nnzip.book.grading import Exercise, expect
 from nnzip.codebooks import assign, kmeans
-from nnzip.compression.pruned import prune_network
+from nnzip.compression.pruning import prune_network
 from nnzip.nn.network import weights_of
 from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from layer_cases import in_float64, tiny_cnn, with_biases
 
-from nnzip.compression.quantized import quantize_activations, quantize_weights
-from nnzip.compression.reconstructed import (
+from nnzip.compression.hadamard import rotate_network, unrotate_network
+from nnzip.compression.quantization import quantize_activations, quantize_weights
+from nnzip.compression.reconstruction import (
     correct_biases,
     equalize_network,
     reconstruct_pruned,
     reconstruct_weights,
     smooth_network,
 )
-from nnzip.compression.rotated import rotate_network, unrotate_network
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, weights_of

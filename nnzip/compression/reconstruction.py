@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number, real_array
-from nnzip.compression.pruned import windows
-from nnzip.compression.quantized import check_plain, has_weight
+from nnzip.compression.pruning import windows
+from nnzip.compression.quantization import check_plain, has_weight
 from nnzip.equalization import bias_correction, equalize, smoothquant_scales
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import check_network

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nnzip.checks import check_integer, real_array
-from nnzip.compression.pruned import masks_of
-from nnzip.compression.quantized import export_rounded, round_weights_in_training
+from nnzip.compression.pruning import masks_of
+from nnzip.compression.quantization import export_rounded, round_weights_in_training
 from nnzip.distillation import distillation_loss
 from nnzip.nn.network import check_network
 from nnzip.nn.training import SGD, cosine_decay, fit

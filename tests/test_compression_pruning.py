@@ -8,7 +8,7 @@ import pytest
 from layer_cases import in_float64, tiny_cnn, with_biases
 
 from nnzip.book.techniques import TECHNIQUES
-from nnzip.compression.pruned import (
+from nnzip.compression.pruning import (
     CRITERIA,
     SCOPES,
     apply_masks,
@@ -23,7 +23,7 @@ from nnzip.compression.pruned import (
     weights_of,
     windows,
 )
-from nnzip.compression.quantized import quantize_activations, quantize_weights
+from nnzip.compression.quantization import quantize_activations, quantize_weights
 from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
 from nnzip.nn.network import Network, lenet_300_100
 from nnzip.nn.training import SGD, Adam, cross_entropy, evaluate, fit

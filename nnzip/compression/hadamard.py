@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnzip.checks import check_integer, check_ndim
-from nnzip.compression.quantized import has_weight
+from nnzip.compression.quantization import has_weight
 from nnzip.hadamard import additions, largest_block, random_signs, rotate, unrotate
 from nnzip.nn.layers import Conv2d, Layer, Linear
 from nnzip.nn.network import Network, check_network

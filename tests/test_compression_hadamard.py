@@ -8,9 +8,14 @@ import pytest
 from layer_cases import in_float64, tiny_cnn, with_biases
 
 from nnzip.book.techniques import TECHNIQUES
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import RoundedInput, quantize_activations, quantize_weights, round_weights_in_training
-from nnzip.compression.rotated import Rotation, extra_operations, rotate_network, unrotate_network
+from nnzip.compression.hadamard import Rotation, extra_operations, rotate_network, unrotate_network
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import (
+    RoundedInput,
+    quantize_activations,
+    quantize_weights,
+    round_weights_in_training,
+)
 from nnzip.hadamard import hadamard_matrix, random_signs
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, lenet_5, lenet_300_100

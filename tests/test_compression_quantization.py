@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn
 
-from nnzip.compression.quantized import (
+from nnzip.compression.quantization import (
     RoundedInput,
     RoundedWeight,
     export_rounded,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn
 
-from nnzip.compression.distilled import distill, logits_of, repair
-from nnzip.compression.pruned import prune_network
-from nnzip.compression.quantized import export_rounded, quantize_activations, round_weights_in_training
+from nnzip.compression.distillation import distill, logits_of, repair
+from nnzip.compression.pruning import prune_network
+from nnzip.compression.quantization import export_rounded, quantize_activations, round_weights_in_training
 from nnzip.distillation import distillation_loss, kl_divergence
 from nnzip.nn.layers import Flatten, Linear, ReLU
 from nnzip.nn.network import Network

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn, with_biases
 
-from nnzip.compression.pruned import apply_masks, prune_network, pruning_masks
-from nnzip.compression.quantized import quantize_activations
-from nnzip.compression.smaller import mask_units, remove_dead_units, remove_units, strongest_units, unit_norms
+from nnzip.compression.pruning import (
+    apply_masks,
+    mask_units,
+    prune_network,
+    pruning_masks,
+    remove_dead_units,
+    remove_units,
+    strongest_units,
+    unit_norms,
+)
+from nnzip.compression.quantization import quantize_activations
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, fit
