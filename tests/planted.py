@@ -32,6 +32,7 @@ def bugs(chapter):
     return module.BUGS
 
 
+@cache
 def lines_of(source, name):
     """The lines of one function of a source."""
     node = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
