@@ -31,7 +31,6 @@ from nnzip.compression import low_precision, mixed_precision, qat, search
 from nnzip.nn import layers, training
 from nnzip.quantization import QuantParams
 
-
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 PYTEST += ["-p", "no:hypothesispytest", "-p", "no:anyio"]  # plugins of packages that may be there: a second each time
 

@@ -100,7 +100,7 @@ def test_predict_is_the_largest_logit_for_every_batch_size(batch_size):
         (IMAGES, {"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         (IMAGES, {"batch_size": 2.5}, TypeError, "batch_size must be an integer"),
         (IMAGES[:, :1], {}, ValueError, r"takes x of shape \(N, 2, H, W\)"),
-        (np.ones((2, 2, 9, 8), np.uint8), {}, TypeError, "takes a float array"),
+        (np.ones((2, 2, 9, 8), np.uint8), {}, TypeError, "images must be floats"),
     ],
 )
 def test_predict_refuses_what_are_no_images(images, options, error, message):
@@ -239,7 +239,7 @@ def test_predict_wants_one_row_of_logits_for_each_image():
 
 @pytest.mark.parametrize("images", ["images", None, np.ones((2, 3), np.uint8), np.ones((2, 3), complex)])
 def test_predict_refuses_images_that_are_not_floats(images):
-    with pytest.raises(TypeError, match="predict takes a float array, got dtype"):
+    with pytest.raises(TypeError, match="images must be floats, got dtype"):
         Network([Linear(3, 2)]).predict(images)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
 from nnzip.distillation import softmax
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import SGD, check_images_and_labels, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
@@ -176,15 +176,6 @@ def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolut
             raise TypeError(f"a criterion that looks at inputs needs Linear and Conv2d, layer {i} is {layer}")
         x = layer.forward(x)
     return inputs, x
-
-
-def windows(x, layer):  # [N, C, H, W] -> [N, H' W', C k k]
-    """Return what each place of a convolution's output is computed from, in the order of a row of its weight."""
-    k, s, p = layer.kernel_size, layer.stride, layer.padding
-    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::s, ::s]  # [N, C, H', W', k, k]
-    N, C, H, W = view.shape[:4]
-    return view.transpose(0, 2, 3, 1, 4, 5).reshape(N, H * W, C * k * k)
 
 
 def _images_and_labels(data, criterion):

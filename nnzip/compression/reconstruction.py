@@ -14,10 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from nnzip.checks import check_choice, check_integer, check_number, real_array
-from nnzip.compression.pruning import windows
 from nnzip.compression.quantization import check_plain, has_weight
 from nnzip.equalization import bias_correction, equalize, smoothquant_scales
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
 from nnzip.nn.network import check_network
 from nnzip.pruning import saliency_mask
 from nnzip.quantization import choose_qparams, fake_quantize

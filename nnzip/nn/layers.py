@@ -287,6 +287,15 @@ class Flatten(Layer):
         return "Flatten()"
 
 
+def windows(x, layer):  # [N, C, H, W] -> [N, H' W', C k k]
+    """Return what each place of a convolution's output is computed from, in the order of a row of its weight."""
+    k, s, p = layer.kernel_size, layer.stride, layer.padding
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::s, ::s]  # [N, C, H', W', k, k]
+    N, C, H, W = view.shape[:4]
+    return view.transpose(0, 2, 3, 1, 4, 5).reshape(N, H * W, C * k * k)
+
+
 def _uniform(shape, fan_in, rng):
     """Draw float32 weights from U(-a, a), a = sqrt(3 / fan_in), so that their variance is 1 / fan_in."""
     limit = np.sqrt(3 / fan_in)

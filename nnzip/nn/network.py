@@ -49,17 +49,20 @@ class Network:
             grad = layer.backward(grad, input_gradient=input_gradient or i > stop)
         return grad if input_gradient else None
 
-    def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
+    def logits(self, images, *, batch_size=250):  # [N, ...] -> [N, classes]
+        """Return what `forward` makes of many images, a batch at a time; ValueError where that is not finite."""
         images = np.asarray(images)
         if images.dtype.kind != "f":
-            raise TypeError(f"predict takes a float array, got dtype {images.dtype}")
+            raise TypeError(f"images must be floats, got dtype {images.dtype}")
         check_not_empty(images, "images")
         check_finite(images, "images")
-        check_integer(batch_size, "batch_size", 1)
-        starts = range(0, len(images), batch_size)
+        starts = range(0, len(images), check_integer(batch_size, "batch_size", 1))
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, as what the network gives
             logits = [self.forward(images[i : i + batch_size]) for i in starts]
-        return real_array(np.concatenate(logits), "logits", ndim=2).argmax(axis=1)
+        return real_array(np.concatenate(logits), "logits", ndim=2)
+
+    def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
+        return self.logits(images, batch_size=batch_size).argmax(axis=1)
 
     def parameters(self):
         """Return the live arrays under PyTorch's names: {"0.weight": ..., "0.bias": ..., "2.weight": ...}."""
