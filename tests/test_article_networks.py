@@ -1,12 +1,12 @@
-"""nnzip.book.article_networks: the networks are the articles', pruning follows the schedule, the records are whole."""
+"""articles.networks: the networks are the articles', pruning follows the schedule, the records are whole."""
 
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from articles import networks
 
-from nnzip.book import article_networks as networks
 from nnzip.compression.pruning import sparsity_of
 from nnzip.data import Mnist
 from nnzip.nn.network import Network, weights_of

@@ -1,4 +1,4 @@
-"""nnzip.book.articles: what the articles print, run and held to the record; what is right, held to other arithmetic."""
+"""articles.findings: what the articles print, run and held to the record; what is right, held to other arithmetic."""
 
 import importlib
 import itertools
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from articles import formulas as printed
+from articles.findings import EXAMPLE, FINDINGS, VERDICTS
+from articles.networks import mlp_64
 
 from nnzip import hadamard, pruning
-from nnzip.book import article_formulas as printed
-from nnzip.book.article_networks import mlp_64
-from nnzip.book.articles import EXAMPLE, FINDINGS, VERDICTS
 from nnzip.compression.pruning import remove_units
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import distillation_loss

@@ -1,4 +1,4 @@
-"""README's map from articles to chapters, the chapters' maps back, and the glossary: all that they name exists."""
+"""The map from articles to chapters, the chapters' maps back, and the glossary: all that they name exists."""
 
 import importlib
 import inspect
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from articles import reading_map
 
 from nnzip.quantization import ROUNDINGS
 
@@ -44,11 +45,6 @@ NUMBER = r"\d+(?:\.\d+)*(?: Q\d)?"
 
 
 @cache
-def readme():
-    return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@cache
 def markdown_cells(number):
     cells = json.loads(CHAPTERS[number].read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
@@ -72,12 +68,9 @@ def rows_of(text, heads):
 
 
 def article_rows():
-    """Return (article, section, chapter sections, functions) for each row of README's map."""
-    found = []
-    for title, body in re.findall(r"<summary>(A\d) .*?</summary>\n\n(.*?)\n\n</details>", readme(), re.DOTALL):
-        for row in rows_of(body, ["section", "what it is about", "here", "`nnzip.`"]):
-            found.append((title, row[0], row[2], row[3]))
-    return found
+    """Return (article, section, linked chapter sections, functions) for each row of the map."""
+    rows = reading_map.read("sections.csv")
+    return [(r["article"], r["section"], reading_map.linked(r["here"]), r["functions"]) for r in rows]
 
 
 def chapter_rows(number):
@@ -85,7 +78,8 @@ def chapter_rows(number):
 
 
 def glossary():
-    return rows_of(readme(), ["中文", "English", "nnzip", "in the articles"])
+    rows = reading_map.read("glossary.csv")
+    return [(r["word"], r["english"], reading_map.linked(r["here"]), r["articles"]) for r in rows]
 
 
 def links(text):
@@ -122,7 +116,7 @@ def check_names(text):
 def check_place(label, target):
     """Hold a link to a chapter, or to one of its sections "02 §5", to what is there."""
     file, _, anchor = target.partition("#")
-    assert (ROOT / file).is_file(), f"{target}: no such file"
+    assert (ROOT / "chapters" / file).is_file(), f"{target}: no such file"
     if not anchor:
         return
     number = Path(file).name[:2]
@@ -137,14 +131,8 @@ def check_keys(text):
         assert section in SECTIONS[article], f"{article} has no section {section}"
 
 
-def check_coming(text):
-    for number in re.findall(r"chapter (\d\d), to come", text):
-        assert number in {"07", "09", "10", "11", "12"}, f"no chapter {number} is planned"
-        assert number not in CHAPTERS, f"chapter {number} is there: link its sections"
-
-
 @pytest.mark.parametrize("article", SECTIONS)
-def test_readme_has_every_section_of_an_article_in_its_order(article):
+def test_the_map_has_every_section_of_an_article_in_its_order(article):
     left_out = LEFT_OUT[article].split(", ")
     wanted = [section for section in SECTIONS[article] if section not in left_out]
     assert [row[1] for row in article_rows() if row[0] == article] == wanted
@@ -156,8 +144,7 @@ def test_readme_has_every_section_of_an_article_in_its_order(article):
 def test_what_a_row_of_the_map_names_exists(here, functions):
     for label, target in links(here):
         check_place(label, target)
-    check_coming(here)
-    assert re.sub(r"\[[^\]]*\]\([^)]*\)|chapter \d\d, to come| · ", "", here) == "" and here, "nothing but places"
+    assert re.sub(r"\[[^\]]*\]\([^)]*\)| · ", "", here) == "" and here, "nothing but places"
     check_names(functions)
     assert len(names(functions)) == functions.count("`") // 2
 
@@ -168,7 +155,7 @@ def test_a_chapter_begins_with_the_same_map_the_other_way_round(number):
         (f"{article} {section}", unquote(target).partition("#")[2])
         for article, section, here, _ in article_rows()
         for _, target in links(here)
-        if target.startswith(f"chapters/{number}_")
+        if target.startswith(f"{number}_")
     }
     here = [(key, links(row[0])[0][1][1:]) for row in chapter_rows(number) for key in keys(row[1])]
     assert set(here) == there
@@ -191,31 +178,26 @@ def test_what_the_head_of_a_chapter_names_exists(number):
         assert target.startswith("#") or (ROOT / "chapters" / target).is_file(), target
 
 
-def test_links_inside_the_readme_lead_to_its_headings():
-    titles = re.findall(r"^#+ (.*)", readme(), re.MULTILINE)
-    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    for _, target in links(readme()):
-        if target.startswith("#"):
-            assert target[1:] in slugs, target
+def test_the_page_is_what_the_tables_make():
+    assert (ROOT / "chapters" / "README.md").read_text(encoding="utf-8") == reading_map.render()
 
 
-def test_the_folded_tables_of_the_readme_are_rendered():  # GitHub reads Markdown only after a blank line
-    assert not re.search(r"</(?:summary|details)>\n(?!\n|<details>)", readme())
-    assert readme().count("<details>") == readme().count("</details>") == len(SECTIONS) + 1
+def test_the_folded_tables_of_the_page_are_rendered():  # GitHub reads Markdown only after a blank line
+    page = reading_map.render()
+    assert not re.search(r"</(?:summary|details)>\n(?!\n|<details>|\Z)", page)
+    assert page.count("<details>") == page.count("</details>") == len(SECTIONS) + 1
 
 
 def test_the_glossary_has_each_word_once():
     words = [word.replace("*", "") for row in glossary() for word in row[0].split("、")]
     assert len(words) >= 60 and all(words)
     assert sorted(words) == sorted(set(words))
-    assert f"{len(glossary())} entries" in readme()
 
 
 @pytest.mark.parametrize(("word", "english", "here", "articles"), glossary())
 def test_what_the_glossary_names_exists(word, english, here, articles):
     assert english and here
     check_names(here)
-    check_coming(here)
     check_keys(articles)
     check_keys(english)
     for label, target in links(here):

@@ -1,6 +1,6 @@
 """The networks of the articles on the same MNIST: trained, quantized and pruned as their code means to.
 
-    python -m nnzip.book.article_networks        a quarter of an hour, into figures/13_articles.csv
+    cd chapters; python -m articles.networks        a quarter of an hour, into figures/13_articles.csv
 
 A0 5.2 has the MLP 784-64-10, A1 5.2 and A2 4.1 one CNN with 32 and 64 filters of 3 x 3. Epochs, batches and optimizers
 are the articles'; A1 names Adam and never trains, so it gets three epochs. The weights start as everywhere in nnzip.
@@ -14,11 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nnzip.book.article_formulas import a2_4_1_clamp, a2_4_2_small_spread
+from articles.formulas import a2_4_1_clamp, a2_4_2_small_spread
 from nnzip.book.study import write_csv
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
 from nnzip.compression.integer import integer_network
-from nnzip.compression.pruning import apply_masks, masks_of, prune_network, pruning_masks, sparsity_of
+from nnzip.compression.pruning import (
+    apply_masks,
+    masks_of,
+    prune_network,
+    pruning_masks,
+    sparsity_of,
+)
 from nnzip.compression.quantization import (
     export_rounded,
     quantize_activations,
@@ -35,7 +41,9 @@ from nnzip.pruning import linear_schedule
 
 NAME = "13_articles"
 COLUMNS = ("section", "seed", "step", "bits", "zeros", "error")
-SCHEDULE = partial(linear_schedule, begin_step=1000, end_step=10_000, initial_sparsity=0.1, final_sparsity=0.3)
+SCHEDULE = partial(
+    linear_schedule, begin_step=1000, end_step=10_000, initial_sparsity=0.1, final_sparsity=0.3
+)
 EVERY = 25  # steps between two prunings; it divides the 9,375 of five epochs
 PRUNED = 0.9  # what A2's network is pruned to, by magnitude: its own criterion prunes nothing
 
@@ -75,7 +83,9 @@ def cnn_32_64(*, seed=0):
     )
 
 
-def prune_in_training(network, data, *, schedule, epochs, batch_size, optimizer, every=EVERY, seed=0):
+def prune_in_training(
+    network, data, *, schedule, epochs, batch_size, optimizer, every=EVERY, seed=0
+):
     """Return a copy, trained on and pruned at every so many steps to what schedule(step) asks, each layer alike.
 
     Source: Zhu and Gupta 2017 (arXiv:1710.01878), section 3: the mask is made anew from the weights as they are.
@@ -107,7 +117,9 @@ def a0_5_2(data, seed):  # -> (step, bits, Network), one after the other
         yield "trained through the rounding", bits, export_rounded(student)
     pruned = prune_in_training(network, seen, schedule=SCHEDULE, optimizer=Adam(0.001), **training)
     yield "pruned along the schedule", FLOAT, pruned
-    steeper = partial(linear_schedule, begin_step=1000, end_step=7500, initial_sparsity=0.1, final_sparsity=0.9)
+    steeper = partial(
+        linear_schedule, begin_step=1000, end_step=7500, initial_sparsity=0.1, final_sparsity=0.9
+    )
     pruned = prune_in_training(network, seen, schedule=steeper, optimizer=Adam(0.001), **training)
     yield "pruned to 90 % by step 7,500", FLOAT, pruned
 
@@ -115,7 +127,9 @@ def a0_5_2(data, seed):  # -> (step, bits, Network), one after the other
 def a1_5_2(data, seed):
     """Train the CNN, which the article does not, and quantize it."""
     network = cnn_32_64(seed=seed)
-    fit(network, data[:2], epochs=3, batch_size=32, optimizer=Adam(0.001), seed=seed, progress=False)
+    fit(
+        network, data[:2], epochs=3, batch_size=32, optimizer=Adam(0.001), seed=seed, progress=False
+    )
     yield "trained", FLOAT, network
     yield from quantized(network, data)
 
@@ -128,10 +142,17 @@ def a2_4(data, seed):
     yield "trained", FLOAT, network
     yield from quantized(network, data)
     yield "4.1 as printed, repaired", FLOAT, loaded(network, a2_4_1_clamp(network.parameters()))
-    yield "4.2 as printed, repaired", FLOAT, loaded(network, a2_4_2_small_spread(network.parameters()))
+    yield (
+        "4.2 as printed, repaired",
+        FLOAT,
+        loaded(network, a2_4_2_small_spread(network.parameters())),
+    )
     pruned = prune_network(network, PRUNED, scope="network")
     yield "pruned to 90 %", FLOAT, pruned
-    for step, masks in (("retrained with the mask", masks_of(pruned)), ("retrained without a mask", None)):
+    for step, masks in (
+        ("retrained with the mask", masks_of(pruned)),
+        ("retrained without a mask", None),
+    ):
         retrained = pruned.copy()
         fit(retrained, data[:2], epochs=1, optimizer=SGD(0.01, momentum=0), masks=masks, **sgd)
         yield step, FLOAT, retrained
@@ -163,20 +184,29 @@ def measure(task):  # (section, seed) -> records
     data, records = load_mnist(), []
     for step, bits, network in SECTIONS[section](data, seed):
         error = evaluate(network, data.test_images, data.test_labels)
-        records.append(dict(zip(COLUMNS, (section, seed, step, bits, sparsity_of(network), error), strict=True)))
+        records.append(
+            dict(
+                zip(COLUMNS, (section, seed, step, bits, sparsity_of(network), error), strict=True)
+            )
+        )
     return records
 
 
 def run(*, executor=None, log=None, progress=True):
     """Train and measure everything; return the records, one for each (section, seed, step, bits)."""
     tasks = itertools.product(SECTIONS, SEEDS)
-    records = itertools.chain(*run_jobs(measure, tasks, executor=executor, log=log, progress=progress))
+    records = itertools.chain(
+        *run_jobs(measure, tasks, executor=executor, log=log, progress=progress)
+    )
     return sorted(records, key=lambda record: (record["section"], record["seed"]))
 
 
 def write_networks(records, folder):
     """Write the records into a folder that exists."""
-    rows = [{**record, **{key: f"{record[key]:.4f}" for key in ("zeros", "error")}} for record in records]
+    rows = [
+        {**record, **{key: f"{record[key]:.4f}" for key in ("zeros", "error")}}
+        for record in records
+    ]
     write_csv(rows, COLUMNS, folder / f"{NAME}.csv")
 
 
@@ -184,9 +214,12 @@ def read_networks(path):
     """Return the records of a CSV file that `write_networks` wrote."""
     types = {"seed": int, "bits": int, "zeros": float, "error": float}
     with open(path, encoding="utf-8", newline="") as file:
-        return [{key: types.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: types.get(key, str)(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 if __name__ == "__main__":
     with open_executor(os.cpu_count()) as executor:
-        write_networks(run(executor=executor), Path("figures"))
+        write_networks(run(executor=executor), Path(__file__).resolve().parents[2] / "figures")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnzip.book import article_formulas as printed
+from articles import formulas as printed
 from nnzip.book.notebook import source_of
 
 VERDICTS = ("wrong", "right", "unclear")
@@ -95,11 +95,17 @@ class Finding:
             example = ", ".join(map(_brief, self.run.example))
             says = "" if self.run.says is None else f" The article says {_brief(self.run.says)}."
             parts += [f"```python\n{source_of(self.run.formula)}\n```"]
-            parts += [f"`{self.run.formula.__name__}({example})` gives {_brief(self.what_happens())}.{says}"]
+            parts += [
+                f"`{self.run.formula.__name__}({example})` gives {_brief(self.what_happens())}.{says}"
+            ]
         if self.run.fails:
             parts += ["  \n".join(f"`{call}`: {error.__name__}." for call, error in self.run.fails)]
-        verdict = "**Wrong**; in truth" if self.verdict == "wrong" else f"**{self.verdict.capitalize()}**"
-        parts += [f"{verdict}: {self.truth}.  \n**In this book**: `{self.better.function}`; chapter {self.better.link}"]
+        verdict = (
+            "**Wrong**; in truth" if self.verdict == "wrong" else f"**{self.verdict.capitalize()}**"
+        )
+        parts += [
+            f"{verdict}: {self.truth}.  \n**In this book**: `{self.better.function}`; chapter {self.better.link}"
+        ]
         return "\n\n".join(parts)
 
 
@@ -118,13 +124,15 @@ def _brief(value):
 wrong, right, unclear = (partial(Finding, verdict=verdict) for verdict in VERDICTS)
 
 EXAMPLE = ((1, 0, -1), (0, 1, 0), (-1, 0, 1))  # W of A3 4.3 and 5.2
-NETWORKS = "nnzip.book.article_networks"
+NETWORKS = "articles.networks"
 TRAPS_02 = ("02_quantization", "10. Traps, run")
 TRAPS_05 = ("05_pruning", "10. Traps, run")
 ARTICLES_06 = ("06_distillation", "11. The articles")
 PRUNED_W = ((0, 0, -1), (0, 1, 0), (-1, 0, 0))  # what A3 4.3 and 5.4 print for W'
 QUANTIZED_W = ((-1, 0, 1), (0, 1, 0), (-1, 0, 1))  # and for Q(W)
-THIRDS = {"conv1.weight": np.linspace(-1 / 3, 1 / 3, 5)}  # before training PyTorch draws from +-1 / sqrt(9 inputs)
+THIRDS = {
+    "conv1.weight": np.linspace(-1 / 3, 1 / 3, 5)
+}  # before training PyTorch draws from +-1 / sqrt(9 inputs)
 DENSE_FAILS = (("fit: images (28, 28) for an input of (784,)", ValueError),)
 TORCH_FAILS = (
     ("torchvision.datasets.MNIST, torchvision not imported", NameError),
@@ -132,7 +140,10 @@ TORCH_FAILS = (
     ("torch.min(state_dict().values())", TypeError),
     ("value.item() of an array of 288", RuntimeError),
 )
-DISTILL_FAILS = (("state_dict().parameters()", AttributeError), ("20 x 10 loaded into 10 x 10", RuntimeError))
+DISTILL_FAILS = (
+    ("state_dict().parameters()", AttributeError),
+    ("20 x 10 loaded into 10 x 10", RuntimeError),
+)
 
 FINDINGS = [
     wrong(
@@ -146,7 +157,12 @@ FINDINGS = [
         "A0 3.1: what distillation learns",
         "the target model learns the parameters of the source model",
         "it learns outputs, as A0 3.2.2 says; other parameters can give the same outputs",
-        Run(printed.a0_3_1_reordered, (np.eye(2), np.eye(2), np.array([[1, 2]])), None, (((1,), (2,)),) * 2),
+        Run(
+            printed.a0_3_1_reordered,
+            (np.eye(2), np.eye(2), np.array([[1, 2]])),
+            None,
+            (((1,), (2,)),) * 2,
+        ),
         Better("nnzip.distillation.distillation_loss", *ARTICLES_06),
     ),
     right(
@@ -181,7 +197,13 @@ FINDINGS = [
         "A0 5.2: the images",
         "images of 28 x 28 go into a network with 784 inputs",
         "they must be flattened first",
-        Run(printed.a0_5_2_input, (np.ones((32, 28, 28)), np.ones((784, 64))), None, ValueError, DENSE_FAILS),
+        Run(
+            printed.a0_5_2_input,
+            (np.ones((32, 28, 28)), np.ones((784, 64))),
+            None,
+            ValueError,
+            DENSE_FAILS,
+        ),
         Better(f"{NETWORKS}.mlp_64", "01_networks", "6. Train one"),
     ),
     wrong(
@@ -189,7 +211,9 @@ FINDINGS = [
         "an 8-bit model by calls of tensorflow_model_optimization, and its accuracy",
         "the names do not exist; neither trained nor compiled after it, the model cannot be evaluated",
         Run(fails=(("from tensorflow_model_optimization import quantitative", ImportError),)),
-        Better("nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"),
+        Better(
+            "nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"
+        ),
     ),
     wrong(
         "A0 5.2: the schedule",
@@ -217,7 +241,11 @@ FINDINGS = [
         "perhaps add layers or change the activations",
         "that is another network, trained anew; for a given one: calibration, QAT, bias correction, reconstruction",
         Run(),
-        Better("nnzip.compression.reconstruction.reconstruct_weights", "10_reconstruction", "1. The answer first"),
+        Better(
+            "nnzip.compression.reconstruction.reconstruct_weights",
+            "10_reconstruction",
+            "1. The answer first",
+        ),
     ),
     wrong(
         "A1 4.1: the formula",
@@ -237,21 +265,39 @@ FINDINGS = [
         "A1 5.2, 5.4: quantizing the CNN",
         "an int8 model by tf.keras.models.quantize_model; accuracy and efficiency improve",
         "no such names; nothing is trained or measured. At 8 bits accuracy stays, within noise",
-        Run(fails=(("tf.keras.models.quantize_model", AttributeError), ("tf.keras.quantization", AttributeError))),
-        Better("nnzip.compression.integer.integer_network", "08_integer", "6. Does it still read digits?"),
+        Run(
+            fails=(
+                ("tf.keras.models.quantize_model", AttributeError),
+                ("tf.keras.quantization", AttributeError),
+            )
+        ),
+        Better(
+            "nnzip.compression.integer.integer_network",
+            "08_integer",
+            "6. Does it still read digits?",
+        ),
     ),
     wrong(
         "A1 7.3: the papers",
         "Quantized Neural Networks by Schwarz, Pruning Filters by Han",
         "by Hubara et al. and by Li et al.; Distilling the Knowledge is Hinton's, as printed",
         Run(),
-        Better("nnzip.compression.pruning.strongest_units", "05_pruning", "9. Neurons and filters removed for real"),
+        Better(
+            "nnzip.compression.pruning.strongest_units",
+            "05_pruning",
+            "9. Neurons and filters removed for real",
+        ),
     ),
     wrong(
         "A2 2.2, 4.2: stability",
         "unstable weights are deleted in 2.2, arrays of small standard deviation in 4.2",
         "what the outputs do not react to may go; a row of ones has no spread, and they may react to nothing else",
-        Run(printed.a2_4_2_small_spread, ({"0.weight": np.ones((1, 4))},), None, {"0.weight": np.zeros((1, 4))}),
+        Run(
+            printed.a2_4_2_small_spread,
+            ({"0.weight": np.ones((1, 4))},),
+            None,
+            {"0.weight": np.zeros((1, 4))},
+        ),
         Better("nnzip.pruning.stability", "05_pruning", "3. Which weights?"),
     ),
     wrong(
@@ -298,14 +344,20 @@ FINDINGS = [
         "removing single weights gives a matrix of fewer rows and columns; the threshold is usually in (0, 1)",
         "the shape stays and a mask says what counts; the threshold lives on the scale of the weights",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
-        Better("nnzip.compression.pruning.remove_units", "05_pruning", "9. Neurons and filters removed for real"),
+        Better(
+            "nnzip.compression.pruning.remove_units",
+            "05_pruning",
+            "9. Neurons and filters removed for real",
+        ),
     ),
     right(
         "A3 4.1: the levels",
         "w bits over [a, b] are the levels a, a + (b - a) / (2^w - 1), ..., b",
         "2^w even levels; 0 need not be one of them",
         Run(printed.a3_4_1_levels, (-1, 1, 2), None, (-1, -1 / 3, 1 / 3, 1)),
-        Better("nnzip.quantization.qparams_from_range", "02_quantization", "3. Where to lay the grid"),
+        Better(
+            "nnzip.quantization.qparams_from_range", "02_quantization", "3. Where to lay the grid"
+        ),
     ),
     unclear(
         "A3 4.1, 4.2: levels or codes",
@@ -353,7 +405,12 @@ FINDINGS = [
         "A3 4.3: quantizing the matrix",
         "the formula of 4.2 gives -1, 0 and 1",
         "it gives codes 0 to 3, and 0 comes back as 1/3: a grid without a zero destroys sparsity",
-        Run(printed.a3_4_2_quantize, (EXAMPLE, -1, 1, 2), QUANTIZED_W, ((3, 2, 0), (2, 3, 2), (0, 2, 3))),
+        Run(
+            printed.a3_4_2_quantize,
+            (EXAMPLE, -1, 1, 2),
+            QUANTIZED_W,
+            ((3, 2, 0), (2, 3, 2), (0, 2, 3)),
+        ),
         Better("nnzip.quantization.choose_qparams", *TRAPS_02),
     ),
     wrong(
@@ -367,7 +424,9 @@ FINDINGS = [
         "A3 5.2, 5.4: quantizing in NumPy",
         "an output with -1, 0 and 1",
         "nothing is printed after the failure; alone, without the division by 2^w - 1, it gives 5, 3, -1",
-        Run(printed.a3_5_2_quantize, (EXAMPLE, 2), QUANTIZED_W, ((5, 3, -1), (3, 5, 3), (-1, 3, 5))),
+        Run(
+            printed.a3_5_2_quantize, (EXAMPLE, 2), QUANTIZED_W, ((5, 3, -1), (3, 5, 3), (-1, 3, 5))
+        ),
         Better("nnzip.quantization.dequantize", "02_quantization", "2. The grid"),
     ),
     wrong(
@@ -413,7 +472,11 @@ FINDINGS = [
             printed.a4_4_1,
             ((0.1, 0.2, 0.3, 0.4, 0.5),),
             ((0, 0.1, 0.2, 0.3, 0.4), (0, 1, 2, 3, 4), (0.1, 0.2, 0.3, 0.4, 0.5)),
-            ((0.2, 0.4, 0.6, 0.8, 1), (51, 102, 154, 205, 256), (51 / 256, 102 / 256, 154 / 256, 205 / 256, 1)),
+            (
+                (0.2, 0.4, 0.6, 0.8, 1),
+                (51, 102, 154, 205, 256),
+                (51 / 256, 102 / 256, 154 / 256, 205 / 256, 1),
+            ),
         ),
         Better("nnzip.quantization.fake_quantize", *TRAPS_02),
     ),
@@ -421,7 +484,13 @@ FINDINGS = [
         "A4 4.2: distilling in PyTorch",
         "copy a large model's weights into a small one and train it",
         "a dict has no parameters(); 20 x 10 is not 10 x 10; the target is the input; no teacher speaks",
-        Run(printed.a4_4_2_parameters, ({"layer1.weight": np.ones((20, 10))},), None, AttributeError, DISTILL_FAILS),
+        Run(
+            printed.a4_4_2_parameters,
+            ({"layer1.weight": np.ones((20, 10))},),
+            None,
+            AttributeError,
+            DISTILL_FAILS,
+        ),
         Better("nnzip.compression.distillation.distill", *ARTICLES_06),
     ),
 ]

@@ -1,6 +1,6 @@
 """The formulas and the code of the articles, literally, each under a name of our own: a3_4_2_width is A3 4.2's.
 
-Many are wrong, on purpose: `nnzip.book.articles` says what each gives, and where the book has it right. A few run what
+Many are wrong, on purpose: `articles.findings` says what each gives, and where the book has it right. A few run what
 is only said in words.
 """
 
@@ -11,8 +11,13 @@ import numpy as np
 from nnzip.hadamard import hadamard_transform
 
 
-def a0_3_1_reordered(x, w1, w2):  # -> the outputs of one network, and of the same with its hidden neurons in reverse
-    return tuple(np.maximum(x @ w1[order].T, 0) @ w2[:, order].T for order in (slice(None), slice(None, None, -1)))
+def a0_3_1_reordered(
+    x, w1, w2
+):  # -> the outputs of one network, and of the same with its hidden neurons in reverse
+    return tuple(
+        np.maximum(x @ w1[order].T, 0) @ w2[:, order].T
+        for order in (slice(None), slice(None, None, -1))
+    )
 
 
 def a0_3_2_2_hadamard(w):  # how many numbers are not zero, before and after the transform
@@ -51,7 +56,9 @@ def a1_4_2(w, w_q):
     return w - w_q
 
 
-def a2_3_1(x, lowest, span, maxrange, minrange):  # span is the article's "range", the quantization range
+def a2_3_1(
+    x, lowest, span, maxrange, minrange
+):  # span is the article's "range", the quantization range
     return np.floor((np.asarray(x) - lowest) / span * maxrange + minrange)
 
 

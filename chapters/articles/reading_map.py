@@ -1,0 +1,102 @@
+"""The map from the articles to the chapters, and the glossary: chapters/README.md, from sections.csv and glossary.csv.
+
+    python chapters/articles/reading_map.py        writes it; a test holds the file to what this makes
+
+In both tables [04 §2] is section 2 of chapter 04, and [13] is chapter 13; the links are made from the chapters'
+headings. Dotted names in backticks are the library's.
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHAPTERS = HERE.parent
+TITLES = {
+    "A0": "Python深度学习实践：神经网络的量化和压缩",
+    "A1": "第十三章：量化和模型压缩",
+    "A2": "神经网络优化：量化与剪枝",
+    "A3": "神经网络压缩技术与性能优化",
+    "A4": "神经网络优化：量化与蒸馏",
+}
+INTRODUCTION = """# The chapters, and the articles beside them
+
+Open an article, find its section here, and see where this book does the same: 02 §5 is section 5 of chapter 02. Sections
+that only introduce, list uses or sum up are left out. [Chapter 13](13_articles.ipynb) goes through the articles themselves:
+what is printed, what it gives, what is right. Each chapter begins with the same map the other way round. The titles of A2,
+A3 and A4 are ours; their texts have none. (This page is made by `articles/reading_map.py` from the tables beside it.)
+
+A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
+"""
+FRIENDS = """## Glossary
+
+**Bold** Chinese words are the field's own, which the articles do not use. A *false friend* misleads: the article means
+another thing, or two.
+"""
+
+
+def read(name):
+    """Return the rows of a table of this folder, as dicts."""
+    with open(HERE / name, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files():  # -> {"02": "02_quantization.ipynb", ...}
+    return {
+        path.name[:2]: path.name
+        for path in sorted(CHAPTERS.glob("[0-9]*.ipynb"))
+        if ".zh." not in path.name
+    }
+
+
+def headings(file):  # -> {"5": "5. One scale for all, or one for each", ...}
+    """Return a chapter's numbered headings by their numbers."""
+    cells = json.loads((CHAPTERS / file).read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return {
+        number: heading for heading, number in re.findall(r"^## ((\d+)\..*)$", text, re.MULTILINE)
+    }
+
+
+def linked(text):
+    """Return a cell with a link to every place it names; KeyError if there is no such section."""
+
+    def link(match):
+        chapter, section = match.groups()
+        file = files()[chapter]
+        if section is None:
+            return f"[{chapter}]({file})"
+        return f"[{chapter} §{section}]({file}#{headings(file)[section].replace(' ', '-')})"
+
+    return re.sub(r"\[(\d\d)(?: §(\d+))?\]", link, text)
+
+
+def render():
+    """Return the text of chapters/README.md."""
+    sections, glossary = read("sections.csv"), read("glossary.csv")
+    parts = [INTRODUCTION]
+    for article, title in TITLES.items():
+        rows = [list(row.values())[1:] for row in sections if row["article"] == article]
+        parts.append(
+            folded(f"{article} {title}", ["section", "what it is about", "here", "`nnzip.`"], rows)
+        )
+    parts.append(FRIENDS)
+    rows = [list(row.values()) for row in glossary]
+    summary = f"中文, English, nnzip: {len(rows)} entries"
+    parts.append(folded(summary, ["中文", "English", "nnzip", "in the articles"], rows))
+    return "\n".join(parts)
+
+
+def folded(summary, heads, rows):
+    """Return a Markdown table behind a line that unfolds it; GitHub wants the blank lines."""
+    lines = [
+        f"| {' | '.join(heads)} |",
+        "|" + "---|" * len(heads),
+        *(f"| {' | '.join(map(linked, r))} |" for r in rows),
+    ]
+    return f"<details>\n<summary>{summary}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
+
+
+if __name__ == "__main__":
+    (CHAPTERS / "README.md").write_text(render(), encoding="utf-8")
