@@ -106,9 +106,9 @@ def _borders(codebook, dtype):  # [k] -> [k - 1]
     middle = codebook[:-1] / 2 + codebook[1:] / 2
     if dtype.itemsize >= 8:
         return middle
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # below the lowest number there is -infinity, which is a border too
         border = middle.astype(dtype)
-    return np.where(border > middle, np.nextafter(border, dtype.type(-np.inf)), border)
+        return np.where(border > middle, np.nextafter(border, dtype.type(-np.inf)), border)
 
 
 # Codebooks that are fitted

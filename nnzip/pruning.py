@@ -49,8 +49,11 @@ def saliency_mask(saliency, sparsity):  # [...] -> bool [...]
     """
     saliency = real_array(saliency, "saliency")
     pruned = round(check_number(sparsity, "sparsity", 0, 1) * saliency.size)
-    mask = np.ones(saliency.size, bool)
-    mask[np.argsort(saliency, axis=None, kind="stable")[:pruned]] = False
+    if pruned == 0:
+        return np.ones(saliency.shape, bool)
+    last = np.partition(saliency, pruned - 1, axis=None)[pruned - 1]  # the largest that is pruned, without a whole sort
+    mask = saliency.ravel() >= last
+    mask[np.flatnonzero(saliency == last)[: pruned - np.count_nonzero(~mask)]] = False
     return mask.reshape(saliency.shape)
 
 

@@ -11,6 +11,7 @@ from nnzip.cli import main
 from nnzip.files.archive import describe, save
 from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
 from nnzip.files.zipping import Options, parse_options, parse_pattern, unzip_arrays, zip_arrays
+from nnzip.hadamard import random_signs
 from nnzip.jobs import open_executor
 from nnzip.nn.zoo import trained
 
@@ -78,6 +79,33 @@ def test_bits_are_a_symmetric_grid_for_each_output(there_and_back, bits):
         assert rows[name].sqnr == pytest.approx(sqnr(w, back[name].reshape(w.shape)), abs=0.01)
         assert rows[name].after <= w.size * bits / 8 + 4 * len(w) + 2 * 2**bits + 20
     np.testing.assert_array_equal(back["fc.bias"], WEIGHTS["fc.bias"])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_is_not_pruned_keeps_its_precision(there_and_back, dtype):
+    w = RNG.normal(size=(20, 30)).astype(dtype)
+    for sparsity in (0.01, 0.5):
+        _, back, _ = there_and_back({"w": w}, options=Options(sparsity=sparsity))
+        assert back["w"].dtype == dtype and np.count_nonzero(back["w"] == 0) == round(sparsity * w.size)
+        np.testing.assert_array_equal(back["w"], np.where(back["w"] == 0, 0, w))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", ["bits:4", "bits:2", "bits:3,codebook", "bits:4,rotate", "sparsity:0.5", "error:30"])
+def test_the_largest_and_the_smallest_floats_go_there_and_back_without_a_warning(there_and_back, text):
+    most = np.finfo(np.float32).max
+    plane = RNG.choice(np.array([most, -most, most / 3, 70_000, 1e-38, 1e-45, 0], np.float32), (12, 8))
+    arrays = {"few": plane, "many": (plane * RNG.uniform(0.5, 1, plane.shape)).astype(np.float32)}
+    arrays |= {"all": np.full((2, 8), -most), "tiny": np.full((2, 8), 1e-45, np.float32)}
+    arrays["rotated beyond"] = np.full((2, 8), most) * np.where(random_signs(8, seed=0) < 0, -1, 1).astype(np.float32)
+    arrays["beyond"] = np.array([[1e300, -1e-300], [1.5, 0.0]])
+    rows, back, _ = there_and_back(arrays, options=parse_options(text))
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype and np.isfinite(back[name]).all()
+        if rows[name].technique == "as it is":
+            np.testing.assert_array_equal(back[name], array)
+    if "bits" in text:
+        assert rows["beyond"].technique == "as it is"
 
 
 def test_sparsity_takes_the_smallest(there_and_back):

@@ -83,9 +83,10 @@ def _scale_of(values):  # float32 [n], unique -> float32, of which all are multi
     for m in multiples[fits, 0]:
         steps = np.rint(quotients[m - 1]).astype(np.float32)
         scale = np.float32(largest / m)
-        for near in (scale, *(np.nextafter(scale, np.float32(end)) for end in (0, np.inf))):
-            if near > 0 and np.array_equal(steps * near, values):
-                return near
+        with np.errstate(over="ignore"):  # beyond float32 is infinity: no scale, and as a product no value, all finite
+            for near in (scale, *(np.nextafter(scale, np.float32(end)) for end in (0, np.inf))):
+                if 0 < near < np.inf and np.array_equal(steps * near, values):
+                    return near
     return np.float32(0)
 
 
@@ -281,7 +282,8 @@ def _read_numbers(reader, shape, technique):  # -> what turns codes into weights
         levels = range(-reader.varint(most=255), reader.varint(most=255) + 1)
     else:
         levels = reader.floats(reader.varint(most=256), half, "codebook")
-    if len(levels) > 256 or np.any(np.diff(levels) <= 0):
+    rising = np.asarray(levels)
+    if len(levels) > 256 or np.any(rising[1:] <= rising[:-1]):  # a difference may be beyond float32
         raise ValueError(f"the levels of {reader.tensor} do not rise, or are more than 256")
     if technique & SCALED:
         groups = reader.varint()

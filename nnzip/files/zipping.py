@@ -33,7 +33,7 @@ from nnzip.files.tensor_files import (
 from nnzip.files.tensors import PLAIN, Coded, decode_tensor, find_levels, scaled, tensor_to_bytes
 from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
 from nnzip.jobs import check_executor
-from nnzip.quantization import choose_qparams, quantize
+from nnzip.quantization import FLOAT32_MAX, choose_qparams, quantize
 
 BLOCK = 1 << 20  # numbers that are worked on together
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
@@ -91,12 +91,16 @@ def compress(array, options):  # float [...] -> array (as it is, or pruned), Cod
     """Return a tensor as codes, by its options, and what is lost."""
     if array.dtype.kind != "f" or not array.size or options == Options() or not _finite(array):
         return array, _few_values(array), "as it is", math.inf
-    w, signs, block_size = _rotated(array) if options.rotate else (np.asarray(array, np.float32), None, 0)
+    with np.errstate(over="ignore"):  # infinite beyond float32, where there are no codes
+        w, signs, block_size = _rotated(array) if options.rotate else (np.asarray(array, np.float32), None, 0)
+    if not _finite(w):
+        return array, None, "as it is", math.inf
 
     def attempt(bits, sparsity):
+        if bits is None:  # what is kept stays as it is, in its own precision
+            pruned = _pruned(array, sparsity)
+            return pruned, None, _told(bits, sparsity, options), _sqnr(array, pruned)
         pruned = _pruned(w, sparsity)
-        if bits is None:
-            return pruned, None, _told(bits, sparsity, options), _sqnr(w, pruned)
         coded = _coded(pruned, bits, options.codebook)._replace(signs=signs, block_size=block_size)
         return array, coded, _told(bits, sparsity, options) + ", rotated" * (signs is not None), _sqnr(w, coded)
 
@@ -142,7 +146,7 @@ def _blocks(array):  # -> its rows, as many at a time as make about BLOCK number
 def _rotated(array):  # -> float32 [...], signs and block size, or None and 0 where there is nothing to mix
     block_size = largest_block(array.shape[1]) if array.ndim > 1 else 1
     w = np.array(array, np.float32, order="C")
-    if block_size == 1:
+    if block_size == 1 or not _finite(w):
         return w, None, 0
     signs = random_signs(array.shape[1], seed=0)
     turn(rotate, w, signs, block_size)
@@ -153,16 +157,17 @@ def turn(function, w, signs, block_size):  # rotates or rotates back, in place
     count = max(1, BLOCK // w[0].size)
     for start in range(0, len(w), count):
         rows = w[start : start + count]
-        rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
+        with np.errstate(over="ignore"):  # infinite beyond float32: the caller sees to that
+            rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
 
 
-def _pruned(w, sparsity):  # -> float32 [...] whose smallest magnitudes are 0
+def _pruned(w, sparsity):  # -> [...] whose smallest magnitudes are 0
     count = round(sparsity * w.size)
     if count == 0:
         return w
     magnitudes = np.abs(w).ravel()
     threshold = np.partition(magnitudes, count - 1)[count - 1]
-    return np.where(np.abs(w) > threshold, w, np.float32(0))
+    return np.where(np.abs(w) > threshold, w, w.dtype.type(0))
 
 
 def _coded(w, bits, codebook):
@@ -306,6 +311,7 @@ def _decoded(dtype, stored):
     array = decode_tensor(stored)
     if stored.signs is not None:
         turn(unrotate, array, stored.signs, stored.block_size)
+        np.clip(array, -FLOAT32_MAX, FLOAT32_MAX, out=array)  # rounded up, the largest floats may lie beyond
     return array if dtype == "bfloat16" else array.astype(dtype, copy=False)
 
 
