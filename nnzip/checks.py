@@ -36,6 +36,7 @@ def door(function):
                 given.arguments[name] = kinds[name](value, name)
         return function(*given.args, **given.kwargs)
 
+    entered.kinds = kinds
     return entered
 
 

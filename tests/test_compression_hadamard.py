@@ -254,14 +254,14 @@ def test_a_rotation_mends_large_columns_and_not_small_rows():
 def test_techniques_of_the_study_at_both_ends(digits):
     network = trained("lenet_300_100")
     for name in ("rotated", "rotated_per_channel"):
-        same = TECHNIQUES[name](network, digits, bits=32, sparsity=0.0)
+        same = TECHNIQUES[name].function(network, digits, bits=32, sparsity=0.0)
         assert np.array_equal(same.predict(digits.test_images), network.predict(digits.test_images))
-        nothing = TECHNIQUES[name](network, digits, bits=32, sparsity=1.0)
+        nothing = TECHNIQUES[name].function(network, digits, bits=32, sparsity=1.0)
         assert np.ptp(nothing.forward(digits.test_images), axis=0).max() < 1e-6  # biases alone
-        fine = TECHNIQUES[name](network, digits, bits=8, sparsity=0.0)
+        fine = TECHNIQUES[name].function(network, digits, bits=8, sparsity=0.0)
         images, labels = digits.test_images, digits.test_labels
         assert abs(evaluate(fine, images, labels) - evaluate(network, images, labels)) <= 0.004
-    weights = weights_of(TECHNIQUES["rotated"](network, digits, bits=8, sparsity=0.0))
+    weights = weights_of(TECHNIQUES["rotated"].function(network, digits, bits=8, sparsity=0.0))
     assert all(relative(got, weight) < 0.05 for got, weight in zip(weights, weights_of(network), strict=True))
 
 

@@ -396,7 +396,7 @@ def test_masks_that_do_not_fit_are_refused(masks, message):
 @pytest.mark.parametrize("name", ["global_magnitude", "activation_aware"])
 def test_the_techniques_prune_all_layers_together_and_then_round(name, digits):
     network = trained("lenet_300_100")
-    technique = TECHNIQUES[name]
+    technique = TECHNIQUES[name].function
     pruned = technique(network, digits, bits=32, sparsity=0.8)
     assert sparsity_of(pruned) == pytest.approx(0.8, abs=1e-5)
     assert len({round((w == 0).mean(), 3) for w in weights_of(pruned).values()}) == 3  # each layer has its own share

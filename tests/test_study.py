@@ -14,9 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from nnzip.book import plots, report, study
-from nnzip.book.retraining import TRAINED
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
-from nnzip.book.techniques import CHAPTERS, FLOAT, TABLED, TECHNIQUES, per_channel
+from nnzip.book.techniques import CHAPTERS, FLOAT, INTEGER_MAP, TECHNIQUES, TRAINED, in_chapter, per_channel
 from nnzip.codebooks import kmeans, power_of_two_codebook
 from nnzip.compression.hadamard import rotate_network, unrotate_network
 from nnzip.compression.integer import integer_network
@@ -57,7 +56,7 @@ ZEROS = (0.0, 0.5, 0.8, 0.9, 0.99)
 def synthetic_records():
     """A record of every point, with errors from a formula: worse for fewer bits and for more zeros."""
     records = []
-    for network, technique, bits, sparsity, seed in itertools.product(NETWORKS, TECHNIQUES, WIDTHS, ZEROS, (0, 1)):
+    for network, technique, bits, sparsity, seed in itertools.product(NETWORKS, UNTRAINED, WIDTHS, ZEROS, (0, 1)):
         error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
         error += 0.0001 * list(TECHNIQUES).index(technique) * (bits != FLOAT)
         noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
@@ -65,8 +64,9 @@ def synthetic_records():
     return records
 
 
-IN_FILES = {stem: (*shown, *TABLED.get(stem, ())) for stem, shown in CHAPTERS.items()}
-SHOWN = len(set().union(*IN_FILES.values()) & set(TECHNIQUES))  # those in the table, without what is trained
+UNTRAINED = [name for name in TECHNIQUES if name not in TRAINED]
+IN_FILES = {stem: in_chapter(stem) for stem in CHAPTERS}
+SHOWN = len(set().union(*IN_FILES.values()) & set(UNTRAINED))  # those in the table, without what is trained
 
 
 def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
@@ -190,7 +190,7 @@ def thin():
     return Network([MaxPool2d(4), Flatten(), Linear(49, 16, rng=rng), ReLU(), Linear(16, 10, rng=rng)])
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", UNTRAINED)
 def test_records_are_what_measuring_by_hand_gives(technique, mlp, thin, digits):
     mlp = thin if technique in {*RECONSTRUCTED, "integer_6", "integer_4", "integer_3", "integer_2"} else mlp
     before = {name: array.copy() for name, array in mlp.parameters().items()}
@@ -338,7 +338,8 @@ def test_every_plan_has_the_four_techniques_and_the_integers_on_both_axes(extent
 
 def test_the_whole_plan_measures_every_technique_and_its_maps():
     points = points_of(everything=True)
-    for network, technique in itertools.product(NETWORKS, set().union(*CHAPTERS.values())):
+    drawn = {name for stem in CHAPTERS for name in in_chapter(stem, drawn=True)}
+    for network, technique in itertools.product(NETWORKS, drawn & set(UNTRAINED)):
         own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
         seen = {bits for *_, bits, sparsity in own if sparsity == 0}
         if technique in ("global_magnitude", "activation_aware"):  # at sparsity 0 nothing of them is left to see
@@ -349,8 +350,8 @@ def test_the_whole_plan_measures_every_technique_and_its_maps():
             assert 2 in seen and seen < {2, 3, 4, 5, 6, 7, 8, FLOAT}
         else:
             assert seen == {2, 3, 4, 5, 6, 7, 8, FLOAT} or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
-    for stem, techniques in CHAPTERS.items():  # each figure has curves against sparsity too
-        zeros = [p for p in points if p[2] in techniques and p[3] == 4 and p[4] > 0]
+    for stem in CHAPTERS:  # each figure has curves against sparsity too
+        zeros = [p for p in points if p[2] in in_chapter(stem) and p[3] == 4 and p[4] > 0]
         assert {p[0] for p in zeros} == set(NETWORKS), stem
     mapped = [p for p in points if p[0] == "lenet_300_100" and p[2].startswith("integer_") and p[4] in (0.0, 0.8)]
     for bits, technique in itertools.product((2, 3, 4, 8), ("integer_8", "integer_4", "integer_3", "integer_2")):
@@ -361,7 +362,7 @@ def test_the_whole_plan_measures_every_technique_and_its_maps():
 
 def test_every_committed_record_that_needs_no_training_is_in_the_whole_plan():
     points = set(points_of(everything=True))
-    for stem in [*CHAPTERS, report.INTEGER_MAP]:
+    for stem in [*CHAPTERS, INTEGER_MAP]:
         there = read_records(Path(__file__).parents[1] / "figures" / f"{stem}.csv")
         assert {report._point(r) for r in there if r["technique"] not in TRAINED} <= points
 
@@ -617,7 +618,7 @@ def test_the_signature_figure_draws_means_and_bands_of_the_records():
 
 
 def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
-    own = [record for record in synthetic_records() if record["technique"] in CHAPTERS["02_quantization"]]
+    own = [record for record in synthetic_records() if record["technique"] in in_chapter("02_quantization")]
     figure = plots.error_curves(own)
     for axes, count in zip(
         figure.axes, (6, 8), strict=True
@@ -714,7 +715,7 @@ def test_no_records_make_no_figure(draw, records):
 
 
 def test_a_figure_saved_twice_has_the_same_bytes_and_is_closed(tmp_path):
-    records = [record for record in synthetic_records() if record["technique"] in CHAPTERS["02_quantization"]]
+    records = [record for record in synthetic_records() if record["technique"] in in_chapter("02_quantization")]
     for name in ("one.png", "two.png"):
         plots.save_figure(plots.error_curves(records), tmp_path / name)
     content = (tmp_path / "one.png").read_bytes()

@@ -8,41 +8,14 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nnzip.book.study import BITS, SPARSITIES, select
-from nnzip.book.techniques import FLOAT
+from nnzip.book.techniques import FLOAT, TECHNIQUES
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMES = {
     "lenet_300_100": "LeNet-300-100 (MLP)",
     "lenet_5": "LeNet-5 (CNN)",
-    "per_tensor": "per tensor",
-    "per_channel": "per channel",
-    "with_activations": "per channel, and activations",
-    "rotated": "rotated, per tensor",
-    "rotated_per_channel": "rotated, per channel",
-    "global_magnitude": "all layers together",
-    "activation_aware": "activation-aware",
-    "retrained": "retrained",
-    "labels": "retrained by labels",
-    "distilled": "retrained by distillation",
-    "codebook": "k-means, per layer",
-    "by_rule": "by rule, per layer",
-    "obd": "Optimal Brain Damage",
-    "obs": "Optimal Brain Surgeon",
-    "gptq": "GPTQ",
-    "gptq_rotated": "rotated, GPTQ",
-    "adaround": "AdaRound",
-    "bias_corrected": "per channel, biases corrected",
-    "equalized": "equalized, per tensor",
-    "smoothed": "smoothed, and activations",
-    "straight_through": "trained, straight-through",
-    "learned_step": "trained, learned steps",
-    "learned_step_both": "trained, and activations",
-    "learned_step_a4": "trained, 4-bit activations",
-    "binary": "trained, binary",
-    "mixed": "mixed, in the same bytes",
-    "integer_8": "integers, 8-bit activations",
-    "integer_4": "integers, 4-bit activations",
+    **{technique.name: technique.title for technique in TECHNIQUES.values()},
 }
 STYLE = {
     "figure.dpi": 100,

@@ -8,9 +8,16 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
-from nnzip.book.retraining import TRAINED
-from nnzip.book.study import MAP_SPARSITIES, NETWORKS, read_records, select, write_csv, write_records
-from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, TABLED
+from nnzip.book.study import NETWORKS, read_records, select, write_csv, write_records
+from nnzip.book.techniques import (
+    ACTIVATION_BITS,
+    CHAPTERS,
+    FLOAT,
+    INTEGER_MAP,
+    MAP_SPARSITIES,
+    TRAINED,
+    in_chapter,
+)
 
 SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
@@ -33,7 +40,6 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
     "10_reconstruction": {"names": {"per_channel": "to nearest"}},
     "11_mixed_precision": {"names": {"per_channel": "one width"}},
 }
-INTEGER_MAP = "08_integer_map"  # a file of its own beside 08_integer: weight by activation bits
 OVERVIEW = {  # one picture of all techniques
     "per_channel": "as it is",
     "rotated_per_channel": "rotated first",
@@ -65,8 +71,8 @@ def results_table(records):
     over_float : the mean minus that of the float networks, trained on where the technique's are
     """
     rows = []
-    untrained = [t for t in itertools.chain(*CHAPTERS.values(), *TABLED.values()) if t not in TRAINED]
-    shown = dict.fromkeys([*untrained, *TRAINED])
+    shown = [name for stem in CHAPTERS for name in in_chapter(stem)]
+    shown = dict.fromkeys([*(name for name in shown if name not in TRAINED), *TRAINED])
     for network, technique in itertools.product(NETWORKS, shown):
         if not (errors := _errors(records, network, technique)):
             continue
@@ -151,12 +157,12 @@ def _belongs(record, stem):
     if stem == INTEGER_MAP:
         on_map = record["bits"] in ACTIVATION_BITS and record["sparsity"] in MAP_SPARSITIES
         return on_map and record["network"] == "lenet_300_100" and record["technique"].startswith("integer_")
-    return record["technique"] in CHAPTERS[stem] + TABLED.get(stem, ())
+    return record["technique"] in in_chapter(stem)
 
 
 def write_chapter(stem, records, folder):
     """Write the records of a chapter's signature figure, and the figure; tell whether the records are new."""
-    drawn = [r for r in records if r["technique"] not in TABLED.get(stem, ())]
+    drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
     draw = partial(plots.error_curves, **SIGNATURES.get(stem, {}))
     return _write(stem, records, folder, draw, drawn, f"{stem}_signature.png")
 
@@ -231,7 +237,7 @@ def sparsity_table(records):
 
 def _sparsity_rows(records):  # -> (network, technique, the mean error at each sparsity or "")
     names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
-    for network, technique in itertools.product(NETWORKS, (*CHAPTERS["05_pruning"], "obd", "obs", *TRAINED)):
+    for network, technique in itertools.product(NETWORKS, (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)):
         own = select(records, network=network, technique=technique, bits=FLOAT)
         if not any(record["sparsity"] in SHOWN_SPARSITIES for record in own):
             continue

@@ -7,7 +7,7 @@ until it runs again.
 import itertools
 
 from nnzip.book.study import BITS, NETWORKS, record_of
-from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
+from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, TRAINED
 from nnzip.compression.distillation import repair
 from nnzip.compression.pruning import gradual_pruning, prune_network
 from nnzip.compression.qat import train_quantized
@@ -17,11 +17,6 @@ from nnzip.data import load_mnist
 from nnzip.jobs import run_jobs
 from nnzip.nn.zoo import SEEDS, trained
 
-TRAINED = {  # and whose they are
-    **{"retrained": "05_pruning", "labels": "06_distillation", "distilled": "06_distillation"},
-    **dict.fromkeys(("straight_through", "learned_step", "learned_step_both", "learned_step_a4", "binary"), "09_qat"),
-    "adaround": "10_reconstruction",
-}
 MIDDLE = 0.9  # the sparsity at which retrained networks are rounded too
 RETRAIN = {  # the epochs at each sparsity; and SGD's rate and weight decay
     "lenet_300_100": ({0.5: 1, 0.8: 3, MIDDLE: 5, 0.92: 10, 0.95: 5, 0.97: 4, 0.99: 4}, {"rate": 0.1, "l2": 0.0}),

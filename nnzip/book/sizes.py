@@ -90,7 +90,7 @@ def rounded(network, data, name, seed):
     yield "float", FLOAT, 0.0, network
     for bits in ROUNDED:
         for technique in ("per_tensor", "per_channel"):
-            yield technique, bits, 0.0, TECHNIQUES[technique](network, data, bits=bits, sparsity=0.0)
+            yield technique, bits, 0.0, TECHNIQUES[technique].function(network, data, bits=bits, sparsity=0.0)
         yield "rotated", bits, 0.0, quantize_weights(rotate_network(network), bits=bits)
     for bits in (1, *ROUNDED):
         yield "codebook", bits, 0.0, share_kept(network, bits)

@@ -12,7 +12,7 @@ from functools import cache, partial
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.book.techniques import ACTIVATION_BITS, CALIBRATION_IMAGES, CHAPTERS, FLOAT, TECHNIQUES
+from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, MAIN, TECHNIQUES, TRAINED, Points
 from nnzip.checks import check_choice, check_integer, check_number
 from nnzip.data import Mnist, load_mnist
 from nnzip.jobs import run_jobs
@@ -29,7 +29,6 @@ QUICK_BITS = (2, 4, 8, FLOAT)
 QUICK_SPARSITIES = (0.5, 0.9)
 NETWORKS = ("lenet_300_100", "lenet_5")
 SLOW = ("activation_aware", "rotated", "rotated_per_channel", "obs", "gptq", "gptq_rotated", "mixed")
-MAP_SPARSITIES = (0.0, 0.8)  # of the maps of weight bits by activation bits
 GRID = ("network", "seed", "technique", "bits", "sparsities")
 COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
 
@@ -66,7 +65,7 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     if not isinstance(data, tuple) or len(data) != 4:
         raise TypeError(f"data must be a Mnist, as load_mnist() returns it, got {type(data).__name__}")
     if not callable(technique):
-        check_choice(technique, "technique", TECHNIQUES)
+        check_choice(technique, "technique", [name for name in TECHNIQUES if name not in TRAINED])
     points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]
     data = Mnist(data[0][:CALIBRATION_IMAGES], data[1][:CALIBRATION_IMAGES], *data[2:])  # little to send to a process
     size = -(-len(points) // 8) or 1
@@ -81,7 +80,7 @@ def _measure_all(network, data, technique, points):
 
 def measure(network, data, technique, bits, sparsity):
     """Return the record of one point of the grid."""
-    apply = TECHNIQUES.get(technique, technique)
+    apply = TECHNIQUES[technique].function if isinstance(technique, str) else technique
     return record_of(network, apply(network, data, bits=bits, sparsity=sparsity), data, technique, bits, sparsity)
 
 
@@ -128,83 +127,13 @@ def plan(*, quick=False, everything=False):
 
 
 def _grids(name, *, quick, everything):  # -> (technique, bits, sparsities)
-    bits, sparsities = [(BITS, SPARSITIES[1:]), (FEW_BITS, FEW_SPARSITIES), (QUICK_BITS, QUICK_SPARSITIES)][
+    widths, zeros = [(BITS, SPARSITIES[1:]), (FEW_BITS, FEW_SPARSITIES), (QUICK_BITS, QUICK_SPARSITIES)][
         quick + (name == "lenet_5" and not everything)
     ]
-    points = name, bits, sparsities
-    grids = [*_quantization_grids(*points), *_hadamard_grids(*points), *_pruning_grids(*points)]
-    if everything:
-        grids += [*_codebook_grids(*points), *_reconstruction_grids(*points), *_mixed_grids(*points)]
-    grids += _integer_grids(*points)
-    return grids + (_detail_grids(*points) if everything else [])
-
-
-def _among(values, wanted):
-    return tuple(value for value in values if value in wanted)
-
-
-def _quantization_grids(name, bits, sparsities):
-    return [
-        *((technique, bits, (0.0,)) for technique in CHAPTERS["02_quantization"]),
-        ("per_channel", (4, FLOAT), sparsities),
-    ]
-
-
-def _hadamard_grids(name, bits, sparsities):
-    fewer = bits if name == "lenet_300_100" else _among(bits, (2, 3, 4, 8, FLOAT))
-    zeros = sparsities if name == "lenet_300_100" else _among(sparsities, (0.5, 0.7, 0.8, 0.9))
-    grids = [(technique, fewer, (0.0,)) for technique in ("rotated", "rotated_per_channel")]
-    return [*grids, ("rotated_per_channel", (4,), zeros)]
-
-
-def _pruning_grids(name, bits, sparsities):
-    if name == "lenet_5":
-        return [("global_magnitude", (FLOAT,), _among(sparsities, (0.5, 0.8, 0.9, 0.95)))]
-    return [("global_magnitude", (4, FLOAT), sparsities)]
-
-
-def _codebook_grids(name, bits, sparsities):
-    zeros = sparsities if name == "lenet_300_100" else _among(sparsities, (0.5, 0.8, 0.9, 0.95))
-    return [("codebook", (1, *bits), (0.0,)), ("codebook", (4,), zeros), ("by_rule", (1, *bits), (0.0,))]
-
-
-def _reconstruction_grids(name, bits, sparsities):
-    zeros = _among(sparsities, (0.5, 0.8, 0.9, 0.95) if name == "lenet_300_100" else (0.9,))
-    grids = [("obs", (FLOAT,), zeros), ("gptq", (4,), zeros)]
-    if name == "lenet_5":
-        return [*grids, ("gptq", _among(bits, (2, 3, 4)), (0.0,)), ("gptq_rotated", (2,), (0.0,))]
-    few = _among(bits, (2, 3, 4, 8))
-    cheap = ("gptq", "gptq_rotated", "bias_corrected", "equalized", "smoothed")
-    return [*grids, ("obd", (FLOAT,), zeros), *((technique, few, (0.0,)) for technique in cheap)]
-
-
-def _mixed_grids(name, bits, sparsities):
-    if name == "lenet_5":
-        return [("mixed", _among(bits, (2, 3, 4)), (0.0,))]
-    return [("mixed", tuple(b for b in bits if b < 8), (0.0,)), ("mixed", (4,), _among(sparsities, (0.5, 0.8, 0.9)))]
-
-
-def _integer_grids(name, bits, sparsities):
-    zeros = _among(sparsities, FEW_SPARSITIES)
-    if name == "lenet_5":
-        return [("integer_8", bits, (0.0,)), ("integer_8", (4,), zeros), ("integer_4", _among(bits, FEW_BITS), (0.0,))]
-    return [grid for t in ("integer_8", "integer_4") for grid in ((t, bits, (0.0,)), (t, (4,), zeros))]
-
-
-def _detail_grids(name, bits, sparsities):
-    """Pruning by inputs, and rounded to all widths; the MLP's maps: bits by sparsity, weight by activation bits."""
-    pruned = [("global_magnitude", (2, 3, 4, 8), (0.9,)), ("activation_aware", (FLOAT,), (0.5, 0.8, 0.9, 0.95))]
-    if name == "lenet_5":
-        return pruned
-    widths = _among(bits, ACTIVATION_BITS)
-    rest = tuple(b for b in widths if b != 4)
-    return [
-        ("global_magnitude", (2, 3, 8), (0.9,)),
-        ("activation_aware", (4, FLOAT), sparsities),
-        ("per_channel", tuple(b for b in bits if b not in (4, FLOAT)), sparsities),
-        *((technique, rest, MAP_SPARSITIES[1:]) for technique in ("integer_8", "integer_4")),
-        *((f"integer_{b}", widths, MAP_SPARSITIES) for b in widths if b not in (8, 4)),
-    ]
+    points = Points(name == "lenet_300_100", widths, zeros, details=everything)
+    for technique in TECHNIQUES.values():
+        if everything or technique.chapter in MAIN:
+            yield from ((technique.name, *grid) for grid in technique.grids(points) if all(grid))
 
 
 def run_study(*, quick=False, everything=False, retrain=False, executor=None, log=None, progress=True):
