@@ -1,4 +1,4 @@
-"""The commands: study (the main job, also without a name), train, bench, exercises, zip, unzip."""
+"""The commands: study (the main job, also without a name), train, exercises, zip, unzip."""
 
 import argparse
 import os
@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 from nnzip import __version__
-from nnzip.book import bench, exercises, report, retraining, study
+from nnzip.book import exercises, report, study
 from nnzip.book.plots import save_figure
-from nnzip.book.speed import write_speed
 from nnzip.checks import check_choice
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
@@ -52,11 +51,6 @@ def _parser():
     study.add_argument(
         "--retrain", action="store_true", help="train the networks from scratch first, then --all (half an hour)"
     )
-    study.add_argument(
-        "--long",
-        action="store_true",
-        help="measure what has to be trained at every point, and nothing else (an hour)",
-    )
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
     workers = study.add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
@@ -73,11 +67,6 @@ def _parser():
         "--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)"
     )
     train.set_defaults(run=_train)
-
-    speed = commands.add_parser("bench", help="speed, as ratios measured side by side in one process")
-    speed.add_argument("--rounds", type=int, default=10, help="how often each pair is measured (default: 10)")
-    speed.add_argument("--output", type=Path, metavar="FOLDER", help="where to write 03_matmul_speed.csv and .png")
-    speed.set_defaults(run=_bench)
 
     exercise = commands.add_parser(
         "exercises", help="functions to write, graded by the project's tests: list, start, check"
@@ -127,10 +116,6 @@ def _study(asked):
     output = asked.output or Path("figures/quick" if asked.quick else "figures")
     output.mkdir(parents=True, exist_ok=True)
     with open_executor(os.cpu_count() if asked.executor is None else asked.executor) as executor:
-        if asked.long:
-            report.write_trained(retraining.run(executor=executor, log=asked.log), output)
-            print(f"The records and figures of chapters 05, 06, 09 and 10 now have what was trained: {output}")
-            return
         complete = asked.all or asked.retrain
         options = {"quick": asked.quick, "everything": complete, "retrain": asked.retrain}
         records = study.run_study(**options, executor=executor, log=asked.log)
@@ -149,17 +134,6 @@ def _train(asked):
             path = zoo.save(network, name, seed=seed, folder=asked.output)
             error = evaluate(network, data.test_images, data.test_labels)
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")
-
-
-def _bench(asked):
-    if asked.output:
-        asked.output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring, not after
-    print(bench.machine())
-    records = []
-    for row in bench.run(rounds=asked.rounds, records=records):
-        print(row)
-    if asked.output:
-        write_speed(records, asked.output)
 
 
 def _list(asked):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from articles import networks
 
+from nnzip.book.records import read_records
 from nnzip.compression.pruning import sparsity_of
 from nnzip.data import Mnist
 from nnzip.nn.network import Network, weights_of
@@ -125,7 +126,7 @@ def test_every_section_and_seed_is_run_and_sorted(monkeypatch):
 def test_records_survive_the_file(tmp_path):
     record = dict(zip(networks.COLUMNS, ("A0 5.2", 1, "trained", 32, 0.25, 0.0213), strict=True))
     networks.write_networks([record, record], tmp_path)
-    assert networks.read_networks(tmp_path / "13_articles.csv") == [record, record]
+    assert read_records(tmp_path / "13_articles.csv") == [record, record]
 
 
 # ---------------------------------------------------------------- the committed records
@@ -133,7 +134,7 @@ def test_records_survive_the_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def records():
-    return networks.read_networks(RECORDS)
+    return read_records(RECORDS)
 
 
 def test_the_committed_records_are_whole(records):

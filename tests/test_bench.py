@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import speed
+from speed import COLUMNS, speed_record, write_speed
 
-from nnzip import cli
 from nnzip.book import bench, plots
-from nnzip.book.speed import COLUMNS, read_speed, speed_record, write_speed
+from nnzip.book.records import read_records
 from nnzip.matmul import exact_depth
 from nnzip.quantization import dequantize, quantize
 
@@ -72,13 +73,13 @@ def test_a_ratio_of_medians_would_be_another_thing(clock):
 def test_rounds_must_be_a_whole_number_from_1(rounds, error, monkeypatch):
     with pytest.raises(error, match="rounds must be"):
         bench.side_by_side(lambda: None, lambda: None, rounds=rounds)
-    monkeypatch.setattr(bench, "_import", lambda name: None)
+    monkeypatch.setattr(speed, "import_or_none", lambda name: None)
     with pytest.raises(error, match="rounds must be"):
-        list(bench.run(rounds=rounds))
+        list(speed.run(rounds=rounds))
 
 
 def test_every_row_without_pytorch_is_a_measurement_of_ours_alone():
-    rows = bench.training_rows(None) + bench.forward_rows(None)
+    rows = speed.training_rows(None) + speed.forward_rows(None)
     names = [name for name, _, _ in rows]
     assert len(set(names)) == len(names) == 6
     assert all("LeNet" in name and "batch" in name for name in names)
@@ -86,13 +87,13 @@ def test_every_row_without_pytorch_is_a_measurement_of_ours_alone():
 
 
 def test_forward_rows_give_logits_of_the_batch_they_name():
-    for name, ours, _ in bench.forward_rows(None):
+    for name, ours, _ in speed.forward_rows(None):
         if name.endswith("batch 1"):
             assert ours().shape == (1, 10)
 
 
 def test_a_training_step_changes_the_weights():
-    rows = bench.training_rows(None)
+    rows = speed.training_rows(None)
     for _, ours, _ in rows:
         first_loss, _ = ours()
         second_loss, logits = ours()
@@ -106,20 +107,20 @@ def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock):
             ("with a peer", clock.takes("ours", [1e-3]), clock.takes("peer", [3e-3])),
         ]
 
-    monkeypatch.setattr(bench, "_import", lambda name: None)
-    monkeypatch.setattr(bench, "training_rows", two_rows)
+    monkeypatch.setattr(speed, "import_or_none", lambda name: None)
+    monkeypatch.setattr(speed, "training_rows", two_rows)
     for rows in ("forward_rows", "integer_rows"):
-        monkeypatch.setattr(bench, rows, lambda torch: [])
-    monkeypatch.setattr(bench, "SIZES", ())
-    monkeypatch.setattr(bench, "INT32_SIZES", (1024,))
-    monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
+        monkeypatch.setattr(speed, rows, lambda torch: [])
+    monkeypatch.setattr(speed, "SIZES", ())
+    monkeypatch.setattr(speed, "INT32_SIZES", (1024,))
+    monkeypatch.setattr(speed, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
     turns = [("turned", clock.takes("ours", [1e-3]), clock.takes("peer", [2e-3]))]
-    monkeypatch.setattr(bench, "hadamard_rows", lambda: turns)
-    monkeypatch.setattr(bench, "kmeans_rows", lambda: [("values", clock.takes("ours", [1e-3]), None)])
-    monkeypatch.setattr(bench, "coding_rows", lambda: [])
+    monkeypatch.setattr(speed, "hadamard_rows", lambda: turns)
+    monkeypatch.setattr(speed, "kmeans_rows", lambda: [("values", clock.takes("ours", [1e-3]), None)])
+    monkeypatch.setattr(speed, "coding_rows", lambda: [])
     long = [("long", clock.takes("long", [5, 7]), clock.takes("peer", [10, 11]))]
-    monkeypatch.setattr(bench, "gptq_rows", lambda torch: long)
-    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values, _, once = bench.run(rounds=2)
+    monkeypatch.setattr(speed, "gptq_rows", lambda torch: long)
+    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values, _, once = speed.run(rounds=2)
     assert once.split() == ["long", "5000.00", "ms", "10.00", "s", "2.00", "x"]
     assert values.startswith("values") and "1.00 ms" in values
     assert "nnzip" in head and "peer / nnzip" in head
@@ -137,15 +138,15 @@ def test_run_records_every_product(monkeypatch, clock):
         ]
 
     for name in ("training_rows", "forward_rows", "integer_rows", "gptq_rows"):
-        monkeypatch.setattr(bench, name, lambda torch: [])
+        monkeypatch.setattr(speed, name, lambda torch: [])
     for name in ("hadamard_rows", "kmeans_rows", "coding_rows"):
-        monkeypatch.setattr(bench, name, lambda: [])
-    monkeypatch.setattr(bench, "SIZES", ((1, 2, 3), (4, 4, 4)))
-    monkeypatch.setattr(bench, "INT32_SIZES", (4,))
-    monkeypatch.setattr(bench, "matmul_rows", rows)
-    monkeypatch.setattr(bench, "int32_row", lambda size: (clock.takes("packed", [1]), clock.takes("int32", [30])))
+        monkeypatch.setattr(speed, name, lambda: [])
+    monkeypatch.setattr(speed, "SIZES", ((1, 2, 3), (4, 4, 4)))
+    monkeypatch.setattr(speed, "INT32_SIZES", (4,))
+    monkeypatch.setattr(speed, "matmul_rows", rows)
+    monkeypatch.setattr(speed, "int32_row", lambda size: (clock.takes("packed", [1]), clock.takes("int32", [30])))
     records = []
-    lines = list(bench.run(rounds=2, records=records))
+    lines = list(speed.run(rounds=2, records=records))
     assert [(r["way"], r["M"], r["K"], r["N"], r["seconds"], r["ratio_to_float32"]) for r in records] == [
         ("float32 @", 1, 2, 3, 1.5, 1.0),
         ("fast", 1, 2, 3, 0.5, 2.0),
@@ -156,7 +157,7 @@ def test_run_records_every_product(monkeypatch, clock):
         ("int32 @", 4, 4, 4, 30, 0.05),
     ]
     assert [r["operations_per_second"] for r in records[:2]] == [12 / 1.5, 24]
-    assert all(tuple(record) == COLUMNS and record["machine"] == bench.machine() for record in records)
+    assert all(tuple(record) == COLUMNS and record["machine"] == speed.machine() for record in records)
     assert sum("4 cubed" in line for line in lines) == 3
 
 
@@ -172,7 +173,7 @@ def fake_records():
 def test_records_survive_a_file(tmp_path):
     write_speed(fake_records(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["03_matmul_speed.csv", "03_matmul_speed.png"]
-    read = read_speed(tmp_path / "03_matmul_speed.csv")
+    read = read_records(tmp_path / "03_matmul_speed.csv")
     assert [list(record) for record in read] == [list(COLUMNS)] * len(read)
     for record, expected in zip(read, fake_records(), strict=True):
         assert all(type(record[key]) is type(expected[key]) for key in COLUMNS)
@@ -187,10 +188,10 @@ def test_the_command_writes_them(tmp_path, monkeypatch, capsys):
         records += fake_records()
         yield "a row"
 
-    monkeypatch.setattr(bench, "run", run)
-    assert cli.main(["bench", "--output", str(tmp_path / "new")]) == 0
+    monkeypatch.setattr(speed, "run", run)
+    speed.main(["--output", str(tmp_path / "new")])
     assert "a row" in capsys.readouterr().out
-    assert len(read_speed(tmp_path / "new" / "03_matmul_speed.csv")) == len(fake_records())
+    assert len(read_records(tmp_path / "new" / "03_matmul_speed.csv")) == len(fake_records())
 
 
 def test_the_figure_draws_every_way_over_the_cubes_alone():
@@ -211,7 +212,7 @@ def test_the_figure_needs_a_cube():
 
 
 def test_weights_are_certain_to_be_exact_where_uniform_codes_are_not():
-    codes, weights = bench._codes_and_weights(2, 2048, 64)
+    codes, weights = bench.codes_and_weights(2, 2048, 64)
     assert weights.dtype == codes.dtype == np.int8 and np.all(np.abs(weights).max(axis=0) == 127)
     assert exact_depth(np.int8, weights) == 2048
     assert exact_depth(np.int8, np.random.default_rng(0).integers(-127, 128, (4096, 64), np.int8)) < 4096
@@ -224,8 +225,8 @@ class FakeTorch:
 
 @pytest.mark.parametrize(("torch", "peers"), [(None, ""), (FakeTorch, "PyTorch 9.8.7 with 5 threads")])
 def test_the_machine_and_the_peers_are_named_in_one_line(torch, peers, monkeypatch):
-    monkeypatch.setattr(bench, "_import", lambda name: torch)
-    line = bench.machine()
+    monkeypatch.setattr(speed, "import_or_none", lambda name: torch)
+    line = speed.machine()
     assert "\n" not in line and f"NumPy {np.__version__}" in line and "cores" in line and "Python 3." in line
     assert line.endswith(peers) and ("PyTorch" in line) == (torch is not None)
 
@@ -240,7 +241,7 @@ def test_every_way_to_multiply_gives_the_same_product_or_is_called_wrong():
         assert right or given == "ONNX Runtime, uint8 by int8"  # whose sums saturate on CPUs without VNNI
         np.testing.assert_array_equal(floats(), exact)
     assert {"int8_matmul, packed", "int8_matmul, unpacked"} <= {name for name, *_ in rows}
-    ours, slow = bench.int32_row(16)
+    ours, slow = speed.int32_row(16)
     np.testing.assert_array_equal(ours(), slow())
 
 
@@ -253,21 +254,21 @@ def test_a_way_that_is_wrong_is_called_so(monkeypatch):
 
 
 def test_kmeans_rows_end_no_worse_than_the_peers():
-    [(_, ours, peer)] = bench.kmeans_rows()
+    [(_, ours, peer)] = speed.kmeans_rows()
     codebook, codes = ours()
     assert codebook.shape == (16,) and codes.shape == (1_000_000,) and set(codes) == set(range(16))
     assert peer is None or callable(peer)
 
 
 def test_coding_rows_pack_and_unpack_the_same_codes():
-    (_, ours, peer), (_, back, peer_back) = bench.coding_rows()
+    (_, ours, peer), (_, back, peer_back) = speed.coding_rows()
     assert len(ours()) < len(peer()) < 2_000_000  # 4 bits each
     np.testing.assert_array_equal(back(), peer_back())
     assert len(back()) == 4_000_000 and back().max() <= 14
 
 
 def test_gptq_rows_round_the_layer_they_name():
-    [(name, ours, peer)] = bench.gptq_rows(None, 40)
+    [(name, ours, peer)] = speed.gptq_rows(None, 40)
     assert "40 x 40" in name and peer is None
     assert ours().shape == (40, 40) and all(len(np.unique(row)) <= 15 for row in ours())
 
@@ -275,14 +276,14 @@ def test_gptq_rows_round_the_layer_they_name():
 @pytest.mark.oracle
 def test_the_two_ways_of_gptq_round_alike():
     torch = pytest.importorskip("torch")
-    [(_, ours, peer)] = bench.gptq_rows(torch, 300)  # more than two of its blocks, and a rest
+    [(_, ours, peer)] = speed.gptq_rows(torch, 300)  # more than two of its blocks, and a rest
     assert np.mean(ours() != peer()) < 1e-3  # where float32 and float64 part at a tie
     nearest = dequantize(quantize(ours.args[0], ours.args[2]), ours.args[2])
     assert np.mean(ours() != nearest) > 0.1
 
 
 def test_hadamard_rows_compare_the_transform_with_the_dense_product():
-    rows = bench.hadamard_rows()
+    rows = speed.hadamard_rows()
     assert [name.split(", ")[1] for name, *_ in rows] == ["x @ H", "butterfly", "x.copy()", "x @ H"]
     _, ours, peer = rows[-1]
     assert np.allclose(ours() * np.sqrt(784), peer(), rtol=1e-3, atol=1e-2)

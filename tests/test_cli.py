@@ -40,10 +40,7 @@ def asked(monkeypatch, tmp_path, digits):
     calls = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "load_mnist", lambda: digits)
-    monkeypatch.setattr(cli.bench, "_import", lambda name: None)
     monkeypatch.setattr(cli.study, "run_study", lambda **options: calls.append(options) or [])
-    monkeypatch.setattr(cli.retraining, "run", lambda executor, log: calls.append(f"long, {log}") or [])
-    monkeypatch.setattr(cli.report, "write_trained", lambda records, folder: calls.append(folder))
     monkeypatch.setattr(
         cli.report, "write_report", lambda records, folder, **how: calls.extend([folder, how]) or (records, [])
     )
@@ -88,12 +85,6 @@ def test_study_is_what_happens_without_a_command(arguments, wanted, folder, aske
     assert how == {"complete": "everything" in wanted, "same_weights": "retrain" not in wanted}
     assert written.as_posix() == folder
     assert (tmp_path / folder).is_dir() and "summary of" in capsys.readouterr().out
-
-
-def test_long_measures_what_is_trained_and_nothing_else(asked, tmp_path, capsys):
-    assert cli.main(["--long", "--jobs", "1", "--log", "a.jsonl"]) == 0
-    assert [str(call) for call in asked] == ["long, a.jsonl", "figures"]
-    assert "chapters 05, 06, 09 and 10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -153,17 +144,6 @@ def test_train_means_all_the_committed_networks_and_their_folder():
     assert asked.networks == ["lenet_300_100", "lenet_5"] and asked.seeds == [0, 1, 2] and asked.output == zoo.FOLDER
 
 
-# ---------------------------------------------------------------- bench
-
-
-def test_bench_prints_the_machine_and_a_row_for_each_measurement(monkeypatch, capsys):
-    monkeypatch.setattr(cli.bench, "_import", lambda name: None)
-    monkeypatch.setattr(cli.bench, "run", lambda *, rounds, records: iter([f"{rounds} rounds", "another row"]))
-    assert cli.main(["bench", "--rounds", "3"]) == 0
-    machine, *rows = capsys.readouterr().out.splitlines()
-    assert "NumPy" in machine and rows == ["3 rounds", "another row"]
-
-
 # ---------------------------------------------------------------- what is wrong
 
 
@@ -175,7 +155,6 @@ def test_bench_prints_the_machine_and_a_row_for_each_measurement(monkeypatch, ca
         ["study", "extra"],
         ["train", "--networks", "resnet"],
         ["train", "--seeds", "one"],
-        ["bench", "--rounds", "many"],
     ],
 )
 def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
@@ -190,7 +169,6 @@ def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
     ("arguments", "message"),
     [
         (["train", "--seeds", "-1"], "seed must be at least 0, got -1"),
-        (["bench", "--rounds", "0"], "rounds must be at least 1, got 0"),
         (["study", "--output", "a_file"], "a_file"),
         (["study", "--jobs", "0"], "jobs must be at least 1, got 0"),
     ],
@@ -207,7 +185,7 @@ def test_help_names_every_command(option, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([option])
     out = capsys.readouterr().out
-    assert stopped.value.code == 0 and all(command in out for command in ("study", "train", "bench"))
+    assert stopped.value.code == 0 and all(command in out for command in ("study", "train", "zip"))
 
 
 def test_version_is_the_packages(capsys):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import retraining
 
-from nnzip.book import report, retraining
+from nnzip.book import report
 from nnzip.book.study import BITS, read_records, write_records
 from nnzip.book.techniques import FLOAT
 from nnzip.compression.pruning import masks_of, sparsity_of
@@ -122,3 +123,12 @@ def test_the_short_study_keeps_what_the_long_one_wrote_and_the_long_one_replaces
     assert read_records(tmp_path / "05_pruning.csv") == newer + long
     assert {r["technique"] for r in everything} == {"per_channel", "retrained", "labels", "distilled"}
     assert (tmp_path / "06_distillation_signature.png").stat().st_size > 0
+
+
+def test_the_command_trains_and_writes(small, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(retraining, "NETWORKS", ("lenet_300_100",))
+    monkeypatch.setattr(retraining, "SEEDS", (1,))
+    monkeypatch.setattr(retraining, "TRAINED", {"retrained": "05_pruning"})
+    retraining.main(["--executor", "threads:1", "--output", str(tmp_path)])
+    assert {r["technique"] for r in read_records(tmp_path / "05_pruning.csv")} == {"retrained"}
+    assert str(tmp_path) in capsys.readouterr().out

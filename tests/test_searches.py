@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import searches
 
-from nnzip.book import searches, study
+from nnzip.book import study
+from nnzip.book.records import read_records
 from nnzip.compression import search
 from nnzip.nn.zoo import SEEDS
 
@@ -42,14 +44,14 @@ def test_the_command_killed_and_started_again_writes_the_same_files(small, tmp_p
         searches.main(["--output", str(cut), "--executor", "threads:2"])
     for name in ("11_bits.csv", "11_widths.csv"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
-    records = searches.read(whole / "11_bits.csv")
+    records = read_records(whole / "11_bits.csv")
     assert [(r["way"], r["number"]) for r in records] == list(itertools.product(search.WAYS, range(3)))
     again = search.measure_bits(records[4]["genome"], name="lenet_300_100", network_seed=0, images=1000)
     assert records[4]["bytes"] == again["bytes"] and records[4]["test_error"] == again["test_error"]
 
 
 def test_the_committed_widths_are_the_whole_space():
-    records = searches.read(FIGURES / "11_widths.csv")
+    records = read_records(FIGURES / "11_widths.csv")
     space = [list(g) for g in itertools.product(range(13), repeat=3) if search.fits(g, searches.PARAMETERS)]
     assert [record["genome"] for record in records] == space
     for record in records:
@@ -58,7 +60,7 @@ def test_the_committed_widths_are_the_whole_space():
 
 
 def test_the_committed_searches_looked_equally_often_and_never_twice():
-    records = searches.read(FIGURES / "11_bits.csv")
+    records = read_records(FIGURES / "11_bits.csv")
     for (network, seed, evaluations), way in itertools.product(searches.BITS, search.WAYS):
         own = study.select(records, network=network, network_seed=seed, way=way)
         assert len({tuple(record["genome"]) for record in own}) == len(own) == evaluations

@@ -1,17 +1,20 @@
 """Error against bytes: the records, their front, and the two committed files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import sizes as measuring
 
 from nnzip.book import sizes
-from nnzip.book.study import read_records
+from nnzip.book.records import read_records
 from nnzip.compression.quantization import quantize_weights
 from nnzip.files.archive import describe, load
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained
 
-FIGURES = sizes.Path(__file__).resolve().parents[1] / "figures"
+FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
 
 def record(size, error):
@@ -44,9 +47,9 @@ def test_a_family_is_saved_read_back_and_tested(monkeypatch, digits):
         yield "float", 32, 0.0, network
         yield "per_channel", 2, 0.0, quantize_weights(network, bits=2)
 
-    monkeypatch.setattr(sizes, "FAMILIES", {"two": two})
-    monkeypatch.setattr(sizes, "load_mnist", lambda: digits)
-    plain, rounded = sizes.measure(("lenet_300_100", 1, "two"))
+    monkeypatch.setattr(measuring, "FAMILIES", {"two": two})
+    monkeypatch.setattr(measuring, "load_mnist", lambda: digits)
+    plain, rounded = measuring.measure(("lenet_300_100", 1, "two"))
     network = trained("lenet_300_100", seed=1)
     images, labels = digits[2:]
     assert plain["error"] == evaluate(network, images, labels)
@@ -67,7 +70,7 @@ def test_the_committed_files_are_as_small_and_as_good_as_asked(name, times, erro
 
 
 def test_the_records_are_of_both_networks_and_their_floats_are_the_studys():
-    records = sizes.read_sizes(FIGURES / "12_archive.csv")
+    records = read_records(FIGURES / "12_archive.csv")
     plain = {
         (r["network"], r["seed"]): r["error"]
         for r in read_records(FIGURES / "02_quantization.csv")

@@ -6,7 +6,6 @@ A0 5.2 has the MLP 784-64-10, A1 5.2 and A2 4.1 one CNN with 32 and 64 filters o
 are the articles'; A1 names Adam and never trains, so it gets three epochs. The weights start as everywhere in nnzip.
 """
 
-import csv
 import itertools
 import os
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from articles.formulas import a2_4_1_clamp, a2_4_2_small_spread
-from nnzip.book.study import write_csv
+from nnzip.book.records import write_csv
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT
 from nnzip.compression.integer import integer_network
 from nnzip.compression.pruning import (
@@ -208,16 +207,6 @@ def write_networks(records, folder):
         for record in records
     ]
     write_csv(rows, COLUMNS, folder / f"{NAME}.csv")
-
-
-def read_networks(path):
-    """Return the records of a CSV file that `write_networks` wrote."""
-    types = {"seed": int, "bits": int, "zeros": float, "error": float}
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            {key: types.get(key, str)(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
 
 
 if __name__ == "__main__":

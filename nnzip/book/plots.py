@@ -254,7 +254,7 @@ def sqnr_curves(records, *, axis=None):
 
 
 def speed_curves(records, *, axis=None):
-    """Draw operations per second against size for every way in the records (`nnzip.book.speed`) to multiply cubes."""
+    """Draw operations per second against size for every way in the records (figures/speed.py) to multiply cubes."""
     cubes = [r for r in records if r["M"] == r["K"] == r["N"]]
     _check_records(cubes, "speed_curves")
     ways = list(dict.fromkeys(record["way"] for record in cubes))

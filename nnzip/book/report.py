@@ -265,7 +265,7 @@ def summary(records, measured, changes, folder):
     if changes[5:]:
         lines.append(f"... and {len(changes) - 5} more records changed")
     rest = len(records) - measured
-    kept = f"; {rest} are kept, of training (--long) and of other techniques (--all)" if rest > 0 else ""
+    kept = f"; {rest} are kept, of training (figures/retraining.py) and of other techniques (--all)" if rest > 0 else ""
     return "\n".join(
         [
             *lines,

@@ -3,15 +3,13 @@
 A record is a dict: technique, bits, sparsity, error, sqnr_db. What the techniques are is in `nnzip.book.techniques`.
 """
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable
 from functools import cache, partial
 
 import numpy as np
 
-from nnzip.atomic import atomic_write
+from nnzip.book.records import read_records, select, write_csv  # noqa: F401
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, MAIN, TECHNIQUES, TRAINED, Points
 from nnzip.checks import check_choice, check_integer, check_number
 from nnzip.data import Mnist, load_mnist
@@ -196,25 +194,3 @@ def write_records(records, path):
     """Write the records as CSV, one a row, in the order given."""
     rows = [{**record, "error": f"{record['error']:.4f}", "sqnr_db": f"{record['sqnr_db']:.2f}"} for record in records]
     write_csv(rows, COLUMNS, path)
-
-
-def write_csv(rows, columns, path):
-    """Write dicts as a CSV file, whole or not at all."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def read_records(path):
-    """Return the records of a CSV file that `write_records` wrote."""
-    types = {"seed": int, "bits": int, "sparsity": float, "error": float, "sqnr_db": float}
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{key: types.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def select(records, **wanted):
-    """Return the records that have these values, such as `technique="per_channel", sparsity=0.0`."""
-    return [record for record in records if all(record[key] == value for key, value in wanted.items())]

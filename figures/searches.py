@@ -1,7 +1,7 @@
 """The searches of chapter 11 that take longer than a chapter may, and their records.
 
-    python -m nnzip.book.searches                          a quarter of an hour on one core
-    python -m nnzip.book.searches --executor processes:2   or threads:2, dask://host:8786
+    python figures/searches.py                          a quarter of an hour on one core
+    python figures/searches.py --executor processes:2   or threads:2
 
 It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
 space trained with three seeds, into figures/. Results come into figures/11_*.jsonl first: started again after it was
@@ -9,12 +9,11 @@ killed it goes on where it was; when all is done the logs go.
 """
 
 import argparse
-import csv
 import functools
 import itertools
 from pathlib import Path
 
-from nnzip.book.study import write_csv
+from nnzip.book.records import write_csv
 from nnzip.compression import search
 from nnzip.jobs import open_executor, run_jobs
 from nnzip.nn.zoo import SEEDS
@@ -22,8 +21,6 @@ from nnzip.nn.zoo import SEEDS
 BITS = (*(("lenet_300_100", seed, 200) for seed in SEEDS), ("lenet_5", 0, 100))
 PARAMETERS = 20_000
 RECIPE = {"images": 10_000, "epochs": 2, "rate": 0.1}
-NUMBERS = {"network_seed": int, "number": int, "loss": float, "bytes": int, "train_error": float, "test_error": float}
-NUMBERS |= {"parameters": int} | {f"error_{seed}": float for seed in SEEDS}
 BITS_COLUMNS = ("network", "network_seed", "way", "number", "genome", "loss", "bytes", "train_error", "test_error")
 WIDTHS_COLUMNS = ("genome", "parameters", *(f"error_{seed}" for seed in SEEDS))
 
@@ -59,17 +56,10 @@ def run_widths(folder, executor=None):
     ]
 
 
-def read(path):
-    """Return the records of a CSV file of this module; genomes are lists of int."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [{key: NUMBERS.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    return [row | {"genome": [int(gene) for gene in row["genome"].split()]} for row in rows]
-
-
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m nnzip.book.searches")
-    parser.add_argument("--executor", help="processes:N, threads:N or dask://HOST:PORT (default: none)")
-    parser.add_argument("--output", type=Path, default=Path("figures"), help="the folder (default: figures)")
+    parser = argparse.ArgumentParser(prog="python figures/searches.py")
+    parser.add_argument("--executor", help="processes:N or threads:N (default: none)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="the folder (default: this one)")
     asked = parser.parse_args(arguments)
     with open_executor(asked.executor) as executor:
         write_csv(run_widths(asked.output, executor), WIDTHS_COLUMNS, asked.output / "11_widths.csv")

@@ -1,11 +1,17 @@
 """The part of the study that has to train at every point: pruned and retrained, distilled, trained through rounding.
 
-It takes long, so it has a command of its own, `python -m nnzip study --long`; its records stay in the chapters' files
-until it runs again.
+    python figures/retraining.py                                    an hour on two cores
+    python figures/retraining.py --executor threads:4 --log FILE    by other workers; killed, it goes on from its log
+
+Its records go into the chapters' files of this folder, where the shorter study leaves them.
 """
 
+import argparse
 import itertools
+import os
+from pathlib import Path
 
+from nnzip.book import report
 from nnzip.book.study import BITS, NETWORKS, record_of
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, TRAINED
 from nnzip.compression.distillation import repair
@@ -14,7 +20,7 @@ from nnzip.compression.qat import train_quantized
 from nnzip.compression.quantization import quantize_weights
 from nnzip.compression.reconstruction import reconstruct_weights
 from nnzip.data import load_mnist
-from nnzip.jobs import run_jobs
+from nnzip.jobs import open_executor, run_jobs
 from nnzip.nn.zoo import SEEDS, trained
 
 MIDDLE = 0.9  # the sparsity at which retrained networks are rounded too
@@ -117,3 +123,19 @@ def learned_roundings(network, data):  # -> (bits, 0, Network)
             0.0,
             reconstruct_weights(network, data.train_images[:CALIBRATION_IMAGES], bits=bits, method="adaround"),
         )
+
+
+def main(arguments=None):
+    """Train, measure and write."""
+    parser = argparse.ArgumentParser(prog="python figures/retraining.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--executor", default=os.cpu_count(), help="processes:N or threads:N (default: all cores)")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="what is done")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="the folder (default: this one)")
+    asked = parser.parse_args(arguments)
+    with open_executor(asked.executor) as executor:
+        report.write_trained(run(executor=executor, log=asked.log), asked.output)
+    print(f"The records and figures of chapters 05, 06, 09 and 10 now have what was trained: {asked.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Speed: matrix products, networks, transforms and coders beside their peers, and the records of chapter 03's figure.
+
+    python figures/speed.py                          prints a row for each pair, some ten minutes
+    python figures/speed.py --output figures         and writes 03_matmul_speed.csv and .png there
+
+A record's time is a median of one machine's; its ratio to float32 was measured side by side (nnzip.book.bench), and is
+above 1 where the way is faster.
+"""
+
+import argparse
+import os
+import platform
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nnzip.book import plots
+from nnzip.book.bench import (
+    BATCH,
+    FLOATS,
+    codes_and_weights,
+    import_or_none,
+    integer_rows,
+    matmul_rows,
+    seconds_of,
+    side_by_side,
+    size_name,
+    torch_forward,
+    torch_twin,
+)
+from nnzip.book.records import write_csv
+from nnzip.checks import check_integer
+from nnzip.codebooks import assign, kmeans
+from nnzip.coding import decode, encode, pack_bits, unpack_bits
+from nnzip.hadamard import hadamard_matrix, hadamard_transform, transform_by_butterfly
+from nnzip.matmul import int8_matmul, matmul_as, pack
+from nnzip.nn.network import lenet_5, lenet_300_100
+from nnzip.nn.training import SGD, training_step
+from nnzip.quantization import choose_qparams, quantize
+from nnzip.reconstruction import gptq, input_hessian
+
+SIZES = ((64, 784, 300), *((size, size, size) for size in (128, 256, 512, 1024, 2048)), (1, 4096, 4096))
+INT32_SIZES = (256, 512, 1024)  # cubes: without BLAS the next one takes ten seconds
+COLUMNS = ("machine", "way", "M", "K", "N", "seconds", "operations_per_second", "ratio_to_float32")
+NAME = "03_matmul_speed"
+
+
+def run(*, rounds=10, records=None):
+    """Yield a line of text for every row of the benchmark, as soon as it is measured.
+
+    records : a list, optional, that is given a record for every matrix product
+    """
+    rounds = check_integer(rounds, "rounds", 1)
+    records = [] if records is None else records
+    torch = import_or_none("torch")
+    yield f"{'':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in training_rows(torch) + forward_rows(torch):
+        yield _line(name, ours, peer, rounds)
+    yield f"\n{'products of int8 codes and int8 weights':46}{'this':>11}{'float32 @':>11}{'float32 / this':>15}"
+    for size in SIZES:
+        yield from _product_lines(size, rounds, records)
+    yield f"\n{'':46}{'packed':>11}{'int32 @':>11}{'int32 / packed':>15}"
+    for size in INT32_SIZES:
+        yield _int32_line(size, min(rounds, 3), records)
+    yield f"\n{'hadamard_transform, float32':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in hadamard_rows():
+        yield _line(name, ours, peer, min(rounds, 3) if "butterfly" in name else rounds)
+    yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
+    for name, ours, peer in integer_rows(torch):
+        yield _line(name, ours, peer, rounds)
+    yield f"\n{'codebooks and codes':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in [*kmeans_rows(), *coding_rows()]:
+        yield _line(name, ours, peer, min(rounds, 3))  # a fit of the peer's takes seconds
+    yield f"\n{'reconstruction':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    for name, ours, peer in gptq_rows(torch):
+        yield _line(name, ours, peer, 1, once=True)
+
+
+def _line(name, ours, peer, rounds, once=False):
+    if peer is None:
+        mine = np.median([seconds_of(ours, once) for _ in range(rounds)])
+        return f"{name:46}{_time(mine)}   (the peer is not installed)"
+    return _text(name, *side_by_side(ours, peer, rounds=rounds, once=once))
+
+
+def _text(name, mine, theirs, ratio):
+    return f"{name:46}{_time(mine)}{_time(theirs)}{ratio:12.2f} x"
+
+
+def _time(seconds):  # -> eleven characters
+    return f"{1e3 * seconds:8.2f} ms" if seconds < 10 else f"{seconds:8.2f} s "
+
+
+def _product_lines(size, rounds, records):
+    """Measure every way at one size; the record of the floats has the median of their times beside each way."""
+    found, float_seconds = [], []
+    for name, way, floats in matmul_rows(*size):
+        mine, theirs, ratio = side_by_side(way, floats, rounds=rounds)
+        yield _text(f"{name}, {size_name(*size)}", mine, theirs, ratio)
+        found.append(speed_record(machine(), name, size, mine, ratio))
+        float_seconds.append(theirs)
+    records += [speed_record(machine(), FLOATS, size, float(np.median(float_seconds)), 1.0), *found]
+
+
+def _int32_line(size, rounds, records):
+    cube = (size, size, size)
+    mine, theirs, ratio = side_by_side(*int32_row(size), rounds=rounds)
+    for record in [r for r in records if r["way"] == FLOATS and (r["M"], r["K"], r["N"]) == cube]:
+        records.append(speed_record(machine(), "int32 @", cube, theirs, record["seconds"] / theirs))
+    return _text(f"int8_matmul, {size_name(*cube)}", mine, theirs, ratio)
+
+
+def int32_row(size):
+    """Return (int8_matmul packed, NumPy's int32 @) for square matrices."""
+    a, b = codes_and_weights(size, size, size)
+    packed = pack(b)
+    return lambda: int8_matmul(a, packed, backend="numpy"), lambda: matmul_as(a, b, np.int32)
+
+
+def training_rows(torch):
+    """Return (name, ours, PyTorch's) for a training step: forward, cross-entropy, backward, SGD with momentum."""
+    return [
+        (f"{name}, training step, batch {BATCH}", _our_step(build()), torch and _torch_step(torch, build()))
+        for name, build in (("LeNet-300-100", lenet_300_100), ("LeNet-5", lenet_5))
+    ]
+
+
+def forward_rows(torch):
+    """Return (name, ours, PyTorch's) for a forward pass without gradients."""
+    rows = []
+    for name, build in (("LeNet-300-100", lenet_300_100), ("LeNet-5", lenet_5)):
+        for batch in (1, 1000):
+            network, (images, _) = build(), _batch(batch)
+            peer = torch and torch_forward(torch, build(), images)
+            rows.append((f"{name}, forward, batch {batch}", lambda n=network, x=images: n.forward(x), peer))
+    return rows
+
+
+def hadamard_rows():
+    """Return (name, hadamard_transform, peer): the dense product, the butterfly of passes, and merely copying."""
+    x, wide = (np.random.default_rng(0).random(shape, np.float32) for shape in ((4096, 4096), (4096, 784)))
+    dense, small = (hadamard_matrix(n).astype(np.float32) for n in (4096, 784))
+    ours = partial(hadamard_transform, x)
+    return [
+        ("4096 x 4096, x @ H", ours, lambda: x @ dense),
+        ("4096 x 4096, butterfly", ours, partial(transform_by_butterfly, x)),
+        ("4096 x 4096, x.copy()", ours, x.copy),
+        ("4096 x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
+    ]
+
+
+def kmeans_rows():
+    """Return (name, ours, scikit-learn's): values and codes; ours stop at a lower error than its defaults do."""
+    x, cluster = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32), import_or_none("sklearn.cluster")
+
+    def ours():
+        codebook = kmeans(x, 16, init="density", iterations=100)
+        return codebook, assign(x, codebook)
+
+    peer = cluster and (lambda: cluster.KMeans(16, n_init=1, random_state=0).fit(x.reshape(-1, 1)))
+    return [("k-means, 1,000,000 weights, 16 values", ours, peer)]
+
+
+def coding_rows():
+    """Return (name, ours, zlib's) for codes of Gaussian weights in 4 bits: to fewest bytes, and back."""
+    weight = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+    codes = (quantize(weight, choose_qparams(weight, bits=4)) + 7).astype(np.uint8)
+    packed = pack_bits(codes, 4)
+    ours, peers = encode(codes, alphabet=15), zlib.compress(packed)
+    sizes = f"{len(ours) / 1e6:.2f} and {len(peers) / 1e6:.2f} MB"
+    unpack = partial(unpack_bits, bits=4, count=len(codes))
+    return [
+        (
+            f"4,000,000 codes, rANS and zlib, {sizes}",
+            partial(encode, codes, alphabet=15),
+            partial(zlib.compress, packed),
+        ),
+        ("the same, back", partial(decode, ours, len(codes), alphabet=15), lambda: unpack(zlib.decompress(peers))),
+    ]
+
+
+def gptq_rows(torch, size=4096):
+    """Return (name, gptq, the published way in PyTorch) for a layer whose inputs have 64 directions and some noise."""
+    rng = np.random.default_rng(0)
+    weight, mix, noise = (rng.standard_normal((rows, size), np.float32) for rows in (size, 64, size // 2))
+    hessian = input_hessian(rng.standard_normal((size // 2, 64), np.float32) @ mix + noise)
+    grid = choose_qparams(weight, bits=4, axis=0)
+    peer = torch and partial(_torch_gptq, torch, weight, hessian, grid)
+    return [(f"GPTQ, {size} x {size}, 4 bits, PyTorch float32", partial(gptq, weight, hessian, grid), peer)]
+
+
+def _torch_gptq(torch, weight, hessian, grid):
+    """Frantar et al. 2023, Algorithm 1, re-expressed: errors go on within their block at once, then to all the rest."""
+    left, hessian = torch.tensor(weight), torch.tensor(hessian, dtype=torch.float32)
+    scale, rounded = torch.tensor(grid.scale).reshape(-1), torch.empty_like(left)
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
+    for start in range(0, len(hessian), 128):
+        now, rest = slice(start, start + 128), slice(start + 128, None)
+        block, factor = left[:, now].clone(), upper[now, now]
+        on_grid, errors = torch.empty_like(block), torch.empty_like(block)
+        for k in range(len(factor)):
+            on_grid[:, k] = scale * torch.clamp(torch.round(block[:, k] / scale), grid.qmin, grid.qmax)
+            errors[:, k] = (block[:, k] - on_grid[:, k]) / factor[k, k]
+            block[:, k:] -= torch.outer(errors[:, k], factor[k, k:])
+        rounded[:, now] = on_grid
+        left[:, rest] -= errors @ upper[now, rest]
+    return rounded.numpy()
+
+
+def _batch(size):
+    rng = np.random.default_rng(0)
+    return rng.random((size, 1, 28, 28), np.float32), rng.integers(0, 10, size)
+
+
+def _our_step(network):
+    images, labels = _batch(BATCH)
+    optimizer = SGD(0.01)
+    return lambda: training_step(network, images, labels, np.arange(BATCH), optimizer)
+
+
+def _torch_step(torch, network):
+    model = torch_twin(torch, network)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    images, labels = (torch.from_numpy(array) for array in _batch(BATCH))
+
+    def step():
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def machine():
+    """Return a line that names the machine: processor, cores, system, versions of Python, NumPy and its BLAS."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    torch = import_or_none("torch")
+    peers = f", PyTorch {torch.__version__} with {torch.get_num_threads()} threads" if torch else ""
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__} ({blas['name']} {blas['version']}){peers}"
+    )
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor without a name
+        return platform.processor() or platform.machine()
+
+
+def speed_record(machine, way, size, seconds, ratio):  # size: M, K, N
+    """Return a record; a product is 2 M K N operations, each multiplication and each addition one."""
+    M, K, N = size
+    return dict(zip(COLUMNS, (machine, way, M, K, N, seconds, 2 * M * K * N / seconds, ratio), strict=True))
+
+
+def write_speed(records, folder):
+    """Write the records and their figure into a folder that exists."""
+    numbers = ("seconds", "operations_per_second", "ratio_to_float32")
+    rows = [{**record, **{key: f"{record[key]:.6g}" for key in numbers}} for record in records]
+    write_csv(rows, COLUMNS, folder / f"{NAME}.csv")
+    plots.save_figure(plots.speed_curves(records), folder / f"{NAME}.png")
+
+
+def main(arguments=None):
+    """Measure, print and, if asked, write."""
+    parser = argparse.ArgumentParser(prog="python figures/speed.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10, help="how often each pair is measured (default: 10)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write 03_matmul_speed.csv and .png")
+    asked = parser.parse_args(arguments)
+    if asked.output:
+        asked.output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring, not after
+    print(machine())
+    records = []
+    for row in run(rounds=asked.rounds, records=records):
+        print(row, flush=True)
+    if asked.output:
+        write_speed(records, asked.output)
+
+
+if __name__ == "__main__":
+    main()
