@@ -2,27 +2,37 @@
 
 import ast
 import inspect
+import itertools
 import textwrap
 
 
 def source_of(thing):
-    """Return the source of a function, method or class without its docstrings."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    lines = textwrap.dedent(inspect.getsource(thing)).splitlines()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
-            first = node.body[0]
-            lines[first.lineno - 1 : first.end_lineno] = [None] * (first.end_lineno - first.lineno + 1)
+    """Return the source of a function, method or class; of each docstring, its first sentence and its formula."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(thing)))
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (said := ast.get_docstring(node)):
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+            indent = " " * node.body[0].col_offset
+            shown = textwrap.indent(f'"""{_sentence_and_formula(said)}"""', indent)
+            lines[first:last] = [shown, *[None] * (last - first - 1)]
     return "\n".join(line for line in lines if line is not None)
 
 
+def _sentence_and_formula(docstring):
+    """Return the first paragraph of a docstring, and the indented lines that follow it."""
+    first, *rest = docstring.split("\n\n")
+    formulas = list(itertools.takewhile(lambda paragraph: paragraph.startswith("    "), rest))
+    return "\n\n".join([first, *formulas]) + ("\n" if formulas else "")
+
+
 def show_source(*things):
-    """Display functions, methods or classes as their module has them, without docstrings (needs IPython)."""
+    """Display functions, methods or classes as their module has them, each under its full name (needs IPython)."""
     from IPython.display import Markdown
 
     blocks = []
     for thing in things:
-        name = inspect.getmodule(thing).__name__
+        name = f"{inspect.getmodule(thing).__name__}.{thing.__qualname__}"
         blocks.append(f"`{name}`\n\n```python\n{source_of(thing)}\n```")
     return Markdown("\n\n".join(blocks))
 

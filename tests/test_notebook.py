@@ -1,0 +1,64 @@
+"""What chapters show: source under its full name, with the sentence and the formula of its docstring and no more."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from nnzip.book.notebook import show_source, source_of, table
+
+CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("*.ipynb"))
+
+
+class Doubled:
+    """Twice a number.
+
+        y = 2 x
+
+    Not shown: details.
+
+    >>> Doubled().forward(1)
+    2
+    """
+
+    def forward(self, x):
+        """Return it."""
+        return 2 * x  # a comment stays
+
+
+def test_source_keeps_the_sentence_the_formula_and_the_comments():
+    assert source_of(Doubled).splitlines() == [
+        "class Doubled:",
+        '    """Twice a number.',
+        "",
+        "        y = 2 x",
+        '    """',
+        "",
+        "    def forward(self, x):",
+        '        """Return it."""',
+        "        return 2 * x  # a comment stays",
+    ]
+
+
+def test_source_is_shown_under_its_full_name():
+    pytest.importorskip("IPython")
+    assert show_source(Doubled.forward).data == (
+        f"`{__name__}.Doubled.forward`\n\n```python\n"
+        'def forward(self, x):\n    """Return it."""\n    return 2 * x  # a comment stays\n```'
+    )
+
+
+def test_a_table_is_text_and_markdown():
+    shown = table([("a", 1)], heads=("name", "n"))
+    assert repr(shown) == "name  n\na     1"
+    assert shown._repr_markdown_() == "| name | n |\n| --- | --- |\n| a | 1 |"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_shows_no_private_function(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    shown = re.findall(r"show_source\((.*?)\)\n", code + "\n", re.DOTALL)
+    private = [name for call in shown for name in re.findall(r"\b_\w+", call)]
+    assert not private
