@@ -8,9 +8,11 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECL
     os.environ.setdefault(name, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures in memory: no window, no screen needed
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from nnzip.data import Mnist, load_mnist  # noqa: E402
+from nnzip.data import Mnist  # noqa: E402
+from nnzip.data.mnist import raw_mnist, scale  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -98,9 +100,11 @@ def report_files():
 
 @pytest.fixture(scope="session")
 def parts_of_mnist():
-    data = load_mnist()
-    few = (array[:count].copy() for array, count in zip(data, (1000, 1000, 500, 500), strict=True))
-    return Mnist(*map(_read_only, few)), tuple(map(_read_only, data[2:]))
+    raw = raw_mnist()  # scaled as load_mnist does, without the other 59,000 training images
+    train, test = scale(raw["train_images"][:1000]), scale(raw["test_images"])
+    labels = [raw[f"{part}_labels"].astype(np.int64) for part in ("train", "test")]
+    few = train, labels[0][:1000].copy(), test[:500].copy(), labels[1][:500].copy()
+    return Mnist(*map(_read_only, few)), tuple(map(_read_only, (test, labels[1])))
 
 
 @pytest.fixture

@@ -187,8 +187,8 @@ def test_a_float_convolutional_network_computes_the_same(change):
 
 
 @pytest.mark.parametrize("name", ["lenet_300_100", "lenet_5"])
-def test_the_trained_networks_compute_the_same(name):
-    network, images = trained(name), load_mnist().train_images[:64]
+def test_the_trained_networks_compute_the_same(name, digits):
+    network, images = trained(name), digits.train_images[:64]
     logits = network.forward(images)
     for changed in (equalize_network(network), smooth_network(network, images)):
         assert np.allclose(changed.forward(images), logits, atol=1e-3)

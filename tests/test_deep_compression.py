@@ -190,11 +190,12 @@ def test_the_strongest_units_are_left():
 def test_a_few_thousand_images_leave_a_network_that_still_reads(monkeypatch):
     monkeypatch.setattr(module, "ROUND", 10)
     monkeypatch.setattr(module, "BATCH", 100)
-    monkeypatch.setattr(module, "load_mnist", lambda: Mnist(*(array[:3000] for array in load_mnist())))
+    mnist = load_mnist()
+    monkeypatch.setattr(module, "load_mnist", lambda: Mnist(*(array[:3000] for array in mnist)))
     recipe = {"keep": 12_000, "epochs": (3, 1), "values": 6, "pixels": 0}
     monkeypatch.setitem(module.RECIPES, "lenet_300_100", {**RECIPES["lenet_300_100"], **recipe})
     network, history = compress("lenet_300_100", progress=False)
-    assert evaluate(network, *(array[3000:6000] for array in load_mnist()[:2])) < 0.06
+    assert evaluate(network, *(array[3000:6000] for array in mnist[:2])) < 0.06
     assert history[-1]["kept"] <= 12_000
 
 

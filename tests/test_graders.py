@@ -144,6 +144,7 @@ def test_graders_need_no_reference_and_no_order(chapter, monkeypatch):
 # What does not
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # some bugs divide by zero
 def test_each_planted_bug_is_caught_in_a_notebook(bug, capsys, caught):
     name, what, old, new = bug
     source = plant(solution(KNOWN[name].chapter), name, old, new)

@@ -401,9 +401,9 @@ def test_mse_finds_the_best_clipping_within_one_percent(name, bits):
 
 
 @pytest.mark.parametrize("symmetric, signed", GRIDS)
-@pytest.mark.parametrize("bits", [2, 4, 12])
-def test_mse_is_never_worse_than_minmax(bits, symmetric, signed):
-    for n in (1, 5, 400):
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+def test_mse_is_never_worse_than_minmax(bits, symmetric, signed, coarse_search):
+    for n in (1, 2, 5, 25, 400):
         x = rng().standard_t(2, (20, n)).astype(np.float32)
         options = {"bits": bits, "symmetric": symmetric, "signed": signed, "axis": 0}
         best = fake_quantize(x, choose_qparams(x, method="mse", **options))
