@@ -11,7 +11,7 @@ from nnzip.reconstruction import gptq
 from nnzip.requantization import requantize
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # noqa: RUF022  in the chapters' order
     "choose_qparams",
     "quantize",
     "dequantize",

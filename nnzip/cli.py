@@ -40,8 +40,29 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"nnzip {__version__}")
     commands = parser.add_subparsers(title="commands (each has its own --help)", metavar="", required=True)
-
     study = commands.add_parser("study", help="error against bit width and sparsity: records, figures, a table")
+    train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
+    exercise = commands.add_parser(
+        "exercises", help="functions to write, graded by the project's tests: list, start, check"
+    )
+    zipped = commands.add_parser("zip", help="any model's arrays into a small .nnz file; without options, without loss")
+    unzipped = commands.add_parser("unzip", help="the arrays of a .nnz file, as .npz or .safetensors")
+    _study_options(study)
+    _exercise_actions(exercise)
+    _zip_options(zipped)
+    train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
+    train.add_argument("--seeds", nargs="+", type=int, default=list(zoo.SEEDS), metavar="SEED")
+    train.add_argument(
+        "--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)"
+    )
+    train.set_defaults(run=_train)
+    unzipped.add_argument("source", type=Path, metavar="FILE.nnz")
+    unzipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz or .safetensors")
+    unzipped.set_defaults(run=_unzip)
+    return parser
+
+
+def _study_options(study):
     study.add_argument(
         "--quick", action="store_true", help="one seed and fewer points, half a minute, into figures/quick"
     )
@@ -54,23 +75,14 @@ def _parser():
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
     workers = study.add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
-    workers.add_argument("--executor", help="processes:N, threads:N, or dask://HOST:PORT, the scheduler of a cluster")
+    workers.add_argument("--executor", help="processes:N or threads:N")
     study.add_argument(
         "--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it"
     )
     study.set_defaults(run=_study)
 
-    train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
-    train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
-    train.add_argument("--seeds", nargs="+", type=int, default=list(zoo.SEEDS), metavar="SEED")
-    train.add_argument(
-        "--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)"
-    )
-    train.set_defaults(run=_train)
 
-    exercise = commands.add_parser(
-        "exercises", help="functions to write, graded by the project's tests: list, start, check"
-    )
+def _exercise_actions(exercise):
     exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
     exercise.set_defaults(run=_list)
     actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
@@ -86,7 +98,8 @@ def _parser():
     unlock.add_argument("name", metavar="NAME", help="an exercise")
     unlock.set_defaults(run=_unlock)
 
-    zipped = commands.add_parser("zip", help="any model's arrays into a small .nnz file; without options, without loss")
+
+def _zip_options(zipped):
     zipped.add_argument("source", help=".npz, .safetensors, or a trained network such as lenet_5:0")
     zipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.nnz")
     target = zipped.add_mutually_exclusive_group()
@@ -104,12 +117,6 @@ def _parser():
     zipped.add_argument("--deep", action="store_true", help=deep)
     zipped.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     zipped.set_defaults(run=_zip)
-
-    unzipped = commands.add_parser("unzip", help="the arrays of a .nnz file, as .npz or .safetensors")
-    unzipped.add_argument("source", type=Path, metavar="FILE.nnz")
-    unzipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz or .safetensors")
-    unzipped.set_defaults(run=_unzip)
-    return parser
 
 
 def _study(asked):
