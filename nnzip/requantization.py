@@ -9,10 +9,9 @@ as in gemmlowp and TensorFlow Lite. The two differ where a product is near a tie
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_not_empty, real_array
+from nnzip.checks import check_not_empty, real, whole
 from nnzip.quantization import round_to_integer
 
-OUT_DTYPES = (np.int8, np.uint8, np.int16, np.uint16)
 INT32 = np.iinfo(np.int32)
 SHIFTS = (-30, 31)  # those of TensorFlow Lite: multipliers from 2^-32 to below 2^30
 
@@ -22,8 +21,6 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
 
         codes = clip(rint(float32(acc) * float32(multiplier)) + zero_point, qmin, qmax)
 
-    Parameters
-    ----------
     acc : int32 sums of any shape; beyond 2^24 they are rounded to float32, as ONNX Runtime does
     multiplier : scale_a * scale_b / scale_y, positive; one number, (N,) for each column, or any shape that broadcasts
         to that of acc
@@ -31,30 +28,26 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
     out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
     rounding : as in `nnzip.quantization.round_to_integer`
 
-    Raises TypeError or ValueError for anything else. Source: ONNX QLinearMatMul and QLinearConv.
+    TypeError or ValueError for anything else. ONNX QLinearMatMul and QLinearConv.
 
-    Examples
-    --------
     >>> acc = np.array([-1000, -3, -1, 1, 3, 5, 1000], np.int32)
     >>> requantize(acc, 0.5, 10, out_dtype=np.uint8)
     array([  0,   8,  10,  10,  12,  12, 255], dtype=uint8)
     """
-    acc, codes, zero_point = _accumulators(acc, zero_point, out_dtype)
-    with np.errstate(over="ignore"):
-        factor = real_array(multiplier, "multiplier").astype(np.float32)
+    acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
+        factor = real(multiplier, "multiplier").astype(np.float32)
     _check_broadcast(factor, "multiplier", acc.shape)
     if not (factor.min() > 0 and factor.max() < np.inf):
         raise ValueError(f"multiplier must be positive and finite as a float32, got {multiplier}")
-    steps = acc.astype(np.float32)
     with np.errstate(over="ignore"):
-        np.multiply(steps, factor, out=steps)
+        steps = acc.astype(np.float32)
+        steps *= factor
     if rounding == "half_even":
         np.rint(steps, out=steps)
     else:
-        np.clip(steps, -(2.0**30), 2.0**30, out=steps)  # far outside of every dtype, but finite
-        steps = round_to_integer(steps, rounding)
-    if zero_point:
-        steps += np.float32(zero_point)
+        steps = round_to_integer(np.clip(steps, -(2.0**30), 2.0**30), rounding)  # outside of every dtype, but finite
+    steps += np.float32(zero_point)
     return np.clip(steps, codes.min, codes.max, out=steps).astype(codes.dtype)
 
 
@@ -70,19 +63,15 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
     RoundingDivideByPOT; a negative shift first multiplies acc by 2^-shift, where it saturates at int32. Single rounding
     is TFLITE_SINGLE_ROUNDING, and nearer to the real product.
 
-    Parameters
-    ----------
     acc : int32 sums of any shape
     m0 : integers from 2^30 to 2^31 - 1; one, (N,) for each column, or any shape that broadcasts to that of acc
     shift : integers from -30 to 31, of such a shape; to the right, so that m = m0 * 2^-31 * 2^-shift
     zero_point : an integer in the range of out_dtype
     out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
 
-    Raises TypeError or ValueError for anything else. Sources: gemmlowp, fixedpoint/fixedpoint.h; TensorFlow Lite,
+    TypeError or ValueError for anything else. gemmlowp, fixedpoint/fixedpoint.h; TensorFlow Lite,
     MultiplyByQuantizedMultiplier, whose shift has the other sign; Jacob et al. 2018, arXiv:1712.05877, section 2.2.
 
-    Examples
-    --------
     >>> acc = np.array([-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7], np.int32)
     >>> m0, shift = fixed_point_multiplier(0.25)
     >>> requantize_fixed_point(acc, m0, shift, 0, out_dtype=np.int8)  # 0.25: high is 1, steps are 1
@@ -90,47 +79,32 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
     >>> requantize_fixed_point(acc, m0, shift, 0, out_dtype=np.int8, double_rounding=False)
     array([-2, -1, -1, -1,  0,  0,  0,  1,  1,  1,  2,  2], dtype=int8)
     """
-    acc, codes, zero_point = _accumulators(acc, zero_point, out_dtype)
-    m0 = _integers(m0, "m0", 2**30, INT32.max, acc.shape)
-    shift = _integers(shift, "shift", *SHIFTS, acc.shape)
-    if check_choice(double_rounding, "double_rounding", (True, False)):
+    acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
+    m0, shift = _integers(m0, "m0", (2**30, INT32.max), acc.shape), _integers(shift, "shift", SHIFTS, acc.shape)
+    if double_rounding:
         left, right = np.maximum(-shift, 0), np.maximum(shift, 0)
         sums = np.clip(acc.astype(np.int64) << left, INT32.min, INT32.max)
-        steps = _rounding_right_shift(_rounding_doubling_high_mul(sums, m0), right)
+        high = (sums * m0 + 2**30) >> 31  # gemmlowp's truncated division and signed nudge come to this floor
+        rest = (1 << right) - 1  # the bits that go
+        steps = (high >> right) + ((high & rest) > (rest >> 1) + (high < 0))  # ties away from zero
     else:
         steps = (acc * m0 + (1 << (30 + shift))) >> (31 + shift)  # below 2^62 + 2^61 in magnitude
     return np.clip(steps + zero_point, codes.min, codes.max).astype(codes.dtype)
 
 
-def _rounding_doubling_high_mul(x, m0):
-    """Return the high half of 2 x m0; gemmlowp's truncated division and signed nudge come to this floor: ties go up."""
-    return (x * m0 + 2**30) >> 31
-
-
-def _rounding_right_shift(x, shift):  # gemmlowp's RoundingDivideByPOT: ties away from zero
-    mask = (1 << shift) - 1
-    threshold = (mask >> 1) + (x < 0)
-    return (x >> shift) + ((x & mask) > threshold)
-
-
 def fixed_point_multiplier(m):  # [...] -> int32 [...], [...]
     """Return m as (m0, shift): m = m0 * 2^-31 * 2^-shift, with m0 from 2^30 to 2^31 - 1, rounded to the nearest.
 
-    Parameters
-    ----------
-    m : positive numbers from 2^-32 to below 2^30: one, which gives two ints, or an array, which gives two int32 arrays
+    m holds positive numbers from 2^-32 to below 2^30: one, which gives two ints, or an array, which gives two int32
+    arrays. TypeError or ValueError for anything else. Jacob et al. 2018, arXiv:1712.05877, equation 6; TensorFlow
+    Lite's QuantizeMultiplier, which turns smaller multipliers into 0.
 
-    Raises TypeError or ValueError for anything else. Sources: Jacob et al. 2018, arXiv:1712.05877, equation 6;
-    TensorFlow Lite's QuantizeMultiplier, which turns smaller multipliers into 0.
-
-    Examples
-    --------
     >>> fixed_point_multiplier(0.75)
     (1610612736, 0)
     >>> fixed_point_multiplier(np.nextafter(1.0, 0.0))  # would be 2^31, which no int32 holds
     (1073741824, -1)
     """
-    values = real_array(m, "m").astype(np.float64)
+    values = real(m, "m").astype(np.float64)
     fraction, exponent = np.frexp(values)  # in [1/2, 1)
     m0 = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
     carry = m0 == 2**31
@@ -140,33 +114,32 @@ def fixed_point_multiplier(m):  # [...] -> int32 [...], [...]
     return (m0.astype(np.int32), shift.astype(np.int32)) if values.ndim else (int(m0), int(shift))
 
 
-def _accumulators(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_point
-    acc = np.asarray(acc)
+def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_point
+    acc, dtype = np.asarray(acc), np.dtype(out_dtype)
     if acc.dtype != np.int32:
         raise TypeError(f"acc must be int32, got {acc.dtype}")
     check_not_empty(acc, "acc")
-    dtype = np.dtype(out_dtype)
-    if dtype not in OUT_DTYPES:
+    if dtype not in (np.int8, np.uint8, np.int16, np.uint16):
         raise ValueError(f"out_dtype must be int8, uint8, int16 or uint16, got {dtype}")
     codes = np.iinfo(dtype)
-    return acc, codes, check_integer(zero_point, "zero_point", codes.min, codes.max)
+    return acc, codes, whole(codes.min, codes.max)(zero_point, "zero_point")
 
 
-def _integers(values, name, low, high, shape):  # -> int64, broadcasting to shape
+def _integers(values, name, ends, shape):  # -> int64, broadcasting to shape
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {values!r}")
     _check_broadcast(array, name, shape)
-    if array.min() < low or array.max() > high:
-        raise ValueError(f"{name} must be from {low} to {high}, got {values}")
+    if array.min() < ends[0] or array.max() > ends[1]:
+        raise ValueError(f"{name} must be from {ends[0]} to {ends[1]}, got {values}")
     return array.astype(np.int64)
 
 
 def _check_broadcast(array, name, shape):
     check_not_empty(array, name)
     try:
-        fits = np.broadcast_shapes(array.shape, shape) == shape
+        np.broadcast_to(array, shape)
     except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must be one number or broadcast to acc's shape {shape}, got shape {array.shape}")
+        raise ValueError(
+            f"{name} must be one number or broadcast to acc's shape {shape}, got shape {array.shape}"
+        ) from None

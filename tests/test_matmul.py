@@ -8,8 +8,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nnzip import matmul
-from nnzip.matmul import exact_depth, int8_matmul, int8_matmul_by_definition, matmul_as, pack
+from nnzip import matmul, matmul_native
+from nnzip.matmul import (
+    exact_depth,
+    exact_edges,
+    int8_matmul,
+    int8_matmul_by_definition,
+    matmul_as,
+    pack,
+    product_in_blocks,
+)
 
 DTYPES = (np.int8, np.uint8)
 PAIRS = [(a, b) for a in DTYPES for b in DTYPES]
@@ -50,22 +58,12 @@ def every_way(a, b, **options):
 @pytest.fixture
 def fresh_choice():
     """Forget what is known of numkong and of BLAS, before and after."""
-    caches = matmul._numkong, matmul._numkong_is_faster, matmul._float32_is_exact
+    caches = matmul_native._numkong, matmul_native._numkong_is_faster, matmul.float32_is_exact
     for cached in caches:
         cached.cache_clear()
     yield
     for cached in caches:
         cached.cache_clear()
-
-
-def test_definition_is_python_arithmetic():
-    rng = np.random.default_rng(0)
-    a, b = random_codes(rng, (3, 5), np.uint8), random_codes(rng, (5, 4), np.int8)
-    a_zero, b_zero = [3, 0, 255], [-128, 0, 127, 5]
-    for m in range(3):
-        for n in range(4):
-            expected = sum((int(a[m, k]) - a_zero[m]) * (int(b[k, n]) - b_zero[n]) for k in range(5))
-            assert int8_matmul_by_definition(a, b, a_zero, b_zero)[m, n] == expected
 
 
 @pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
@@ -74,9 +72,11 @@ def test_random_codes(a_dtype, b_dtype, shape):
     M, K, N = shape
     rng = np.random.default_rng(M * K * N)
     a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+    expected = int8_matmul_by_definition(a, b)
+    np.testing.assert_array_equal(product_in_blocks(a, b, exact_edges(a_dtype, b)), expected)
     for result in every_way(a, b):
         assert result.dtype == np.int32
-        np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b))
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
@@ -111,10 +111,9 @@ def test_int32_ends_where_it_ends(a_dtype, b_dtype):
             assert int8_matmul(a, right, out_dtype=np.int64, backend=backend).item() == exact
             fits = int8_matmul(a[:, 1:], b[1:], backend=backend).item()
             assert fits == exact // K * (K - 1)
-            out = np.full((1, 1), 7, np.int32)
             with pytest.raises(OverflowError, match=rf"K = {K} .*2147483647.*int64"):
-                int8_matmul(a, right, out=out, backend=backend)
-            assert out.item() == 7 and abs(fits) <= 2**31 - (not mixed)
+                int8_matmul(a, right, backend=backend)
+            assert abs(fits) <= 2**31 - (not mixed)
 
 
 def test_minus_2_to_the_31_fits_int32():
@@ -182,19 +181,6 @@ def test_layouts_and_read_only_inputs_stay_as_they_are():
             np.testing.assert_array_equal(right, before[1])
 
 
-@pytest.mark.parametrize("dtype", (np.int32, np.int64))
-@pytest.mark.parametrize("backend", ("numpy", "auto"))
-def test_out_is_filled_and_returned(dtype, backend):
-    rng = np.random.default_rng(3)
-    a, b = random_codes(rng, (600, 1300), np.int8), random_codes(rng, (1300, 40), np.int8)
-    expected = int8_matmul_by_definition(a, b, 1, 2)
-    wide = np.zeros((600, 80), dtype)
-    for out in (np.full((600, 40), -1, dtype), np.zeros((40, 600), dtype).T, wide[:, ::2], wide[::-1, 40:]):
-        options = {"a_zero_point": 1, "b_zero_point": 2, "out": out, "out_dtype": dtype, "backend": backend}
-        assert int8_matmul(a, b, **options) is out
-        np.testing.assert_array_equal(out, expected)
-
-
 def test_a_packed_matrix_is_a_copy():
     b = np.ones((4, 2), np.int8)
     packed = pack(b)
@@ -215,18 +201,6 @@ def test_threads_share_a_packed_matrix():
             )
             for a, result in zip(lefts, results, strict=True):
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 9))
-
-
-@pytest.mark.parametrize("room", (1, 700, 4000))
-@pytest.mark.parametrize("dtype", (np.int32, np.int64))
-def test_rows_in_several_blocks(monkeypatch, room, dtype):
-    monkeypatch.setattr(matmul, "ROOM", room)
-    rng = np.random.default_rng(10)
-    for K in (65, 1500):
-        a, b = random_codes(rng, (33, K), np.uint8), random_codes(rng, (K, 7), np.int8)
-        for right in (b, pack(b)):
-            result = int8_matmul(a, right, a_zero_point=2, out_dtype=dtype, backend="numpy")
-            np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 2))
 
 
 # The depth up to which float32 is exact
@@ -267,7 +241,7 @@ def test_sparse_weights_need_no_split():
     b[::1000] = 127
     packed = pack(b)
     assert exact_depth(np.int8, packed) == 100_000
-    assert packed.edges(np.dtype(np.int8)) == [0, 100_000]
+    assert exact_edges(np.int8, b) == packed.edges(np.dtype(np.int8)) == [0, 100_000]
     a = random_codes(np.random.default_rng(6), (4, 100_000), np.int8)
     np.testing.assert_array_equal(int8_matmul(a, packed, backend="numpy"), int8_matmul_by_definition(a, b))
 
@@ -275,26 +249,18 @@ def test_sparse_weights_need_no_split():
 @pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
 def test_every_block_is_within_the_bound(a_dtype, b_dtype):
     b = random_codes(np.random.default_rng(7), (7000, 5), b_dtype)
-    edges = pack(b).edges(np.dtype(a_dtype))
+    edges = exact_edges(a_dtype, b)
     assert edges[0] == 0 and edges[-1] == 7000 and np.all(np.diff(edges[:-1]) >= DEPTHS[names(a_dtype, b_dtype)])
     for start, stop in pairwise(edges):
         assert exact_depth(a_dtype, b[start:stop]) == stop - start
-
-
-def test_the_ways_to_go_wrong_go_wrong():
-    a, b = np.full((1, 259), 255, np.uint8), np.full((259, 1), 255, np.uint8)
-    exact = int8_matmul(a, b).item()
-    assert matmul_as(a, b, np.int32).item() == exact == 259 * 255 * 255
-    assert (a @ b).item() == matmul_as(a, b, np.uint8).item() == exact % 256
-    assert matmul_as(a, b, np.float16).item() == np.inf
-    assert matmul_as(a, b, np.float32).item() != exact
+        assert stop == 7000 or exact_depth(a_dtype, b[start : stop + 1]) == stop - start  # and not a row less
 
 
 # Backends
 
 
 def test_without_exact_floats_integers_do_it(monkeypatch):
-    monkeypatch.setattr(matmul, "_float32_is_exact", lambda: False)
+    monkeypatch.setattr(matmul, "float32_is_exact", lambda: False)
     monkeypatch.setattr(matmul, "_float_product", None)
     rng = np.random.default_rng(8)
     a, b = random_codes(rng, (5, 2000), np.uint8), random_codes(rng, (2000, 6), np.int8)
@@ -304,7 +270,7 @@ def test_without_exact_floats_integers_do_it(monkeypatch):
 
 
 def test_this_machine_adds_exactly(fresh_choice):
-    assert matmul._float32_is_exact()
+    assert matmul.float32_is_exact()
 
 
 def test_inexact_floats_are_noticed(fresh_choice, monkeypatch):
@@ -314,7 +280,7 @@ def test_inexact_floats_are_noticed(fresh_choice, monkeypatch):
 
     where = np.where
     monkeypatch.setattr(matmul.np, "where", lambda *args: where(*args).view(Half))
-    assert not matmul._float32_is_exact()
+    assert not matmul.float32_is_exact()
 
 
 def test_numkong_missing(fresh_choice, monkeypatch):
@@ -329,7 +295,7 @@ def test_numkong_too_old(fresh_choice, monkeypatch):
     monkeypatch.setitem(sys.modules, "numkong", types.SimpleNamespace(__version__="0.1"))
     a = np.full((2, 3), 127, np.int8)
     assert np.all(int8_matmul(a, pack(a.T)) == 3 * 127**2)
-    with pytest.raises(ImportError, match=r"numkong 0\.1 is too old, it has no dots_pack.*--upgrade"):
+    with pytest.raises(ImportError, match=r"numkong 0\.1 fails on this machine.*dots_pack.*--upgrade"):
         int8_matmul(a, a.T, backend="numkong")
 
 
@@ -346,7 +312,7 @@ def test_numkong_refusing_or_wrong(fresh_choice, monkeypatch):
 
     a = np.full((2, 3), 127, np.int8)
     for broken, message in ((refuse, "fails on this machine: no such instruction"), (saturate, "gives wrong int8")):
-        matmul._numkong.cache_clear()
+        matmul_native._numkong.cache_clear()
         monkeypatch.setitem(sys.modules, "numkong", fake_numkong(broken))
         assert np.all(int8_matmul(a, pack(a.T)) == 3 * 127**2)
         with pytest.raises(ImportError, match=f"numkong 9 {message}"):
@@ -362,7 +328,7 @@ def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
         out[rows] = (a[rows].astype(np.int64) @ b.T.astype(np.int64)).astype(out.dtype)
 
     monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
-    monkeypatch.setattr(matmul, "SMALL", 1)  # threads for all
+    monkeypatch.setattr(matmul_native, "SMALL", 1)  # threads for all
     rng = np.random.default_rng(9)
     for a_dtype, b_dtype in PAIRS:
         for M, K, N in SHAPES:
@@ -387,14 +353,14 @@ def stand_in(fresh_choice, monkeypatch):
 
 
 def test_auto_takes_numkong_where_it_can_pay(stand_in, monkeypatch):
-    monkeypatch.setattr(matmul, "_numkong_is_faster", lambda few_rows: True)
-    monkeypatch.setattr(matmul, "LARGE", 4 * matmul.DEEP * 3)
+    monkeypatch.setattr(matmul_native, "_numkong_is_faster", lambda few_rows: True)
+    monkeypatch.setattr(matmul_native, "LARGE", 4 * matmul_native.DEEP * 3)
     for M, K, packed, pays in (
-        (4, matmul.DEEP, True, True),
-        (3, matmul.DEEP, True, False),  # small
-        (5, matmul.DEEP - 1, True, False),
-        (4, matmul.DEEP, False, False),
-        (256, matmul.DEEP, False, True),
+        (4, matmul_native.DEEP, True, True),
+        (3, matmul_native.DEEP, True, False),  # small
+        (5, matmul_native.DEEP - 1, True, False),
+        (4, matmul_native.DEEP, False, False),
+        (256, matmul_native.DEEP, False, True),
     ):
         a, b = np.ones((M, K), np.int8), np.ones((K, 3), np.int8)
         int8_matmul(a, pack(b) if packed else b)
@@ -406,28 +372,34 @@ def test_auto_takes_numkong_where_it_can_pay(stand_in, monkeypatch):
 @pytest.mark.parametrize("faster", ("numkong", "numpy"))
 def test_auto_tries_once_and_takes_the_faster(stand_in, monkeypatch, faster, few_rows):
     now, asked = [0.0], []
-    multiply = int8_matmul
+    product = matmul_native.product
 
-    def multiply_for_a_while(a, b, *, backend="auto"):
-        asked.append(backend)
-        now[0] += 1e-3 if backend == faster else 2e-3
-        return multiply(a, b, backend=backend)
+    def clock():  # of two readings around a way, numpy's come after numkong's
+        now[0] += 1e-3
+        return now[0]
 
-    monkeypatch.setattr(matmul, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(matmul, "int8_matmul", multiply_for_a_while)
+    def product_for_a_while(a, b):
+        asked.append(a.shape)
+        now[0] += -5e-4 if faster == "numkong" else 5e-4
+        return product(a, b)
+
+    monkeypatch.setattr(matmul_native, "time", types.SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(matmul_native, "product", product_for_a_while)
+    monkeypatch.setattr(matmul_native, "ENOUGH", 1)
     K = 1024
-    a, b = np.ones((2 if few_rows else 64, K), np.int8), pack(np.ones((K, matmul.LARGE // K), np.int8))
+    a, b = np.ones((2 if few_rows else 64, K), np.int8), pack(np.ones((K, matmul_native.LARGE // K), np.int8))
     for _ in range(2):
+        asked.clear()
         stand_in.clear()
-        assert np.all(multiply(a, b) == K)
+        assert np.all(int8_matmul(a, b) == K)
         assert (a.shape in stand_in) == (faster == "numkong")
-    assert sorted(asked) == ["numkong"] * 5 + ["numpy"] * 5
-    assert matmul._numkong_is_faster.cache_info().misses == 1
+    assert matmul_native._numkong_is_faster.cache_info().misses == 1
+    assert asked == [a.shape] * (faster == "numkong")  # the second time nothing is tried
 
 
 def test_every_process_has_its_own_threads():
-    pool, threads = matmul._pool(1)
-    assert matmul._pool(1)[0] is pool is not matmul._pool(2)[0] and threads >= 1
+    pool, threads = matmul_native._pool(1)
+    assert matmul_native._pool(1)[0] is pool is not matmul_native._pool(2)[0] and threads >= 1
 
 
 # Refusals
@@ -437,33 +409,14 @@ REFUSED = [
     (A.astype(np.float32), B, {}, TypeError, "a must be int8 or uint8, got float32"),
     (A, B.astype(np.int16), {}, TypeError, "b must be int8 or uint8, got int16"),
     (A[0], B, {}, ValueError, r"a must have 2 dimensions, got shape \(3,\)"),
-    (A, B[None], {}, ValueError, r"b must have 2 dimensions, got shape \(1, 3, 4\)"),
-    (A[:0], B, {}, ValueError, r"a must not be empty, got shape \(0, 3\)"),
     (A[:, :0], B[:0], {}, ValueError, r"a must not be empty, got shape \(2, 0\)"),
     (A, B[:2], {}, ValueError, r"a and b must meet in K, got shapes \(2, 3\) and \(2, 4\)"),
     (A, B, {"a_zero_point": 128}, ValueError, "a_zero_point must be from -128 to 127 for int8 codes, got 128"),
     (A, B, {"b_zero_point": -1}, ValueError, "b_zero_point must be from 0 to 255 for uint8 codes, got -1"),
-    (A, B, {"a_zero_point": 0.0}, TypeError, "a_zero_point must be an integer or integers, got 0.0"),
     (A, B, {"a_zero_point": True}, TypeError, "a_zero_point must be an integer or integers, got True"),
-    (
-        A,
-        B,
-        {"a_zero_point": [1, 2, 3]},
-        ValueError,
-        r"a_zero_point must be one number or have shape \(2,\), got .*\(3,\)",
-    ),
+    (A, B, {"a_zero_point": [1, 2, 3]}, ValueError, r"a_zero_point must be one number or have .*\(2,\), got .*\(3,\)"),
     (A, B, {"b_zero_point": [[1] * 4]}, ValueError, r"b_zero_point must be one number or have shape \(4,\)"),
-    (A, B, {"out_dtype": np.int16}, ValueError, "out_dtype must be int32 or int64, got int16"),
-    (
-        A,
-        B,
-        {"out": np.zeros((2, 4))},
-        ValueError,
-        r"out must be a writeable array of dtype int32 .*got float64 \(2, 4\)",
-    ),
-    (A, B, {"out": np.zeros((4, 2), np.int32)}, ValueError, r"shape \(2, 4\), got int32 \(4, 2\)"),
-    (A, B, {"out": [[0] * 4] * 2}, ValueError, "out must be a writeable array .*got list"),
-    (A, B, {"out": np.broadcast_to(np.int32(0), (2, 4))}, ValueError, "out must be a writeable array"),
+    (A, B, {"out_dtype": np.int16}, ValueError, "out_dtype must be one of int32, int64, got 'int16'"),
     (A, B, {"backend": "cuda"}, ValueError, "backend must be one of auto, numpy, numkong, got 'cuda'"),
 ]
 
@@ -472,13 +425,6 @@ REFUSED = [
 def test_refused(a, b, options, error, message):
     with pytest.raises(error, match=message):
         int8_matmul(a, b, **options)
-
-
-def test_out_must_lie_elsewhere():
-    memory = np.zeros(8, np.int32)
-    a, b = memory.view(np.int8).reshape(4, 8), np.ones((8, 2), np.int8)
-    with pytest.raises(ValueError, match="out must not share memory with a or b"):
-        int8_matmul(a, b, out=memory.reshape(4, 2))
 
 
 def test_pack_and_exact_depth_refuse():

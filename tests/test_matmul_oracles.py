@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from nnzip import matmul
+from nnzip import matmul_native
 from nnzip.matmul import int8_matmul, int8_matmul_by_definition, pack, requantize
 
 pytestmark = pytest.mark.oracle
@@ -70,9 +70,9 @@ def test_numkong_all_extreme_and_threaded(a_dtype, b_dtype):
 @pytest.mark.parametrize("few_rows", (True, False))
 def test_auto_chooses_in_50_ms(few_rows):
     pytest.importorskip("numkong")
-    matmul._numkong_is_faster.cache_clear()
+    matmul_native._numkong_is_faster.cache_clear()
     start = time.thread_time()  # without what a busy machine gives to others
-    matmul._numkong_is_faster(few_rows)
+    matmul_native._numkong_is_faster(few_rows)
     assert time.thread_time() - start < 0.05
 
 

@@ -1,0 +1,121 @@
+"""The CPU's own int8 instructions for `nnzip.matmul`, by the optional package numkong: the same integers, faster.
+
+numkong multiplies codes of one dtype. Where a and b differ, a is moved by 128 into b's dtype, and as many column sums
+of b come off the product: (a + 128) b - 128 sum_k b = a b.
+"""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from nnzip.checks import one_of
+
+SMALL = 2**25  # multiplications below which a second thread does not pay
+LARGE = 2**23  # multiplications from which it matters who does them
+DEEP = 128  # K from which numkong can pay: it adds up along K, and each sum has a cost of its own
+FEW = 8  # rows: then reading b is most of the work, and codes are a quarter of floats
+ENOUGH = 0.02  # seconds of trying
+
+
+def chosen(backend, M, K, N, *, packed):
+    """Tell whether numkong is to multiply [M, K] by [K, N]; ImportError if it is asked for and cannot."""
+    may_pay = M * K * N >= LARGE and K >= DEEP and (packed or M >= 256)  # unpacked, b has to be transposed
+    if one_of("auto", "numpy", "numkong")(backend, "backend") == "numpy" or (backend == "auto" and not may_pay):
+        return False
+    numkong, trouble = _numkong()
+    if backend == "numkong" and numkong is None:
+        raise ImportError(f'backend="numkong" cannot be used: {trouble}')
+    return numkong is not None and (backend == "numkong" or _numkong_is_faster(M <= FEW))
+
+
+class Packed(NamedTuple):
+    """A matrix [K, N] as numkong multiplies by it."""
+
+    matrix: object
+    dtype: np.dtype
+    column_sums: np.ndarray  # [N]
+
+
+def packed(codes):  # [K, N] -> Packed
+    """Transpose the codes for numkong, sixteen rows at a time to stay in cache."""
+    transposed = np.empty(codes.shape[::-1], codes.dtype)
+    for start in range(0, len(codes), 16):
+        transposed[:, start : start + 16] = codes[start : start + 16].T
+    return Packed(_numkong()[0].dots_pack(transposed), codes.dtype, codes.sum(axis=0, dtype=np.int64))
+
+
+def product(a, b):  # codes [M, K], Packed [K, N] -> int32 [M, N]
+    """Return the product, whose sums fit int32; the rows of a large one are shared among threads."""
+    moved = 0
+    if a.dtype != b.dtype:
+        a, moved = (a.view(np.uint8) ^ 128).view(b.dtype), 128 if b.dtype == np.uint8 else -128
+    a, total = np.ascontiguousarray(a), np.empty((len(a), len(b.column_sums)), np.int32)
+    numkong, (pool, threads) = _numkong()[0], _pool(os.getpid())
+    out = numkong.from_dlpack(total.view(np.uint32) if b.dtype == np.uint8 else total)
+    share = -(-len(a) // threads) if total.size * a.shape[1] >= SMALL else len(a)  # rows for each thread
+
+    def rows(start):
+        numkong.dots_packed(a, b.matrix, out=out, start_row=start, end_row=min(start + share, len(a)))
+
+    others = [pool.submit(rows, start) for start in range(share, len(a), share)]
+    rows(0)
+    for other in others:
+        other.result()
+    return total - (moved * b.column_sums).astype(np.int32) if moved else total
+
+
+@cache
+def _numkong_is_faster(few_rows):
+    """Multiply by both, and tell whether numkong was the faster: without VNNI or AMX it often is not. Some 10 ms."""
+    M, K, N = (1, 1024, 1024) if few_rows else (256, 512, 256)
+    a, b = np.ones((M, K), np.int8), np.ones((K, N), np.int8)
+    native, floats = packed(b), b.astype(np.float32)
+    ways = {
+        "numkong": lambda: product(a, native),
+        "numpy": lambda: (a.astype(np.float32) @ floats).astype(np.int32),
+    }
+    least, begun = dict.fromkeys(ways, np.inf), time.perf_counter()
+    for turn in range(5):  # the best of each: the first turn wakes threads up
+        if turn > 1 and time.perf_counter() - begun > ENOUGH:
+            break
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            least[name] = min(least[name], time.perf_counter() - start)
+    return least["numkong"] < least["numpy"]
+
+
+@cache
+def _numkong():
+    """Return (numkong, "") if it is there, new enough and exact on this machine, else (None, why not)."""
+    try:
+        import numkong
+    except Exception as error:  # it loads machine code: whatever goes wrong, NumPy takes over
+        return None, f"the import fails ({error}); `pip install numkong` installs it"
+    name = f"numkong {getattr(numkong, '__version__', '')}"
+    try:
+        wrong = [dtype for dtype in ("int8", "uint8") if not _is_exact(numkong, np.iinfo(dtype))]
+    except Exception as error:
+        return None, f"{name} fails on this machine: {error}; `pip install --upgrade numkong` may help"
+    return (None, f"{name} gives wrong {wrong[0]} products on this machine") if wrong else (numkong, "")
+
+
+def _is_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
+    pattern = np.array([codes.min, codes.max, 1, codes.max - 1, codes.max, codes.min, codes.min])
+    a = np.resize(pattern, (5, 515)).astype(codes.dtype)
+    a[0], a[1] = codes.min, codes.max
+    total = np.empty((5, 5), np.int32)
+    right = numkong.dots_pack(a)
+    numkong.dots_packed(a, right, out=numkong.from_dlpack(total.view(f"{codes.dtype.kind}4")))
+    return np.array_equal(total, a.astype(np.int64) @ a.T.astype(np.int64))
+
+
+@cache
+def _pool(process):  # one for each process, as threads do not survive a fork
+    """Return threads to share, and how many to use with the one that calls; none starts before it is needed."""
+    threads = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    return ThreadPoolExecutor(max(1, threads - 1)), threads
