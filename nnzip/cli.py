@@ -60,7 +60,7 @@ def _parser():
     study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
     workers = study.add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
-    workers.add_argument("--executor", help="processes:N, threads:N, or dask://HOST:PORT, the scheduler of a cluster")
+    workers.add_argument("--executor", help="processes:N or threads:N")
     study.add_argument(
         "--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it"
     )
@@ -145,7 +145,7 @@ def _train(asked):
         for seed in asked.seeds:
             print(f"{name}, seed {seed}", file=sys.stderr)
             start = time.perf_counter()
-            network = zoo.train(name, seed=seed)
+            network = zoo.train(name, seed=seed, progress=True)
             path = zoo.save(network, name, seed=seed, folder=asked.output)
             error = evaluate(network, data.test_images, data.test_labels)
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")

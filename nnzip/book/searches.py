@@ -1,7 +1,7 @@
 """The searches of chapter 11 that take longer than a chapter may, and their records.
 
     python -m nnzip.book.searches                          a quarter of an hour on one core
-    python -m nnzip.book.searches --executor processes:2   or threads:2, dask://host:8786
+    python -m nnzip.book.searches --executor processes:2   or threads:2
 
 It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
 space trained with three seeds, into figures/. Results come into figures/11_*.jsonl first: started again after it was
@@ -48,7 +48,7 @@ def run_widths(folder, executor=None):
         settings = {**RECIPE, "seed": seed}
         function = functools.partial(search.measure_widths, **settings)
         log = Path(folder) / f"11_widths_{seed}.jsonl"
-        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings)
+        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings, progress=True)
     return [
         {
             "genome": " ".join(map(str, genome)),
@@ -68,7 +68,7 @@ def read(path):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m nnzip.book.searches")
-    parser.add_argument("--executor", help="processes:N, threads:N or dask://HOST:PORT (default: none)")
+    parser.add_argument("--executor", help="processes:N or threads:N (default: none)")
     parser.add_argument("--output", type=Path, default=Path("figures"), help="the folder (default: figures)")
     asked = parser.parse_args(arguments)
     with open_executor(asked.executor) as executor:
