@@ -137,7 +137,7 @@ def _train(asked):
         for seed in asked.seeds:
             print(f"{name}, seed {seed}", file=sys.stderr)
             start = time.perf_counter()
-            network = zoo.train(name, seed=seed)
+            network = zoo.train(name, seed=seed, progress=True)
             path = zoo.save(network, name, seed=seed, folder=asked.output)
             error = evaluate(network, data.test_images, data.test_labels)
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")

@@ -123,7 +123,7 @@ def test_without_arguments_those_of_the_process_are_read(asked, monkeypatch):
 def test_train_saves_every_network_that_is_asked_for(tmp_path, monkeypatch, digits, capsys):
     trained = []
 
-    def fake_train(name, *, seed):
+    def fake_train(name, *, seed, progress):
         trained.append((name, seed))
         return zoo.BUILD[name](seed=seed)
 

@@ -226,7 +226,8 @@ def test_stability_is_the_mean_squared_slope_of_all_logits():
 def test_windows_times_the_weight_are_the_convolution(k, stride, padding):
     layer = with_biases(Conv2d(2, 4, k, stride=stride, padding=padding, rng=0))
     x = np.random.default_rng(0).normal(size=(3, 2, 7, 6)).astype(np.float32)
-    y = windows(x, layer) @ layer.params["weight"].reshape(4, -1).T + layer.params["bias"]  # [N, H' W', O]
+    rows = windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
+    y = rows @ layer.params["weight"].reshape(4, -1).T + layer.params["bias"]  # [N, H' W', O]
     np.testing.assert_allclose(y.transpose(0, 2, 1).reshape(3, 4, -1), layer.forward(x).reshape(3, 4, -1), atol=1e-5)
 
 

@@ -3,17 +3,16 @@
 import functools
 import json
 import os
-import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from test_jobs import KILL, deadly, square, trace, traced
 
-from nnzip import cli, jobs
 from nnzip.book import study
 from nnzip.files import zipping
-from nnzip.jobs import open_executor, run_jobs
+from nnzip.jobs import run_jobs
 from nnzip.nn.zoo import trained
 
 pytestmark = pytest.mark.oracle
@@ -31,27 +30,22 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture
-def address(cluster):
-    return cluster.scheduler_address.replace("tcp", "dask")
-
-
-@pytest.fixture
-def executor(address):
-    with open_executor(address) as executor:
-        yield executor
+def executor(cluster):
+    with cluster.get_client() as client:
+        yield client.get_executor()
 
 
 def test_a_cluster_gives_the_same_results_in_the_order_of_the_jobs(executor, tmp_path):
     numbers = [5, 3, 9, 1, 3, 7]
-    found = run_jobs(square, numbers, executor=executor, log=tmp_path / "log", progress=False)
+    found = run_jobs(square, numbers, executor=executor, log=tmp_path / "log")
     assert found == [square(number) for number in numbers]
-    assert run_jobs(square, numbers, log=tmp_path / "log", progress=False) == found
+    assert run_jobs(square, numbers, log=tmp_path / "log") == found
 
 
 def test_a_job_that_kills_its_worker_is_done_by_another(executor, tmp_path, recwarn):
     (tmp_path / "fuse").touch()
     work = functools.partial(deadly, tmp_path)
-    found = run_jobs(work, range(12), executor=executor, log=tmp_path / "log", progress=False)
+    found = run_jobs(work, range(12), executor=executor, log=tmp_path / "log")
     assert found == [{"third": n / 3} for n in range(12)] and not (tmp_path / "fuse").exists()
     assert (tmp_path / "log").read_bytes().count(b'"result"') == 12
     assert os.getpid() not in {pid for _, pid in trace(tmp_path)}  # the cluster did it all
@@ -71,7 +65,7 @@ def test_a_study_whose_worker_is_killed_has_the_same_records(executor, tmp_path,
     (tmp_path / "fuse").touch()
     techniques = ("per_tensor", "per_channel", "global_magnitude")
     grids = [dict(zip(study.GRID, ("lenet_300_100", 1, name, (2, 8), (0.5,)), strict=True)) for name in techniques]
-    monkeypatch.setattr(study, "plan", lambda *, quick: grids)
+    monkeypatch.setattr(study, "plan", lambda **options: grids)
     alone = study.run_study(progress=False)
     monkeypatch.setattr(study, "measure_grid", functools.partial(killing, tmp_path))
     assert study.run_study(executor=executor, progress=False) == alone and not (tmp_path / "fuse").exists()
@@ -89,17 +83,19 @@ def waiting(folder, job):
     return traced(folder, job)
 
 
-def test_a_worker_that_is_killed_from_outside_takes_no_result_with_it(executor, tmp_path, monkeypatch):
-    victim, done, log = executor.submit(os.getpid).result(), [], tmp_path / "log"
+def test_a_worker_that_is_killed_from_outside_takes_no_result_with_it(executor, tmp_path):
+    victim, log = executor.submit(os.getpid).result(), tmp_path / "log"
 
-    def line(clock, key):
-        done.append(key)
-        if len(done) == 4:  # every worker waits in a job
-            os.kill(victim, KILL)
-            (tmp_path / "go").touch()
+    def kill():
+        while not (log.exists() and log.read_bytes().count(b'"result"') == 4):  # then every worker waits in a job
+            time.sleep(0.005)
+        os.kill(victim, KILL)
+        (tmp_path / "go").touch()
 
-    monkeypatch.setattr(jobs._Clock, "line", line)
+    killer = threading.Thread(target=kill)
+    killer.start()
     found = run_jobs(functools.partial(waiting, tmp_path), range(10), executor=executor, log=log)
+    killer.join()
     assert found == [{"third": n / 3} for n in range(10)]
     assert sorted(json.loads(line)["job"] for line in log.read_bytes().splitlines()[1:]) == list(range(10))
 
@@ -109,25 +105,3 @@ def test_a_cluster_zips_the_same_file(executor, tmp_path):
         options = zipping.Options(bits=3, rotate=True)
         zipping.zip_arrays("lenet_300_100:0", tmp_path / name, options=options, executor=own, progress=False)
     assert (tmp_path / "here").read_bytes() == (tmp_path / "cluster").read_bytes()
-
-
-def test_study_is_measured_by_a_cluster_that_the_command_line_names(address, tmp_path, monkeypatch, capsys):
-    seen = []
-    monkeypatch.setattr(
-        study, "run_study", lambda executor, **options: seen.append(run_jobs(abs, [-1], executor=executor))
-    )
-    monkeypatch.setattr(cli.report, "write_report", lambda records, folder: [])
-    monkeypatch.setattr(cli.report, "summary", lambda records, folder: "")
-    assert cli.main(["study", "--executor", address, "--output", str(tmp_path)]) == 0 and seen == [[1]]
-
-
-@pytest.mark.parametrize("backlog", [None, 1])
-def test_a_port_without_a_scheduler_is_one_line(backlog, tmp_path, monkeypatch, capfd):
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(jobs, "TIMEOUT", 0.5)
-    with socket.socket() as listening:  # and answering never, if it listens at all
-        listening.bind(("127.0.0.1", 0))
-        backlog and listening.listen(backlog)
-        place = f"127.0.0.1:{listening.getsockname()[1]}"
-        assert cli.main(["study", "--executor", f"dask://{place}", "--output", str(tmp_path)]) == 2
-    assert capfd.readouterr().err == f"nnzip: no Dask scheduler answers at {place} within 0.5 s\n"

@@ -152,7 +152,7 @@ class GradientToAllOfTheWindow(MaxPool2d):
 
 class ForgetsTheOrder(Flatten):
     def backward(self, grad_y, **options):
-        shape = self._seen["x"].shape
+        shape = self.seen["x"].shape
         return grad_y.reshape(shape[::-1]).transpose(3, 2, 1, 0)
 
 
@@ -340,7 +340,7 @@ def test_what_an_earlier_pass_returned_stays_as_it_was(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_layer_that_has_seen_other_batches_acts_like_a_new_one(name):
+def test_a_layer_that_hasseen_other_batches_acts_like_a_new_one(name):
     layer, x = case(name)
     fresh, _ = case(name)
     both_passes(layer, np.concatenate([x, x, x]))
@@ -398,7 +398,7 @@ def test_a_copy_and_a_pickle_of_a_network_that_has_run_are_small_and_independent
     for other in (pickle.loads(pickled), copy.deepcopy(network), network.copy()):
         assert np.array_equal(other.forward(x), logits)
         other.parameters()["0.weight"][...] = 0
-        assert other.layers[0]._seen.keys() & network.layers[0]._seen.keys()
+        assert other.layers[0].seen.keys() & network.layers[0].seen.keys()
     assert np.array_equal(network.forward(x), logits)
 
 

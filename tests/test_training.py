@@ -12,7 +12,6 @@ from nnzip.nn.network import Network
 from nnzip.nn.training import (
     SGD,
     Adam,
-    constant_rate,
     cosine_decay,
     cross_entropy,
     evaluate,
@@ -20,7 +19,6 @@ from nnzip.nn.training import (
     gradient_check,
     linear_decay,
     random_shift,
-    step_decay,
     training_step,
 )
 
@@ -240,10 +238,8 @@ def test_settings_that_cannot_train_are_refused(kind, options, error, message):
 @pytest.mark.parametrize(
     ("schedule", "points"),
     [
-        (constant_rate, {0: 1, 0.5: 1, 1: 1}),
         (linear_decay, {0: 1, 0.25: 0.75, 1: 0}),
         (cosine_decay, {0: 1, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1: 0}),
-        (step_decay, {0: 1, 0.499: 1, 0.5: 0.1, 0.749: 0.1, 0.75: 0.01, 1: 0.01}),
     ],
 )
 def test_schedules_start_at_1_and_pass_their_points(schedule, points):
@@ -251,7 +247,7 @@ def test_schedules_start_at_1_and_pass_their_points(schedule, points):
         assert schedule(progress) == pytest.approx(factor, abs=1e-15)
 
 
-@pytest.mark.parametrize("schedule", [linear_decay, cosine_decay, step_decay])
+@pytest.mark.parametrize("schedule", [linear_decay, cosine_decay])
 def test_schedules_never_rise(schedule):
     factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
     assert all(late <= early for early, late in itertools.pairwise(factors))

@@ -170,8 +170,10 @@ def _gauss_newton(network, inputs, vectors):  # [C, N, classes] -> {name: diagon
 def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolution, [N, places, in]}, [N, classes]
     x, inputs = images, {}
     for i, layer in enumerate(network.layers):
-        if isinstance(layer, Linear | Conv2d):
-            inputs[i] = x if isinstance(layer, Linear) else windows(x, layer)
+        if isinstance(layer, Linear):
+            inputs[i] = x
+        elif isinstance(layer, Conv2d):
+            inputs[i] = windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
         elif layer.params:
             raise TypeError(f"a criterion that looks at inputs needs Linear and Conv2d, layer {i} is {layer}")
         x = layer.forward(x)

@@ -127,7 +127,7 @@ def _forward(layer, x):
 
 def _moments(layer, x, x_hat):  # -> 2 mean x^_n^T x^_n and 2 mean (x_n - x^_n)^T x^_n, each [in, in]
     if isinstance(layer, Conv2d):
-        places = windows(x[:1], layer).shape[1]
+        places = windows(x[:1], layer.kernel_size, stride=layer.stride, padding=layer.padding).shape[1]
         x, x_hat = (array[: max(BATCH, WINDOWS // places)] for array in (x, x_hat))
     hessian = crossed = 0.0
     for start in range(0, len(x), BATCH):
@@ -139,7 +139,7 @@ def _moments(layer, x, x_hat):  # -> 2 mean x^_n^T x^_n and 2 mean (x_n - x^_n)^
 
 
 def _rows(layer, x):  # -> float64 [N, in], of a convolution its windows
-    rows = x if isinstance(layer, Linear) else windows(x, layer)
+    rows = x if isinstance(layer, Linear) else windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
     return rows.reshape(-1, rows.shape[-1]).astype(np.float64)
 
 

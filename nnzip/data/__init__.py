@@ -1,6 +1,5 @@
 """Real data, embedded: MNIST, and a reader for any other set in the same file format (IDX)."""
 
-from nnzip.data.idx import load_idx
-from nnzip.data.mnist import Mnist, build_mnist, load_mnist
+from nnzip.data.mnist import Mnist, build_mnist, load_idx, load_mnist
 
 __all__ = ["Mnist", "build_mnist", "load_idx", "load_mnist"]

@@ -1,5 +1,9 @@
 """MNIST, embedded: 70,000 handwritten digits with their labels, and no download."""
 
+import gzip
+import math
+import struct
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.data.idx import load_idx
 
 FILE = Path(__file__).with_name("mnist.npz")
 SOURCES = {
@@ -16,6 +19,7 @@ SOURCES = {
     "test_images": "t10k-images-idx3-ubyte.gz",
     "test_labels": "t10k-labels-idx1-ubyte.gz",
 }
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 class Mnist(NamedTuple):
@@ -30,31 +34,17 @@ class Mnist(NamedTuple):
 def load_mnist():
     """Return MNIST: images as raw / 255 and never standardized, so that rint(255 * image) is the raw pixel.
 
-    The arrays are new at every call (220 MB): what one caller changes, no other sees. The raw pixels, a quarter
-    of that, stay in memory, and only the first call decompresses them.
+    The arrays are new at every call (220 MB): what one caller changes, no other sees. Only the first call decompresses
+    the raw pixels. Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition",
+    1998; nnzip/data/LICENSE says whose data it is.
 
-    Returns
-    -------
-    Mnist
-        train_images (60000, 1, 28, 28) float32, train_labels (60000,) int64,
-        test_images (10000, 1, 28, 28) float32, test_labels (10000,) int64
-
-    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998;
-    nnzip/data/LICENSE says whose data it is.
-
-    Examples
-    --------
     >>> data = load_mnist()
     >>> data.train_images.shape, data.train_images.dtype, data.train_labels[:5].tolist()
     ((60000, 1, 28, 28), dtype('float32'), [5, 0, 4, 1, 9])
     """
-    raw = raw_mnist()
-    return Mnist(
-        scale(raw["train_images"]),
-        raw["train_labels"].astype(np.int64),
-        scale(raw["test_images"]),
-        raw["test_labels"].astype(np.int64),
-    )
+    images = {name: scale(raw_mnist()[name]) for name in ("train_images", "test_images")}
+    labels = {name: raw_mnist()[name].astype(np.int64) for name in ("train_labels", "test_labels")}
+    return Mnist(**images, **labels)
 
 
 def scale(pixels):  # [N, 28, 28] uint8 -> [N, 1, 28, 28] float32
@@ -68,10 +58,31 @@ def raw_mnist():  # shared by all callers, so never handed out as it is
 
 
 def build_mnist(folder, path):
-    """Make mnist.npz again from the four gzipped IDX files of the original; the same files give the same bytes.
-
-    Raises FileNotFoundError where one of the four is missing, ValueError where one is damaged.
-    """
+    """Make mnist.npz again from the four gzipped IDX files of the original; the same files give the same bytes."""
     arrays = {name: load_idx(Path(folder) / file) for name, file in SOURCES.items()}
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def load_idx(path):
+    """Read an IDX file, plain or gzipped, such as those of MNIST, Fashion-MNIST, KMNIST and EMNIST.
+
+        00 00 | type | rank | rank dimensions, 4 bytes each | the numbers, last dimension fastest, all big-endian
+
+    Raises ValueError for a file that is something else, damaged, empty, or shorter or longer than its header says.
+    Source: http://yann.lecun.com/exdb/mnist/ ("the IDX file format", at the end of the page).
+    """
+    data = Path(path).read_bytes()
+    try:
+        if data[:2] == b"\x1f\x8b":  # whatever its name is
+            data = gzip.decompress(data)
+        zeros, code, rank = struct.unpack_from(">HBB", data)
+        if zeros or code not in TYPES:
+            raise ValueError(f"it begins with {data[:4].hex(' ')}, not with 00 00, a type and a rank")
+        shape, start, dtype = struct.unpack_from(f">{rank}I", data, 4), 4 + 4 * rank, np.dtype(TYPES[code])
+        size, held = math.prod(shape) * dtype.itemsize, len(data) - start
+        if not 0 < size == held:
+            raise ValueError(f"it promises shape {shape} of {dtype.name}, {size} bytes, and holds {held}")
+        return np.frombuffer(data, dtype, offset=start).astype(dtype.newbyteorder("=")).reshape(shape)
+    except (ValueError, EOFError, struct.error, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is not a whole IDX file: {error}") from error

@@ -4,20 +4,13 @@ import copy
 
 import numpy as np
 
-from nnzip.checks import check_finite, check_integer, check_not_empty, real_array
+from nnzip.checks import check_finite, check_not_empty, door, real, whole
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
 class Network:
-    """Layers one after the other.
+    """Layers one after the other: anything with `forward`, `backward`, `params` and `grads`, as those of `layers`.
 
-    Parameters
-    ----------
-    layers : list of layers
-        Anything with `forward(x)`, `backward(grad_y, *, input_gradient=True)`, `params` and `grads`.
-
-    Examples
-    --------
     >>> network = Network([Flatten(), Linear(784, 10)])
     >>> network.forward(np.zeros((2, 1, 28, 28), np.float32)).shape
     (2, 10)
@@ -49,17 +42,17 @@ class Network:
             grad = layer.backward(grad, input_gradient=input_gradient or i > stop)
         return grad if input_gradient else None
 
-    def logits(self, images, *, batch_size=250):  # [N, ...] -> [N, classes]
+    @door
+    def logits(self, images, *, batch_size: whole(1) = 250):  # [N, ...] -> [N, classes]
         """Return what `forward` makes of many images, a batch at a time; ValueError where that is not finite."""
         images = np.asarray(images)
         if images.dtype.kind != "f":
             raise TypeError(f"images must be floats, got dtype {images.dtype}")
         check_not_empty(images, "images")
         check_finite(images, "images")
-        starts = range(0, len(images), check_integer(batch_size, "batch_size", 1))
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, as what the network gives
-            logits = [self.forward(images[i : i + batch_size]) for i in starts]
-        return real_array(np.concatenate(logits), "logits", ndim=2)
+            parts = [self.forward(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+        return real(np.concatenate(parts), "logits", ndim=2)
 
     def predict(self, images, *, batch_size=250):  # [N, C, H, W] -> class of each image, int64 [N]
         return self.logits(images, batch_size=batch_size).argmax(axis=1)
@@ -73,20 +66,16 @@ class Network:
         return {f"{i}.{key}": array for i, layer in enumerate(self.layers) for key, array in layer.grads.items()}
 
     def load_parameters(self, values):
-        """Copy named arrays into the network's own; nothing is changed if any name or shape does not fit.
-
-        Raises ValueError for missing, unknown or misshapen arrays and for NaN or infinity, TypeError for no numbers.
-        """
-        own = self.parameters()
+        """Copy named arrays into the network's own; if a name, a shape or a number does not fit, nothing is changed."""
+        own, converted = self.parameters(), {}
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
-        converted = {}
         for name, array in own.items():
             if np.shape(values[name]) != array.shape:
                 raise ValueError(f"{name} must have shape {array.shape}, got {np.shape(values[name])}")
             with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-                converted[name] = real_array(values[name], name).astype(array.dtype)
+                converted[name] = real(values[name], name).astype(array.dtype)
             check_finite(converted[name], name)
         for name, array in own.items():
             array[...] = converted[name]
@@ -114,22 +103,12 @@ def weights_of(network):
 def lenet_300_100(*, seed=0):
     """Return LeNet-300-100 (LeCun et al. 1998), the MLP 784-300-100-10: 266,610 weights and biases.
 
-    Examples
-    --------
     >>> sum(array.size for array in lenet_300_100().parameters().values())
     266610
     """
     rng = np.random.default_rng(seed)
-    return Network(
-        [
-            Flatten(),
-            Linear(784, 300, rng=rng),
-            ReLU(),
-            Linear(300, 100, rng=rng),
-            ReLU(),
-            Linear(100, 10, rng=rng),
-        ]
-    )
+    hidden = [Linear(784, 300, rng=rng), ReLU(), Linear(300, 100, rng=rng), ReLU()]
+    return Network([Flatten(), *hidden, Linear(100, 10, rng=rng)])
 
 
 def lenet_5(*, seed=0):
@@ -138,8 +117,6 @@ def lenet_5(*, seed=0):
     It is not LeCun's of 1998: 20 and 50 filters of 5 x 5, 2 x 2 max pooling, no ReLU after the convolutions, then 500
     neurons with ReLU and 10 outputs (Jia et al. 2014; Han et al. 2015, table 4).
 
-    Examples
-    --------
     >>> sum(array.size for array in lenet_5().parameters().values())
     431080
     """

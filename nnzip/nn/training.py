@@ -6,41 +6,23 @@ import time
 
 import numpy as np
 
-from nnzip.checks import (
-    check_choice,
-    check_integer,
-    check_labels,
-    check_ndim,
-    check_number,
-    check_same_shape,
-    real_array,
-)
+from nnzip.checks import check_labels, check_ndim, door, number, one_of, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import check_network
 
+below_one, penalty = number(0, 1, "[)"), number(0, np.inf, "[)")
 
-def cross_entropy(logits, labels, indices=None):  # [N, classes], [N] -> value, [N, classes]
+
+@door
+def cross_entropy(logits: reals(2), labels, indices=None):  # [N, classes], [N] -> value, [N, classes]
     """Return the mean of -log softmax(logits)[label], and its gradient (softmax - one_hot) / N.
 
-    Parameters
-    ----------
-    logits : float array (N, classes)
-    labels : int array (N,), each in [0, classes)
-    indices : ignored
-        `fit` hands every loss the positions of the batch in the training set; this one needs none.
+    `fit` hands every loss the `indices` of the batch in the training set; this one needs none.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For labels that are not one class number per row.
-
-    Examples
-    --------
     >>> value, gradient = cross_entropy([[0.0, 0.0]], [1])
     >>> round(value, 4), gradient.tolist()
     (0.6931, [[0.5, -0.5]])
     """
-    logits = real_array(logits, "logits", ndim=2)
     labels = check_labels(labels, logits.shape)
     rows, log_p = np.arange(len(labels)), log_softmax(logits)
     gradient = np.exp(log_p)
@@ -54,90 +36,83 @@ class Optimizer:
     The penalties add l1 sum|w| + l2 / 2 sum w^2 to the loss, so l1 sign(w) + l2 w to the gradient.
     """
 
-    def __init__(self, rate, *, l1=0.0, l2=0.0):
-        self.rate = check_number(rate, "rate", 0, np.inf, open_low=True, open_high=True)
-        self.l1 = check_number(l1, "l1", 0, np.inf, open_high=True)
-        self.l2 = check_number(l2, "l2", 0, np.inf, open_high=True)
-        self.state = {}
-        self.steps = {}
+    remembers = ()  # names of the arrays that `update` goes on with; they have the weight's shape and start at zero
+
+    @door
+    def __init__(self, rate: positive, *, l1: penalty = 0.0, l2: penalty = 0.0):
+        self.rate, self.l1, self.l2 = rate, l1, l2
+        self.state = {}  # name of a parameter -> the arrays that are remembered for it
+        self.steps = {}  # name of a parameter -> how many steps it has made
 
     def step(self, parameters, gradients, *, factor=1.0):
         """Change every parameter in place, at `factor` times the rate; the gradients are left as they are."""
         if missing := parameters.keys() - gradients.keys():
             raise ValueError(f"no gradient for {', '.join(sorted(missing))}: run backward first")
-        for name, parameter in parameters.items():
+        for name, weight in parameters.items():
             gradient = np.asarray(gradients[name])
-            check_same_shape(gradient, parameter, (f"the gradient of {name}", name))
+            same_shape(gradient, weight, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
-                gradient = gradient + self.l1 * np.sign(parameter) + self.l2 * parameter
-            self._update(name, parameter, gradient, self.rate * factor)
-
-    def _remember(self, name, parameter, count):
-        """Return `count` arrays like the parameter that start at zero and last as long as the optimizer."""
-        if name not in self.state or self.state[name][0].shape != parameter.shape:
-            self.state[name] = [np.zeros_like(parameter) for _ in range(count)]
-            self.steps[name] = 0
-        self.steps[name] += 1
-        return self.state[name]
+                gradient = gradient + self.l1 * np.sign(weight) + self.l2 * weight
+            if name not in self.state or self.state[name][0].shape != weight.shape:
+                self.state[name], self.steps[name] = [np.zeros_like(weight) for _ in self.remembers], 0
+            self.steps[name] += 1
+            self.update(weight, gradient, *self.state[name], rate=self.rate * factor, t=self.steps[name])
 
 
 class SGD(Optimizer):
-    """Gradient descent with momentum: v <- momentum v + gradient, w <- w - rate v (PyTorch's form of Polyak's)
+    """Gradient descent with momentum: v <- momentum v + gradient, w <- w - rate v (PyTorch's form of Polyak's).
 
-    Examples
-    --------
     >>> weights = {"0.weight": np.array([1.0])}
     >>> SGD(0.1).step(weights, {"0.weight": np.array([2.0])})
     >>> weights["0.weight"].tolist()
     [0.8]
     """
 
-    def __init__(self, rate, *, momentum=0.9, l1=0.0, l2=0.0):
-        super().__init__(rate, l1=l1, l2=l2)
-        self.momentum = check_number(momentum, "momentum", 0, 1, open_high=True)
+    remembers = ("velocity",)
 
-    def _update(self, name, parameter, gradient, rate):
-        velocity, change = self._remember(name, parameter, 2)
+    @door
+    def __init__(self, rate, *, momentum: below_one = 0.9, l1=0.0, l2=0.0):
+        super().__init__(rate, l1=l1, l2=l2)
+        self.momentum = momentum
+
+    def update(self, weight, gradient, velocity, *, rate, t):  # weight and velocity change in place
         velocity *= self.momentum
         velocity += gradient
-        np.multiply(velocity, rate, out=change)
-        parameter -= change
+        weight -= (rate * velocity).astype(weight.dtype, copy=False)
 
 
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1): the mean of the gradient over the root of the mean of its square.
 
-    Examples
-    --------
     >>> weights = {"0.weight": np.array([1.0])}
     >>> Adam(0.1).step(weights, {"0.weight": np.array([2.0])})
     >>> weights["0.weight"].round(6).tolist()
     [0.9]
     """
 
-    def __init__(self, rate, *, beta1=0.9, beta2=0.999, epsilon=1e-8, l1=0.0, l2=0.0):
+    remembers = ("mean", "square")
+
+    @door
+    def __init__(
+        self,
+        rate,
+        *,
+        beta1: below_one = 0.9,
+        beta2: below_one = 0.999,
+        epsilon: number(0, 1, "(]") = 1e-8,
+        l1=0.0,
+        l2=0.0,
+    ):
         super().__init__(rate, l1=l1, l2=l2)
-        self.beta1 = check_number(beta1, "beta1", 0, 1, open_high=True)
-        self.beta2 = check_number(beta2, "beta2", 0, 1, open_high=True)
-        self.epsilon = check_number(epsilon, "epsilon", 0, 1, open_low=True)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def _update(self, name, parameter, gradient, rate):
-        mean, square, scratch, change = self._remember(name, parameter, 4)
-        t = self.steps[name]
+    def update(self, weight, gradient, mean, square, *, rate, t):  # 1 - beta^t: both began at zero, t steps ago
         mean *= self.beta1
-        mean += np.multiply(gradient, 1 - self.beta1, out=scratch)
+        mean += (1 - self.beta1) * gradient
         square *= self.beta2
-        np.multiply(gradient, gradient, out=scratch)
-        square += np.multiply(scratch, 1 - self.beta2, out=scratch)
-        np.sqrt(np.divide(square, 1 - self.beta2**t, out=scratch), out=scratch)
-        scratch += self.epsilon
-        np.divide(mean, scratch, out=change)
-        parameter -= np.multiply(change, rate / (1 - self.beta1**t), out=change)
-
-
-def constant_rate(progress):
-    """Return 1: the rate stays."""
-    return 1.0
+        square += (1 - self.beta2) * gradient**2
+        change = mean / (np.sqrt(square / (1 - self.beta2**t)) + self.epsilon)
+        weight -= (rate / (1 - self.beta1**t) * change).astype(weight.dtype, copy=False)
 
 
 def linear_decay(progress):
@@ -150,16 +125,11 @@ def cosine_decay(progress):
     return 0.5 * (1 + np.cos(np.pi * progress))
 
 
-def step_decay(progress):
-    """Return 1, from half of the training on 0.1, from three quarters on 0.01 (the usual drops of He et al. 2016)."""
-    return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
-
-
-def random_shift(images, rng, *, pixels=2):  # [N, C, H, W] -> [N, C, H, W]
+@door
+def random_shift(images, rng, *, pixels: whole(0) = 2):  # [N, C, H, W] -> [N, C, H, W]
     """Move each image by up to `pixels` rows and columns, drawn anew for each; zeros move in."""
     images = np.asarray(images)
     check_ndim(images, "images", 4)
-    check_integer(pixels, "pixels", 0)
     N, C, H, W = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))  # [N, C, 2p + 1, 2p + 1, H, W]
@@ -167,74 +137,70 @@ def random_shift(images, rng, *, pixels=2):  # [N, C, H, W] -> [N, C, H, W]
     return windows[np.arange(N), :, down, right]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as diverged
+def training_step(network, images, labels, indices, optimizer, loss=cross_entropy, factor=1.0, masks=None):
+    """Forward, loss, backward, update, masks: return the loss and the logits before the update."""
+    logits = network.forward(images)
+    value, grad_logits = loss(logits, labels, indices) if np.isfinite(logits).all() else (np.inf, None)
+    if not np.isfinite(value):
+        rate = optimizer.rate * factor
+        raise ValueError(f"the loss is {value}: the training diverged, try a smaller rate than {rate}")
+    network.backward(grad_logits)
+    parameters, gradients = network.parameters(), network.gradients()
+    for name, mask in (masks or {}).items():
+        gradients[name] *= mask  # the momentum of a pruned weight stays zero ...
+    optimizer.step(parameters, gradients, factor=factor)
+    for name, mask in (masks or {}).items():
+        parameters[name] *= mask  # ... and so does the weight, whatever the optimizer remembered
+    return value, logits
+
+
+@door
 def fit(
     network,
     data,
     *,
-    epochs,
-    batch_size,
+    epochs: whole(1),
+    batch_size: whole(1),
     optimizer,
     loss=cross_entropy,
-    schedule=constant_rate,
+    schedule=lambda progress: 1.0,
     augment=None,
     masks=None,
     seed=0,
-    progress=True,
+    progress=False,
 ):
-    """Train the network in place and return what happened in each epoch.
+    """Train the network in place and return what happened in each epoch, a dict for each.
 
-    Parameters
-    ----------
-    data : (images, labels) or (images, labels, test_images, test_labels), as `load_mnist()`
-        With test data, its error is measured after every epoch, to be watched and never chosen by.
-    epochs, batch_size : int
-        Every image is used once in an epoch, in a new random order; the last batch may be smaller.
-    optimizer : SGD or Adam
-    loss : function (logits, labels, indices) -> (value, grad_logits)
-        `indices` are the positions of the batch in the training set (where a teacher's logits can be looked up).
+    Its entries: epoch, loss, train_error, test_error (fractions; None without test data), rate, seconds.
+
+    data : (images, labels) or (images, labels, test_images, test_labels), as `load_mnist()`; with test data, its error
+        is measured after every epoch, to be watched and never chosen by
+    epochs, batch_size : every image is used once in an epoch, in a new random order; the last batch may be smaller
+    loss : function (logits, labels, indices) -> (value, grad_logits); `indices` are the positions of the batch in the
+        training set, where a teacher's logits can be looked up
     schedule : function of the part of the training that is done, 0 to 1 -> factor of the rate
     augment : function (images, rng) -> images, such as `random_shift`
-    masks : dict of bool arrays under names of `network.parameters()`, True = kept
-        Weights outside are zero from the first step to the last, and so is their momentum.
-    seed : int
-        Of the order of the images and of `augment`.
-    progress : bool
-        Print a line an epoch to standard error.
+    masks : dict of bool arrays under names of `network.parameters()`, True = kept; weights outside are zero from the
+        first step to the last, and so is their momentum
+    seed : of the order of the images and of `augment`
+    progress : print a line an epoch to standard error
 
-    Returns
-    -------
-    list of dicts with epoch, loss, train_error, test_error (fractions; None without test data), rate, seconds
-
-    Raises
-    ------
-    ValueError
-        If images, labels, masks or their shapes do not fit, or when the training diverges.
+    Raises ValueError when the training diverges.
     """
     check_network(network)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be one such as SGD(0.1), got {optimizer!r}")
-    if len(data) not in (2, 4):
-        raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
-    images, labels, *test = data
-    images = real_array(images, "images")
-    labels = check_images_and_labels(images, labels)
-    classes = network.forward(images[:1]).shape[1]
-    check_labels(labels, (len(images), classes))
-    if test:
-        test[0] = real_array(test[0], "test images")
-        check_labels(check_images_and_labels(*test), (len(test[0]), classes))
-    epochs = check_integer(epochs, "epochs", 1)
-    batch_size = check_integer(batch_size, "batch_size", 1)
-    masks = _check_masks(masks, network.parameters())
-    rng = np.random.default_rng(seed)
-    steps, step, history, start = epochs * -(-len(images) // batch_size), 0, [], time.perf_counter()
+    images, labels, *test = _checked_data(network, data)
+    masks = _checked_masks(masks, network.parameters())
     for name, mask in masks.items():
         for array in (network.parameters()[name], *optimizer.state.get(name, ())):  # it may come with momentum
             if array.shape == mask.shape:
                 array[~mask] = 0
+    rng = np.random.default_rng(seed)
+    history, start, step, steps = [], time.perf_counter(), 0, epochs * -(-len(images) // batch_size)
     for epoch in range(1, epochs + 1):
-        order = rng.permutation(len(images))
-        total, wrong = 0.0, 0
+        total, wrong, order = 0.0, 0, rng.permutation(len(images))
         for indices in np.split(order, range(batch_size, len(order), batch_size)):
             batch = images[indices] if augment is None else augment(images[indices], rng)
             factor = schedule(step / steps)
@@ -256,25 +222,6 @@ def fit(
     return history
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as diverged
-def training_step(network, images, labels, indices, optimizer, loss=cross_entropy, factor=1.0, masks=None):
-    """Forward, loss, backward, update, masks: return the loss and the logits before the update."""
-    logits = network.forward(images)
-    value, grad_logits = loss(logits, labels, indices) if np.isfinite(logits).all() else (np.inf, None)
-    if not np.isfinite(value):
-        raise ValueError(
-            f"the loss is {value}: the training diverged, try a smaller rate than {optimizer.rate * factor}"
-        )
-    network.backward(grad_logits)
-    parameters, gradients = network.parameters(), network.gradients()
-    for name, mask in (masks or {}).items():
-        gradients[name] *= mask  # the momentum of a pruned weight stays zero ...
-    optimizer.step(parameters, gradients, factor=factor)
-    for name, mask in (masks or {}).items():
-        parameters[name] *= mask  # ... and so does the weight, whatever the optimizer remembered
-    return value, logits
-
-
 def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
     check_network(network)
@@ -283,39 +230,30 @@ def evaluate(network, images, labels):
     return float(np.mean(network.predict(images) != labels))
 
 
-def gradient_check(layer, x, *, epsilon=1e-6, seed=0):
+@door
+def gradient_check(layer, x: real, *, epsilon: number(0, 1, "(]") = 1e-6, seed=0):
     """Return the largest relative error of `backward` against central differences, on a float64 copy.
 
     The scalar that is differentiated is sum(y * r) with r drawn once, so every output counts. Of each pair of
     gradients a and n the error is |a - n| / max(|a|, |n|), where entries below a thousandth of their array's largest
-    are measured against that, since differences cannot resolve them.
+    are measured against that, since differences cannot resolve them. `layer` is a layer or a Network; x should have
+    few elements, since every one is moved twice.
 
-    Parameters
-    ----------
-    layer : a layer or a Network
-        It is not changed.
-    x : float array
-        Its input; few elements, since every one is moved twice.
-
-    Examples
-    --------
     >>> from nnzip.nn.layers import Linear
     >>> gradient_check(Linear(4, 3), np.random.default_rng(0).normal(size=(2, 4))) < 1e-6
     True
     """
-    check_number(epsilon, "epsilon", 0, 1, open_low=True)
-    layer = copy.deepcopy(layer)
+    layer, x = copy.deepcopy(layer), x.astype(np.float64)
     for part in getattr(layer, "layers", [layer]):
         part.params.update({name: array.astype(np.float64) for name, array in part.params.items()})
     params = layer.parameters() if hasattr(layer, "parameters") else layer.params
-    x = real_array(x).astype(np.float64)
     rng = np.random.default_rng([seed, 1])  # not default_rng(seed), which may have drawn x: r = x hides a transposition
     direction = rng.normal(size=layer.forward(x).shape)
     gradients = {"x": layer.backward(direction, input_gradient=True)}
     gradients |= layer.gradients() if hasattr(layer, "gradients") else layer.grads
     errors = []
     for name, array in {"x": x, **params}.items():
-        check_same_shape(gradients[name], array, (f"the gradient of {name}", name))  # else (1, n) would pass for (n,)
+        same_shape(gradients[name], array, (f"the gradient of {name}", name))  # else (1, n) would pass for (n,)
         numeric = _central_differences(lambda: np.sum(layer.forward(x) * direction), array, epsilon)
         errors.append(_relative_error(gradients[name], numeric))
     return float(np.max(errors))  # NaN stays NaN, where the built-in max may drop it
@@ -350,18 +288,27 @@ def check_images_and_labels(images, labels):
     return labels
 
 
-def _check_masks(masks, parameters):
+def _checked_data(network, data):  # -> [images, labels] or those of the test set behind them
+    if len(data) not in (2, 4):
+        raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
+    checked = []
+    for images, labels, name in zip(data[::2], data[1::2], ("images", "test images"), strict=False):
+        images = real(images, name)
+        labels = check_images_and_labels(images, labels)
+        classes = network.forward(images[:1]).shape[1]
+        checked += [images, check_labels(labels, (len(images), classes))]
+    return checked
+
+
+def _checked_masks(masks, parameters):
     if not isinstance(masks, dict | None):
         raise TypeError(f"masks must be a dict of bool arrays by name, got {type(masks).__name__}")
     held = {}
     for name, mask in (masks or {}).items():
-        check_choice(name, "a mask's name", parameters)
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != parameters[name].shape:
-            raise ValueError(
-                f"the mask of {name} must be bool of shape {parameters[name].shape}, "
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
+        shape, mask = parameters[one_of(*parameters)(name, "a mask's name")].shape, np.asarray(mask)
+        if mask.dtype != bool or mask.shape != shape:
+            got = f"{mask.dtype} of shape {mask.shape}"
+            raise ValueError(f"the mask of {name} must be bool of shape {shape}, got {got}")
         held[name] = np.empty_like(parameters[name], dtype=bool)  # in the memory order of the weights
         held[name][...] = mask
     return held

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import check_choice, check_integer
+from nnzip.checks import door, one_of, whole
 from nnzip.data import load_mnist
 from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
@@ -23,45 +23,35 @@ RECIPES = {  # images shifted by up to two pixels, batches of 128, momentum 0.9,
 }
 
 
-def trained(name, *, seed=0, retrain=False):
-    """Return a trained network.
+@door
+def trained(name: one_of(*BUILD), *, seed: whole(0) = 0, retrain=False):
+    """Return a trained network: "lenet_300_100" or "lenet_5", with the seed 0, 1 or 2.
 
-    Parameters
-    ----------
-    name : "lenet_300_100" or "lenet_5"
-    seed : 0, 1 or 2; any other with `retrain`
-        Of the initial weights, the order of the images and their shifts.
-    retrain : bool
-        Train it now (under a minute and under five minutes) instead of loading the committed weights.
+    The seed decides the initial weights, the order of the images and their shifts. With `retrain` it may be any other:
+    the network is trained now (under a minute, or under five) instead of loading the committed weights.
 
-    Examples
-    --------
     >>> trained("lenet_300_100").predict(load_mnist().test_images[:5]).tolist()
     [7, 2, 1, 0, 4]
     """
     if retrain:
-        return train(name, seed=seed)
-    check_choice(name, "name", BUILD)
-    check_choice(check_integer(seed, "seed", 0), "seed (of a committed network)", SEEDS)
+        return train(name, seed=seed, progress=True)
+    one_of(*SEEDS)(seed, "seed (of a committed network)")
     network = BUILD[name]()
     with np.load(FOLDER / f"{name}_seed{seed}.npz", allow_pickle=False) as weights:
         network.load_parameters(dict(weights))
     return network
 
 
-def train(name, *, seed=0, progress=True):
+@door
+def train(name: one_of(*BUILD), *, seed: whole(0) = 0, progress=False):
     """Train a network of the zoo from scratch on MNIST with its recipe."""
-    check_choice(name, "name", BUILD)
-    check_integer(seed, "seed", 0)
-    recipe = RECIPES[name]
-    network = BUILD[name](seed=seed)
-    optimizer = SGD(recipe["rate"], l2=recipe["l2"])
+    network, recipe = BUILD[name](seed=seed), RECIPES[name]
     fit(
         network,
         load_mnist(),
         epochs=recipe["epochs"],
         batch_size=128,
-        optimizer=optimizer,
+        optimizer=SGD(recipe["rate"], l2=recipe["l2"]),
         schedule=cosine_decay,
         augment=random_shift,
         seed=seed,

@@ -951,7 +951,7 @@ def sgd_momentum(weight, grad, velocity, rate, momentum):  # [...] three times, 
     ([0.0], [4.0])
     """
     optimizer, weights = training.SGD(rate, momentum=momentum), {"weight": weight.copy()}
-    optimizer.state["weight"], optimizer.steps["weight"] = [velocity.copy(), np.zeros_like(weight)], 0
+    optimizer.state["weight"], optimizer.steps["weight"] = [velocity.copy()], 0
     optimizer.step(weights, {"weight": grad})
     return weights["weight"], optimizer.state["weight"][0]
 
@@ -1021,8 +1021,7 @@ def stays_in_float32(sgd_momentum):
 @sgd.unlocked
 def trains_with_sgd(sgd_momentum):
     class Yours(training.SGD):
-        def _update(self, name, parameter, gradient, rate):
-            (velocity,) = self._remember(name, parameter, 1)
-            parameter[...], velocity[...] = sgd_momentum(parameter, gradient, velocity, rate, self.momentum)
+        def update(self, weight, gradient, velocity, *, rate, t):
+            weight[...], velocity[...] = sgd_momentum(weight, gradient, velocity, rate, self.momentum)
 
     return f"LeNet-300-100 with your sgd_momentum: {_error_of(lenet_300_100(), optimizer=Yours(0.05))}"
