@@ -19,6 +19,7 @@ from nnzip.jobs import open_executor, run_jobs
 from nnzip.nn.zoo import SEEDS
 
 BITS = (*(("lenet_300_100", seed, 200) for seed in SEEDS), ("lenet_5", 0, 100))
+IMAGES = 1000
 PARAMETERS = 20_000
 RECIPE = {"images": 10_000, "epochs": 2, "rate": 0.1}
 BITS_COLUMNS = ("network", "network_seed", "way", "number", "genome", "loss", "bytes", "train_error", "test_error")
@@ -29,8 +30,10 @@ def run_bits(folder, executor=None):
     """Search for bits and sparsities in both ways, on every network; return the records."""
     records = []
     for (name, seed, evaluations), way in itertools.product(BITS, search.WAYS):
+        settings = {"name": name, "network_seed": seed, "images": IMAGES}
         log = Path(folder) / f"11_bits_{name}_{seed}.jsonl"
-        options = {"way": way, "network_seed": seed, "seed": seed, "executor": executor, "log": log}
+        run = functools.partial(run_jobs, executor=executor, log=log, settings=settings, progress=True)
+        options = {"way": way, "network_seed": seed, "images": IMAGES, "seed": seed, "run": run}
         for number, found in enumerate(search.search_bits(name, evaluations=evaluations, **options)):
             one = {"network": name, "network_seed": seed, "way": way, "number": number, **found}
             records.append(one | {"genome": " ".join(map(str, found["genome"])), "loss": f"{found['loss']:.6f}"})

@@ -1,7 +1,5 @@
 """Second-order pruning and rounding of a layer: against least squares, the explicit loop, and all 2^n roundings."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -47,15 +45,6 @@ def squared_change(x, before, after):  # mean_n |(W' - W) x_n|^2, in so many wor
     return np.mean(np.sum((x @ after.T - x @ before.T) ** 2, axis=1))
 
 
-def test_the_hessian_is_that_of_the_mean_squared_output():
-    w, x = layer(0, out=1)
-    h, rng = input_hessian(x, damping=0.0), np.random.default_rng(1)
-    a, b = rng.normal(size=(2, 9))
-    second = squared_change(x, w, w + a + b) - squared_change(x, w, w + a) - squared_change(x, w, w + b)
-    assert np.isclose(a @ h @ b, second)  # of a quadratic, exactly
-    assert np.allclose(input_hessian(np.tile(x, (3, 1))), input_hessian(x))  # a mean, not a sum
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_output_error_is_the_mean_squared_change_of_the_outputs(seed):
     w, x = layer(seed)
@@ -84,23 +73,6 @@ def test_refit_is_the_constrained_least_squares_solution(seed):
         expected[kept] = np.linalg.lstsq(x[:, kept], x @ row, rcond=None)[0]
         assert np.allclose(got, expected, atol=1e-9)
     assert np.array_equal(fitted[4], w[4]) and not fitted[3].any()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_every_elimination_of_the_surgeon_is_the_best_one_with_the_best_move(seed):
-    w, x = layer(seed, out=1, n=7)
-    h, kept = input_hessian(x, damping=0), np.ones(7, bool)
-    for count in range(1, 8):
-        trials = {}
-        for p in np.flatnonzero(kept):  # least squares without p, for every p that is left
-            left = kept & (np.arange(7) != p)
-            trial = np.zeros(7)
-            trial[left] = np.linalg.lstsq(x[:, left], x @ w[0], rcond=None)[0]
-            trials[p] = trial
-        p = min(trials, key=lambda p: squared_change(x, w, trials[p][None]))
-        kept[p] = False
-        got = obs_prune(w, h, count / 7)[0]
-        assert np.array_equal(got != 0, kept) and np.allclose(got, trials[p], atol=1e-8)
 
 
 def test_a_saliency_of_the_surgeon_is_what_one_elimination_costs():
@@ -136,13 +108,6 @@ def test_damage_takes_the_smallest_products():
         assert count in (0, 6) or cost[gone].max() <= cost[~gone].min()
 
 
-def test_without_correlations_the_surgeon_is_damage_in_every_row():
-    w = np.random.default_rng(0).normal(size=(4, 8))
-    h = np.diag(np.random.default_rng(1).random(8) + 0.1)
-    for row, pruned in zip(w, obs_prune(w, h, 0.5), strict=True):
-        assert np.allclose(pruned, obd_prune(row[None], h, 0.5)[0])
-
-
 # ---------------------------------------------------------------- rounded
 
 
@@ -155,18 +120,6 @@ def test_gptq_is_the_explicit_loop_in_any_blocks(layout, bits):
         expected = gptq_by_definition(w, h, grid)
         for block_size in (1, 2, 4, 9, 100):
             assert np.array_equal(gptq(w, h, grid, block_size=block_size), expected)
-
-
-def test_gptq_is_the_papers_cholesky_of_the_inverse():
-    w, x = layer(0, out=6, n=30, samples=100)
-    h, grid = input_hessian(x), choose_qparams(w, bits=3, axis=0)
-    upper = np.linalg.cholesky(np.linalg.inv(h)).T
-    assert np.allclose(upper.T @ upper @ h, np.eye(30), atol=1e-6)
-    left, rounded = w.copy(), np.empty_like(w)
-    for k in range(30):
-        rounded[:, k] = fake_quantize(left[:, k], grid)
-        left[:, k:] -= np.outer((left[:, k] - rounded[:, k]) / upper[k, k], upper[k, k:])
-    assert np.array_equal(gptq(w, h, grid), rounded)
 
 
 def test_descending_order_rounds_the_largest_diagonal_first():
@@ -248,17 +201,6 @@ def test_inputs_that_say_little_are_no_obstacle_once_damped(method):
     assert np.array_equal(at_dead, fake_quantize(w, choose_qparams(w, bits=3))[:, [1, 4]])  # to nearest
 
 
-def test_the_best_rounding_is_the_best_by_a_loop_over_the_inputs_themselves():
-    w, x = layer(5, out=2, n=5)
-    grid = choose_qparams(w, bits=2, axis=0)
-    best = best_rounding(w, input_hessian(x, damping=0), grid)
-    for i, row in enumerate(w):
-        down = np.floor(row / grid.scale[i])
-        ways = [np.clip(down + up, -1, 1) * grid.scale[i] for up in itertools.product((0, 1), repeat=5)]
-        least = min(squared_change(x, row[None], way[None]) for way in ways)
-        assert np.isclose(squared_change(x, row[None], best[i : i + 1]), least)
-
-
 def test_nearest_is_farther_from_the_best_than_the_learned_and_the_second_order_rounding():
     """Over small layers with correlated inputs, in the geometric mean of the ratio to the best of all 2^n."""
     ratios = {name: [] for name in ("nearest", "gptq", "adaround")}
@@ -307,7 +249,6 @@ def test_scales_shrink_where_the_outputs_gain_and_nowhere_else():
             assert np.allclose(got, np.min(list(row_errors.values()), axis=0))
         else:
             assert np.isclose(got.sum(), min(errors.sum() for errors in row_errors.values()))
-    assert np.array_equal(fit_scales(w, h, grid, shrinks=(1.0,)).scale, grid.scale)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.7])
@@ -372,36 +313,24 @@ def test_a_hessian_without_inverse_is_refused_with_the_remedy(method):
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
-        (ValueError, "hessian must be", lambda: gptq(np.ones((4, 3)), np.eye(4), GRID)),  # of the wrong axis
-        (ValueError, "square", lambda: gptq(np.ones((4, 3)), np.ones((4, 3)), GRID)),
-        (ValueError, "dimensions", lambda: gptq(np.ones((4, 1, 3, 3)), np.eye(9), GRID)),
-        (ValueError, "finite", lambda: gptq([[np.nan, 1]], np.eye(2), GRID)),
-        (ValueError, "finite", lambda: gptq([[1, 1]], np.full((2, 2), np.inf), GRID)),
-        (TypeError, "QuantParams", lambda: gptq([[1, 1]], np.eye(2), 0.5)),
+        (ValueError, r"hessian must be \(3, 3\) for", lambda: gptq(np.ones((4, 3)), np.eye(4), GRID)),  # wrong axis
+        (ValueError, r"hessian must be \(3, 3\) for", lambda: obd_prune(np.ones((4, 3)), np.eye(4), 0.5)),
+        (ValueError, r"hessian must be \(3, 3\) for", lambda: refit(np.ones((4, 3)), np.ones((4, 3), bool), np.eye(4))),
+        (ValueError, r"hessian must be \(3, 3\) for", lambda: fit_scales(np.ones((4, 3)), np.eye(4), GRID)),
+        (ValueError, "hessian must be square", lambda: gptq(np.ones((4, 3)), np.ones((4, 3)), GRID)),
+        (TypeError, "qparams must be QuantParams, got float", lambda: gptq([[1, 1]], np.eye(2), 0.5)),
         (ValueError, "scales", lambda: gptq(np.ones((3, 2)), np.eye(2), choose_qparams(np.ones((4, 2)), axis=0))),
-        (ValueError, "block_size", lambda: gptq([[1, 1]], np.eye(2), GRID, block_size=0)),
-        (ValueError, "order", lambda: gptq([[1, 1]], np.eye(2), GRID, order="ascending")),
-        (ValueError, "iterations", lambda: adaround([[1, 1]], np.eye(2), GRID, iterations=0)),
-        (ValueError, "beta", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=(20, 1))),
-        (ValueError, "beta must be", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=20)),
-        (ValueError, "beta must be", lambda: adaround([[1, 1]], np.eye(2), GRID, beta=(20, 5, 2))),
-        (ValueError, "warmup", lambda: adaround([[1, 1]], np.eye(2), GRID, warmup=1)),
         (ValueError, "from 1 to 16", lambda: best_rounding(np.ones((1, 17)), np.eye(17), GRID)),
-        (ValueError, "shrink", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=(0,))),
-        (ValueError, "shrinks must be", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=())),
-        (ValueError, "shrinks must be", lambda: fit_scales([[1, 1]], np.eye(2), GRID, shrinks=0.5)),
         (ValueError, "axis=1", lambda: fit_scales(np.ones((3, 2)), np.eye(2), choose_qparams(np.ones((3, 2)), axis=1))),
-        (ValueError, "sparsity", lambda: obs_prune([[1, 1]], np.eye(2), 1.5)),
-        (ValueError, "sparsity", lambda: obd_prune([[1, 1]], np.eye(2), -0.1)),
-        (ValueError, "same shape", lambda: refit([[1, 1]], [[True]], np.eye(2))),
-        (TypeError, "bool", lambda: refit([[1, 1]], [[1, 0]], np.eye(2))),
+        (ValueError, "weight and mask must have the same shape", lambda: refit([[1, 1]], [[True]], np.eye(2))),
+        (ValueError, "weight and mask", lambda: gptq([[1, 1]], np.eye(2), GRID, mask=np.array([True]))),
+        (TypeError, "mask must be bool, got int", lambda: refit([[1, 1]], [[1, 0]], np.eye(2))),
+        (TypeError, "mask must be bool, got int", lambda: gptq([[1, 1]], np.eye(2), GRID, mask=[[1, 0]])),
         (ValueError, "same shape", lambda: output_error([[1, 1]], [[1, 1], [1, 1]], np.eye(2))),
         (ValueError, "damping", lambda: input_hessian([[1.0]], damping=-1)),
-        (ValueError, "empty", lambda: input_hessian(np.zeros((0, 3)))),
-        (ValueError, "dimensions", lambda: input_hessian([1.0, 2.0])),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(error, message, call):
+def test_what_does_not_meet_is_refused_in_one_line(error, message, call):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

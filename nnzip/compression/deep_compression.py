@@ -9,23 +9,28 @@ Han, Mao and Dally 2016 (arXiv:1510.00149) have the three steps prune, share, co
 as weights are.
 """
 
+import functools
+import itertools
 import sys
 
 import numpy as np
 
-from nnzip.checks import check_integer, check_number, real_array
+from nnzip.checks import door, number, real, whole
 from nnzip.codebooks import assign, kmeans, look_up, sum_by_cluster
-from nnzip.compression.distillation import logits_of
 from nnzip.compression.pruning import remove_dead_units, remove_units, unit_norms
 from nnzip.data import load_mnist
 from nnzip.distillation import distillation_loss
 from nnzip.nn.network import check_network
-from nnzip.nn.training import Adam, check_images_and_labels, cosine_decay, fit
+from nnzip.nn.training import Adam, check_images_and_labels, cosine_decay, fit, shifted
 from nnzip.nn.zoo import trained
 from nnzip.pruning import global_masks, polynomial_schedule, saliency_mask
 
 BATCH = 128
 ROUND = 100  # steps between two prunings
+RATES = 2e-3, 5e-4  # of Adam in the two stages, falling as a cosine in the end of the first and in the second
+SETTLE = 0.25  # the last part of the pruning stage, in which nothing is pruned any more and the rate falls
+PIXELS = 1  # how far the training images are moved at most
+LOSS = functools.partial(distillation_loss, temperature=2.0, alpha=0.9)
 RECIPES = {  # chosen on the last 10,000 training images, with networks trained on the other 50,000
     "lenet_300_100": {"keep": 3900, "values": 6, "epochs": (45, 12)},
     "lenet_5": {"keep": 3300, "values": 6, "epochs": (36, 9), "units": {0: 8, 2: 20, 5: 128}},
@@ -38,69 +43,39 @@ def compress(name, *, seed=0, progress=True):
     return deep_compression(trained(name, seed=seed), teacher, data, **RECIPES[name], seed=seed, progress=progress)
 
 
+@door
 def deep_compression(
-    network,
-    teacher,
-    data,
-    *,
-    keep,
-    epochs,
-    values,
-    units=None,
-    rates=(2e-3, 5e-4),
-    settle=0.25,
-    pixels=1,
-    temperature=2.0,
-    alpha=0.9,
-    seed=0,
-    progress=True,
+    network, teacher, data, *, keep: whole(1), epochs, values: whole(1, 256), units=None, seed=0, progress=False
 ):
     """Return the network with few parameters of few values, to be saved by `nnzip.files.archive`, and what happened.
 
-    Parameters
-    ----------
-    network : Network, trained; it is not changed
+    network : trained; it is not changed
     teacher : Network of as many classes: the network itself, or a better one
-    data : (images, labels), training images (N, 1, H, W)
-    keep : int
-        How many weights and biases are left, of all layers together.
+    data : (images, labels), training images (N, C, H, W)
+    keep : how many weights and biases are left, of all layers together
     epochs : (float, float), of pruning, and of training with shared values
-    values : int, 1 to 256, different from zero, for the parameters of each array
-    units : dict {index of a layer: int}, optional
-        First cut these layers to their so many strongest units: fewer filters train faster.
-    rates : (float, float), of Adam in the two stages, falling as a cosine in the end of the first and in the second
-    settle : float in [0, 1), the last part of the pruning stage, in which nothing is pruned any more and the rate falls
-    pixels : int, how far the training images are moved at most, 0 for not at all
-    temperature, alpha : as in `distillation_loss`
-    seed : int, of which images come when, and how they are moved
+    values : how many, different from zero, the parameters of each array may have
+    units : {index of a layer: int}; first these layers are cut to their so many strongest units, which train faster
+    seed : of which images come when, and how they are moved
 
-    Returns
-    -------
-    (Network, list of dicts), without units that nothing reads; for each round the stage, kept, loss, train_error
+    Returns (Network, list of dicts), the network without units that nothing reads, and for each round the stage, kept,
+    loss, train_error. Sources: Han et al. 2016; Zhu and Gupta 2017 (arXiv:1710.01878), eq. 1, for how many are left
+    when; Hinton et al. 2015 (arXiv:1503.02531) for the teacher.
 
-    Raises ValueError or TypeError for what does not fit. Sources: Han et al. 2016; Zhu and Gupta 2017
-    (arXiv:1710.01878), eq. 1, for how many are left when; Hinton et al. 2015 (arXiv:1503.02531) for the teacher.
-
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> images, labels = np.random.default_rng(0).random((20, 1, 28, 28)), np.arange(20) % 10
-    >>> recipe = {"keep": 50_000, "values": 4, "epochs": (1, 1), "pixels": 0, "progress": False}
+    >>> recipe = {"keep": 50_000, "values": 4, "epochs": (1, 1)}
     >>> network, history = deep_compression(lenet_300_100(), lenet_300_100(seed=1), (images, labels), **recipe)
     >>> len(np.unique(network.parameters()["1.weight"])), history[-1]["kept"] <= 50_000
     (5, True)
     """
     check_network(network)
-    check_integer(keep, "keep", 1)
-    check_integer(values, "values", 1, 256)
-    check_number(settle, "settle", 0, 1, open_high=True)
-    for count in epochs:
-        check_number(count, "epochs", 0, np.inf, open_high=True)
-    lessons = Lessons(teacher, data, pixels, {"temperature": temperature, "alpha": alpha}, seed)
-    student = strongest(network, units or {})
-    history = prune(student, lessons, keep, epochs[0], rates[0], settle, progress)
+    check_network(teacher)
+    pruning, sharing = (number(0, np.inf, "[)")(count, "epochs") for count in epochs)
+    lessons, student = Lessons(teacher, data, seed), strongest(network, units or {})
+    history = prune(student, lessons, keep, pruning, progress)
     student = remove_dead_units(student)
-    return student, history + share(student, lessons, values, epochs[1], rates[1], progress)
+    return student, history + share(student, lessons, values, sharing, progress)
 
 
 def strongest(network, units):
@@ -114,12 +89,11 @@ def strongest(network, units):
 class Lessons:
     """Training images moved by a few pixels, with what the teacher says of each: computed once, then looked up."""
 
-    def __init__(self, teacher, data, pixels, loss_options, seed):
-        self.images, self.rng = real_array(data[0], "images", ndim=4), np.random.default_rng(seed)
-        self.labels, self.loss_options = check_images_and_labels(self.images, data[1]), loss_options
-        around = range(-check_integer(pixels, "pixels", 0), pixels + 1)
-        self.shifts = [(down, right) for down in around for right in around]
-        self.logits = np.stack([logits_of(teacher, moved(self.images, *shift)) for shift in self.shifts])
+    def __init__(self, teacher, data, seed):
+        self.images, self.rng = real(data[0], "images", ndim=4), np.random.default_rng(seed)
+        self.labels = check_images_and_labels(self.images, data[1])
+        self.shifts = np.array([*itertools.product(range(-PIXELS, PIXELS + 1), repeat=2)])  # rows down, columns right
+        self.logits = np.stack([teacher.logits(shifted(self.images, *shift)) for shift in self.shifts])
 
     def rounds(self, epochs):
         return max(1, round(epochs * len(self.images) / (ROUND * BATCH)))
@@ -127,52 +101,37 @@ class Lessons:
     def draw(self):  # -> images [n, C, H, W], labels [n], logits [n, classes]
         """Choose images for a round, and a shift for each."""
         chosen = self.rng.permutation(len(self.images))[: ROUND * BATCH]
-        shifts, images = self.rng.integers(len(self.shifts), size=len(chosen)), self.images[chosen]
-        for number, shift in enumerate(self.shifts):
-            images[shifts == number] = moved(images[shifts == number], *shift)
-        return images, self.labels[chosen], self.logits[shifts, chosen]
+        numbers = self.rng.integers(len(self.shifts), size=len(chosen))
+        images = shifted(self.images[chosen], *self.shifts[numbers].T)
+        return images, self.labels[chosen], self.logits[numbers, chosen]
 
     def teach(self, network, optimizer, masks, begin, end):
         """Train for a round, which is the part from `begin` to `end` of a stage; return what `fit` says of it."""
         images, labels, soft = self.draw()
 
         def loss(logits, labels, rows):
-            return distillation_loss(logits, soft[rows], labels, **self.loss_options)
+            return LOSS(logits, soft[rows], labels)
 
         def schedule(part):
             return cosine_decay(begin + (end - begin) * part)
 
-        options = {"epochs": 1, "batch_size": BATCH, "loss": loss, "schedule": schedule, "progress": False}
-        return fit(network, (images, labels), optimizer=optimizer, masks=masks, **options)[0]
+        recipe = {"epochs": 1, "batch_size": BATCH, "loss": loss, "schedule": schedule, "progress": False}
+        return fit(network, (images, labels), optimizer=optimizer, masks=masks, **recipe)[0]
 
 
-def moved(images, down, right):  # [N, C, H, W] -> the same
-    """Move all images alike; zeros move in.
-
-    Examples
-    --------
-    >>> moved(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 1, -1).tolist()
-    [[[[0.0, 0.0], [2.0, 0.0]]]]
-    """
-    H, W = images.shape[2:]
-    p = max(abs(down), abs(right))
-    padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))
-    return padded[:, :, p - down : p - down + H, p - right : p - right + W]
+# Prune
 
 
-# ---------------------------------------------------------------- prune
-
-
-def prune(network, lessons, keep, epochs, rate, settle, progress):
+def prune(network, lessons, keep, epochs, progress=False):
     """Train the network in place while its parameters become fewer, to `keep` of them; return the history."""
-    optimizer, history, masks, parameters = Adam(rate), [], None, network.parameters()
+    optimizer, history, masks, parameters = Adam(RATES[0]), [], None, network.parameters()
     rounds, total = lessons.rounds(epochs), sum(array.size for array in parameters.values())
-    last = max(1, round(rounds * (1 - settle)))
+    last = max(1, round(rounds * (1 - SETTLE)))
     goal = {"begin_step": 0, "end_step": last, "final_sparsity": 1 - keep / total}
     settled = np.maximum(np.arange(rounds + 1) - last, 0) / max(rounds - last, 1)  # the rate stays until then
-    for number in range(rounds):
-        record = lessons.teach(network, optimizer, masks, *settled[number : number + 2])
-        masks = global_masks(saliency_per_bit(network, optimizer), polynomial_schedule(number + 1, **goal))
+    for i in range(rounds):
+        record = lessons.teach(network, optimizer, masks, *settled[i : i + 2])
+        masks = global_masks(saliency_per_bit(network, optimizer), polynomial_schedule(i + 1, **goal))
         for name, mask in masks.items():
             parameters[name] *= mask
         _note(history, "prune", record, masks, rounds, progress)
@@ -198,8 +157,6 @@ def bits_each(mask, *, value_bits=2):  # bool [out, ...] -> float64 [out, ...]
     p = its row's sum x its column's sum / the sum of all, as if rows and columns were independent, the sums a little
     more than what is there; at most 1/2. `nnzip.adaptive_coding` learns much the same, and more.
 
-    Examples
-    --------
     >>> mask = np.zeros((4, 64), bool)
     >>> mask[0, :8] = mask[1, 0] = True
     >>> bits_each(mask)[[0, 1, 2], [0, 0, 63]].round(1).tolist()  # where there are many, few, none
@@ -211,15 +168,15 @@ def bits_each(mask, *, value_bits=2):  # bool [out, ...] -> float64 [out, ...]
     return (value_bits - np.log2(p)).reshape(mask.shape)
 
 
-# ---------------------------------------------------------------- share
+# Share
 
 
-def share(network, lessons, values, epochs, rate, progress):
+def share(network, lessons, values, epochs, progress=False):
     """Train the network in place with few values for the parameters of each array; return the history."""
     masks = {name: array != 0 for name, array in network.parameters().items()}
-    optimizer, history, rounds = SharedValues(rate, network.parameters(), values), [], lessons.rounds(epochs)
-    for number in range(rounds):
-        record = lessons.teach(network, optimizer, masks, number / rounds, (number + 1) / rounds)
+    optimizer, history, rounds = SharedValues(RATES[1], network.parameters(), values), [], lessons.rounds(epochs)
+    for i in range(rounds):
+        record = lessons.teach(network, optimizer, masks, i / rounds, (i + 1) / rounds)
         _note(history, "share", record, masks, rounds, progress)
     return history
 
@@ -232,8 +189,6 @@ class SharedValues(Adam):
     sharing were the identity (the straight-through estimator), and the value nearest to it is the parameter. Values are
     rounded to float16, the copies begin as the parameters are, the values by k-means.
 
-    Examples
-    --------
     >>> parameters = {"0.weight": np.array([1.0, 1.5, 0.0, 3.0], np.float32)}
     >>> optimizer = SharedValues(0.25, parameters, 2)
     >>> parameters["0.weight"].tolist()
@@ -270,7 +225,7 @@ def _renamed(arrays):  # so that the optimizer remembers values apart from copie
     return {f"values of {name}": array for name, array in arrays.items()}
 
 
-# ---------------------------------------------------------------- progress
+# Progress
 
 
 def _note(history, stage, record, masks, rounds, progress):

@@ -7,81 +7,65 @@ by), and has a width and scales of its own. Bytes are counted, not written: the 
 a float32 for each scale, half a byte for each piece's width, a float32 for each bias.
 """
 
-import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_number, check_same_shape, real_array
+from nnzip.checks import door, one_of, positive, real, reals, same_shape, whole
 from nnzip.compression.pruning import hessian_diagonals
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
-from nnzip.nn.network import check_network, weights_of
+from nnzip.nn.network import Network, check_network, weights_of
 from nnzip.pruning import magnitude_mask
 from nnzip.quantization import choose_qparams, fake_quantize, qparams_from_range
 
 BITS = (0, 2, 3, 4, 5, 6, 7, 8)  # 0: all weights of the piece are zero, and it needs no scale
 PIECES = {"layer": 0, "row": 0, "column": 1}  # and along which axis of a weight [out, in] the scales are
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # parts of the largest weight that a grid may end at
-METHODS = ("lagrangian", "dynamic", "brute_force")
 MOST_CHOICES = 1 << 27  # bytes of the table of dynamic programming
 LARGEST_SIZE = 1 << 40  # whose sums fit an int64
-MOST_WAYS = 1 << 20  # as many as brute force tries
 HESSIAN_IMAGES = 250  # of the calibration images: second derivatives cost ten backward passes
 
 
-# ---------------------------------------------------------------- the exchange of bytes for loss
+# The exchange of bytes for loss
 
 
-def allocate(costs, sizes, budget, *, method="lagrangian"):
-    """Choose an option for every piece: the least sum of costs whose sizes fit a budget.
+def counts(x, name):
+    """Take whole numbers from 0 to LARGEST_SIZE, as int64."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() > LARGEST_SIZE):
+        raise ValueError(f"{name} must be at least 0, at most {LARGEST_SIZE}, got {array.min()} to {array.max()}")
+    return array.astype(np.int64)
 
-    Parameters
-    ----------
-    costs : real numbers (pieces, options), such as the loss that each causes; they are taken to add up
-    sizes : integers >= 0 (pieces, options), such as bytes
-    budget : int, of the sum of sizes
-    method : "lagrangian", for every piece the least cost + price * size, at the lowest price that keeps to the budget:
-        the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988);
-        "dynamic", the best of all, by a table of pieces x budget; "brute_force", all of them
 
-    Returns
-    -------
-    int array (pieces,), the number of the option
+counts.refused = ([[1.0, 2.0]], [["a", "b"]], [[-1, 2]], [[2**62, 2**62]], [[True, False]])
 
-    Raises ValueError if nothing fits, with the least that would, and where a table or the ways would be too many.
 
-    Examples
-    --------
-    >>> costs, sizes = [[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]]
-    >>> allocate(costs, sizes, 5, method="dynamic").tolist()
-    [1, 2]
-    >>> allocate(costs, sizes, 5).tolist()
+@door
+def lagrangian(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
+    """Choose for every piece the least cost + price * size, at the lowest price that keeps to the budget.
+
+    It is the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988).
+
+    costs : of P pieces with K options each, such as the loss that each causes; they are taken to add up
+    sizes : of the same shape, such as bytes; the budget is of their sum
+
+    Returns the number of each piece's option. Raises ValueError if nothing fits, with the least that would.
+
+    >>> lagrangian([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
     [2, 0]
     """
-    check_choice(method, "method", METHODS)
-    costs, sizes = real_array(costs, "costs", ndim=2).astype(np.float64), np.asarray(sizes)
-    check_same_shape(costs, sizes, ("costs", "sizes"))
-    if sizes.dtype.kind not in "iu":
-        raise ValueError(f"sizes must be integers, got dtype {sizes.dtype}")
-    if sizes.min() < 0 or sizes.max() > LARGEST_SIZE:
-        raise ValueError(f"sizes must be at least 0, at most {LARGEST_SIZE}, got {sizes.min()} to {sizes.max()}")
-    sizes, least = sizes.astype(np.int64), int(sizes.min(axis=1).sum())
-    if check_integer(budget, "budget", 0) < least:
-        raise ValueError(f"budget must be at least {least}, which the smallest options take together, got {budget}")
-    return {"lagrangian": _lagrangian, "dynamic": _dynamic, "brute_force": _brute_force}[method](costs, sizes, budget)
-
-
-def _lagrangian(costs, sizes, budget):  # [P, K], [P, K], int -> [P]
-    pieces = np.arange(len(costs))
+    costs = _fitting(costs, sizes, budget)
 
     def at(price):  # of two options that are equally good the smaller
         worth = costs + price * sizes
         return np.where(worth == worth.min(axis=1, keepdims=True), sizes, sizes.max() + 1).argmin(axis=1)
 
     def fits(price):
-        return sizes[pieces, at(price)].sum() <= budget
+        return sizes[range(len(sizes)), at(price)].sum() <= budget
 
     if fits(0.0):
         return at(0.0)
@@ -93,68 +77,89 @@ def _lagrangian(costs, sizes, budget):  # [P, K], [P, K], int -> [P]
     return at(high)
 
 
-def _dynamic(costs, sizes, budget):  # [P, K], [P, K], int -> [P]
-    extra = sizes - sizes.min(axis=1, keepdims=True)
-    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)
-    extra //= unit
-    budget = min((budget - int(sizes.min(axis=1).sum())) // unit, int(extra.max(axis=1).sum()))
-    if len(costs) * (budget + 1) > MOST_CHOICES:
-        raise ValueError(f"{len(costs)} pieces x {budget + 1} sizes are too many for a table of {MOST_CHOICES} bytes")
-    best = np.zeros(budget + 1)  # best[s]: the least cost of the pieces so far in s or less
-    chosen = np.zeros((len(costs), budget + 1), np.min_scalar_type(costs.shape[1]))
+@door
+def dynamic(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
+    """Choose the best of all, by a table of pieces x budget; arguments and errors are those of `lagrangian`.
+
+        best[s] = min over k of best[s - sizes[i, k]] + costs[i, k]      of the first i pieces, in s or less
+
+    Raises ValueError where the table would be too large.
+
+    >>> dynamic([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
+    [1, 2]
+    """
+    costs = _fitting(costs, sizes, budget)
+    extra, left = _in_units(sizes, budget)
+    if len(costs) * (left + 1) > MOST_CHOICES:
+        raise ValueError(f"{len(costs)} pieces x {left + 1} sizes are too many for a table of {MOST_CHOICES} bytes")
+    best = np.zeros(left + 1)  # best[s]: the least cost of the pieces so far in s or less
+    chosen = np.zeros((len(costs), left + 1), np.min_scalar_type(costs.shape[1]))
     for i, (cost, size) in enumerate(zip(costs, extra, strict=True)):
-        before, best = best, np.full(budget + 1, np.inf)
-        for k in np.flatnonzero(size <= budget):
-            total = before[: budget + 1 - size[k]] + cost[k]
+        before, best = best, np.full(left + 1, np.inf)
+        for k in np.flatnonzero(size <= left):
+            total = before[: left + 1 - size[k]] + cost[k]
             better = total < best[size[k] :]
             best[size[k] :][better] = total[better]
             chosen[i, size[k] :][better] = k
     choice = np.zeros(len(costs), np.int64)
     for i in reversed(range(len(costs))):
-        choice[i] = chosen[i, budget]
-        budget -= extra[i, choice[i]]
+        choice[i] = chosen[i, left]
+        left -= extra[i, choice[i]]
     return choice
 
 
-def _brute_force(costs, sizes, budget):  # [P, K], [P, K], int -> [P]
-    pieces, options = costs.shape
-    if options**pieces > MOST_WAYS:
-        raise ValueError(f"{options} options for {pieces} pieces are more ways than {MOST_WAYS}")
-    ways = np.array(list(itertools.product(range(options), repeat=pieces)))
-    total = np.where(sizes[range(pieces), ways].sum(axis=1) <= budget, costs[range(pieces), ways].sum(axis=1), np.inf)
-    return ways[total.argmin()]
+METHODS = {"lagrangian": lagrangian, "dynamic": dynamic}
 
 
-# ---------------------------------------------------------------- what a width costs
+@door
+def allocate(costs, sizes, budget, *, method: one_of(*METHODS) = "lagrangian"):
+    """Choose an option for every piece, the least sum of costs whose sizes fit a budget: by `lagrangian` or `dynamic`.
+
+    >>> allocate([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5, method="dynamic").tolist()
+    [1, 2]
+    """
+    return METHODS[method](costs, sizes, budget)
 
 
-def sensitivities(network, images, options):
+def _fitting(costs, sizes, budget):  # -> costs in float64
+    same_shape(costs, sizes, ("costs", "sizes"))
+    if budget < (least := int(sizes.min(axis=1).sum())):
+        raise ValueError(f"budget must be at least {least}, which the smallest options take together, got {budget}")
+    return costs.astype(np.float64)
+
+
+def _in_units(sizes, budget):  # what options take beyond the smallest, in units that divide them all; the budget too
+    extra = sizes - sizes.min(axis=1, keepdims=True)
+    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)
+    left = (budget - int(sizes.min(axis=1).sum())) // unit
+    return extra // unit, min(left, int(extra.max(axis=1).sum()) // unit)
+
+
+# What a width costs
+
+
+@door
+def sensitivities(network, images: real, options):
     """Return what each layer costs if it alone is compressed: how far what the network says moves.
 
         costs[i, k] = mean over the images of KL(network || network with layer i compressed by option k)
 
-    Parameters
-    ----------
-    images : float array (N, C, H, W), of the training set
-    options : list of (bits, sparsity), as in `compress_weight`
-
-    Returns
-    -------
-    array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
+    The images (N, C, H, W) are a thousand or so of the training set, the options a list of (bits, sparsity), as in
+    `compress_weight`. Returns an array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
     check_network(network)
-    x = real_array(images, "images")
-    layers, costs = network.copy().layers, []
-    said = through(layers, x)
-    for i, layer in enumerate(layers):
+    changed, x, costs = network.copy(), images, []
+    said = changed.logits(images)
+    for i, layer in enumerate(changed.layers):
         if "weight" in layer.params:
-            weight, costs = layer.params["weight"], [*costs, []]
-            before = weight.copy()
+            weight, rest = layer.params["weight"], Network(changed.layers[i:])
+            before, own = weight.copy(), []
             for bits, sparsity in options:
                 weight[...] = compress_weight(before, bits, sparsity)
-                costs[-1].append(kl_divergence(said, through(layers[i:], x))[0])
+                own.append(kl_divergence(said, rest.logits(x))[0])
             weight[...] = before
-        x = through([layer], x)  # what enters the layers before is not computed again
+            costs.append(own)
+        x = layer.forward(x)  # what enters the layers before is not computed again
     return np.array(costs)
 
 
@@ -164,15 +169,51 @@ def compress_weight(weight, bits, sparsity):  # [out, ...] -> float32 [out, ...]
     return weight if bits is None else fake_quantize(weight, choose_qparams(weight, bits=bits, axis=0))
 
 
-def through(layers, x, *, batch=250):
-    """Return what layers, one after the other, make of x, some images at a time."""
-    outputs = []
-    for start in range(0, len(x), batch):
-        y = x[start : start + batch]
-        for layer in layers:
-            y = layer.forward(y)
-        outputs.append(y)
-    return np.concatenate(outputs)
+def best_grid(weight, hessian, bits, axis):  # [out, in], [out, in] -> [out, in], its cost for each index of the axis
+    """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, for each row or column its own grid among `CLIPS`.
+
+    axis is 0 for rows, 1 for columns. A grid ends at one of seven parts of the largest weight; of 0 bits, all are 0.
+    """
+
+    def cost(rounded):
+        return 0.5 * np.sum(hessian * (weight - rounded) ** 2, axis=1 - axis, dtype=np.float64)
+
+    best, largest = np.zeros_like(weight), np.abs(weight).max(axis=1 - axis)
+    least = cost(best) if bits == 0 else np.full(weight.shape[axis], np.inf)
+    for clip in CLIPS if bits else ():
+        rounded = fake_quantize(weight, qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis))
+        costs = cost(rounded)
+        best = np.where(np.expand_dims(costs < least, 1 - axis), rounded, best)
+        least = np.minimum(costs, least)
+    return best, least
+
+
+def piece_bytes(weights, bits, *, scales=1):
+    """Return the bytes of a piece: packed codes, scales of 4 bytes, 4 bits for its width; of no bits: the width alone.
+
+    >>> piece_bytes(300, 3), piece_bytes(300, 0)  # 900 + 32 + 4 bits; 4 bits
+    (117, 1)
+    """
+    return math.ceil((weights * bits + 32 * scales * (bits > 0) + 4) / 8)
+
+
+@door
+def uniform_bytes(network, bits: whole(2, 16)):
+    """Return the bytes of a network with one width for all weights and a scale for each row, biases included.
+
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> uniform_bytes(lenet_300_100(), 4)  # 266,200 weights, 410 rows and biases, 3 widths
+    136383
+    """
+    layers = weights_of(network).values()
+    return sum(piece_bytes(weight.size, bits, scales=len(weight)) for weight in layers) + _bias_bytes(network)
+
+
+def _bias_bytes(network):
+    return 4 * sum(array.size for name, array in network.parameters().items() if not name.endswith("weight"))
+
+
+# Menus: every piece at every width
 
 
 class Menu(NamedTuple):
@@ -185,51 +226,50 @@ class Menu(NamedTuple):
 
     def served(self, network, choice):
         """Return a copy of the network with the weights that a choice (P,) of options gives."""
-        rounded, start = network.copy(), 0
+        rounded, numbers = network.copy(), iter(choice)
         for name, weight in weights_of(rounded).items():
             options = self.weights[name]
-            count = 1 if self.pieces == "layer" else options.shape[1 + PIECES[self.pieces]]
-            own = np.reshape(choice[start : start + count], (1, -1) if self.pieces == "column" else (-1, 1))
-            weight[...] = np.take_along_axis(options, own[None] + 0 * options[:1].astype(int), axis=0).reshape(
-                weight.shape
-            )
-            start += count
+            chosen = np.empty_like(options[0])
+            for place in _places(chosen, self.pieces):
+                chosen[place] = options[next(numbers)][place]
+            weight[...] = chosen.reshape(weight.shape)
         return rounded
 
 
-def menu(network, hessian, *, pieces, bits=BITS):
+def _places(weight, pieces):  # [out, in] -> where each piece is
+    if pieces == "layer":
+        return [np.s_[:, :]]
+    if pieces == "row":
+        return [np.s_[i, :] for i in range(weight.shape[0])]
+    return [np.s_[:, j] for j in range(weight.shape[1])]
+
+
+@door
+def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
     """Work out every piece's cost at every width, from second derivatives, and its bytes.
 
         cost = 1/2 sum_i h_ii (w_i - w_hat_i)^2
 
-    Each piece's grid ends at the one of seven parts of its largest weight that costs least.
-
-    Parameters
-    ----------
     hessian : {name: array of the weight's shape}, as `hessians` returns it
-    pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own
+    pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own: `best_grid`
     bits : the widths to choose from, 0 or 2 to 16; 0, all weights zero, is left out for layers
-
-    Returns
-    -------
-    Menu
 
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
-    check_choice(pieces, "pieces", PIECES)
     if not isinstance(hessian, dict):
         raise TypeError(f"hessian must be a dict of arrays by name, got {type(hessian).__name__}")
-    widths = [check_integer(b, "bits", 0, 16) for b in bits if b or pieces != "layer"]
+    widths = [whole(0, 16)(b, "bits") for b in bits if b or pieces != "layer"]
     if not widths:
         raise ValueError(f"bits must have a width for {pieces!r}, got {bits!r}")
     axis, costs, sizes, options = PIECES[pieces], [], [], {}
     for name, weight in weights_of(network).items():
-        check_same_shape(h := real_array(hessian.get(name), f"hessian[{name!r}]"), weight, ("hessian", name))
+        h = real(hessian.get(name), f"hessian[{name!r}]")
+        same_shape(h, weight, ("hessian", name))
         w, h = (array.reshape(len(weight), -1) for array in (weight, h))
-        found = [_best_grid(w, h, b, axis) for b in widths]
+        found = [best_grid(w, h, b, axis) for b in widths]
         options[name] = np.stack([rounded for rounded, _ in found])
         cost = np.stack([cost for _, cost in found], axis=1)  # [out or in, K]
-        size = np.array([piece_bytes(w.shape[1 - axis], b) for b in widths])
+        size = [piece_bytes(w.shape[1 - axis], b) for b in widths]
         if pieces == "layer":
             cost, size = cost.sum(axis=0, keepdims=True), [piece_bytes(w.size, b, scales=len(w)) for b in widths]
         costs.append(cost)
@@ -237,68 +277,26 @@ def menu(network, hessian, *, pieces, bits=BITS):
     return Menu(np.concatenate(costs), np.concatenate(sizes), options, pieces)
 
 
-def hessians(network, images, *, temperature=4.0):
+@door
+def hessians(network, images: reals(2, 4), *, temperature: positive = 4.0):
     """Return the second derivative by every weight of T^2 KL(network || changed network): {name: array of its shape}.
 
     At temperature T, as in distillation. At T = 1 only the images count that the network is not sure of, and they are
-    few. images : float array (N, C, H, W), of the training set; the first 250 are used.
+    few. The first 250 of the images (N, C, H, W), of the training set, are used.
     """
-    T = check_number(temperature, "temperature", 0, np.inf, open_low=True, open_high=True)
     if not weights_of(network):
         raise ValueError(f"network must have layers with weights, got {network}")
     cooled = network.copy()  # its logits divided by T, in the last layer
     last = max(i for i, layer in enumerate(cooled.layers) if "weight" in layer.params)
     for array in cooled.layers[last].params.values():
-        array /= T
-    found = hessian_diagonals(cooled, real_array(images, "images", ndim=(2, 4))[:HESSIAN_IMAGES])
-    return {name: h if name == f"{last}.weight" else T**2 * h for name, h in found.items()}
+        array /= temperature
+    found = hessian_diagonals(cooled, images[:HESSIAN_IMAGES])
+    return {name: h if name == f"{last}.weight" else temperature**2 * h for name, h in found.items()}
 
 
-def _best_grid(w, h, bits, axis):  # [out, in], [out, in] -> [out, in], its cost for each index of the axis
-    def cost(rounded):
-        return 0.5 * np.sum(h * (w - rounded) ** 2, axis=1 - axis, dtype=np.float64)
-
-    best, largest = np.zeros_like(w), np.abs(w).max(axis=1 - axis)
-    least = cost(best) if bits == 0 else np.full(w.shape[axis], np.inf)
-    for clip in CLIPS if bits else ():
-        rounded = fake_quantize(w, qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis))
-        costs = cost(rounded)
-        best = np.where(np.expand_dims(costs < least, 1 - axis), rounded, best)
-        least = np.minimum(costs, least)
-    return best, least
-
-
-def piece_bytes(weights, bits, *, scales=1):
-    """Return the bytes of a piece: packed codes, scales of 4 bytes, 4 bits for its width; of no bits: the width alone.
-
-    Examples
-    --------
-    >>> piece_bytes(300, 3), piece_bytes(300, 0)  # 900 + 32 + 4 bits; 4 bits
-    (117, 1)
-    """
-    return math.ceil((weights * bits + 32 * scales * (bits > 0) + 4) / 8)
-
-
-def uniform_bytes(network, bits):
-    """Return the bytes of a network with one width for all weights and a scale for each row, biases included.
-
-    Examples
-    --------
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> uniform_bytes(lenet_300_100(), 4)  # 266,200 weights, 410 rows and biases, 3 widths
-    136383
-    """
-    check_integer(bits, "bits", 2, 16)
-    layers = weights_of(network).values()
-    return sum(piece_bytes(weight.size, bits, scales=len(weight)) for weight in layers) + _bias_bytes(network)
-
-
-def _bias_bytes(network):
-    return 4 * sum(array.size for name, array in network.parameters().items() if not name.endswith("weight"))
-
-
+@door
 def mixed_precision(
-    network, images, *, bits=None, budget=None, pieces=("row", "column"), method="lagrangian", temperature=4.0
+    network, images: reals(2, 4), *, bits=None, budget=None, pieces=("row", "column"), method="lagrangian"
 ):
     """Return a copy whose weights are rounded, each piece to the width that pays best, within a budget of bytes.
 
@@ -306,19 +304,12 @@ def mixed_precision(
     squared error; the one is returned whose KL divergence from the network is least on the images. So it is never worse
     than uniform there.
 
-    Parameters
-    ----------
-    images : float array (N, C, H, W), a thousand training images or so
-    bits : int, 2 to 16: the budget is what this width takes for all weights (`uniform_bytes`)
-    budget : int, in its place: bytes, biases included
+    images : training images (N, C, H, W), a thousand or so
+    bits : 2 to 16; the budget is what this width takes for all weights (`uniform_bytes`)
+    budget : in its place: bytes, biases included; ValueError if it is too small, with the least that is not
     pieces : which kinds to try, a tuple of those of `menu`
     method : as in `allocate`
-    temperature : as in `hessians`
 
-    Raises ValueError for a budget that is too small, with the least that is not.
-
-    Examples
-    --------
     >>> from nnzip.data import load_mnist
     >>> from nnzip.nn.training import evaluate
     >>> from nnzip.nn.zoo import trained
@@ -333,9 +324,8 @@ def mixed_precision(
         raise TypeError(f"pieces must be a tuple of {', '.join(PIECES)}, got {pieces!r}")
     if (bits is None) == (budget is None):
         raise ValueError(f"give bits or budget, one of them, got bits={bits} and budget={budget}")
-    budget = uniform_bytes(network, bits) if budget is None else check_integer(budget, "budget", 0)
-    x, biases = real_array(images, "images", ndim=(2, 4)), _bias_bytes(network)
-    hessian, tried = hessians(network, x, temperature=temperature), []
+    budget = uniform_bytes(network, bits) if budget is None else whole(0)(budget, "budget")
+    hessian, biases, tried = hessians(network, images), _bias_bytes(network), []
     for kind in pieces:
         offered = menu(network, hessian, pieces=kind)
         if budget < (least := int(offered.sizes.min(axis=1).sum()) + biases):
@@ -345,5 +335,5 @@ def mixed_precision(
     widest = max((b for b in range(2, 17) if uniform_bytes(network, b) <= budget), default=None)
     if widest:
         tried += [quantize_weights(network, bits=widest, method=of_range) for of_range in ("minmax", "mse")]
-    said = through(network.copy().layers, x)
-    return min(tried, key=lambda rounded: kl_divergence(said, through(rounded.layers, x))[0])
+    said = network.copy().logits(images)
+    return min(tried, key=lambda rounded: kl_divergence(said, rounded.logits(images))[0])

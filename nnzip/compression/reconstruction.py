@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_number, real_array
+from nnzip.checks import door, one_of, reals, unit
 from nnzip.compression.quantization import check_plain, has_weight
 from nnzip.equalization import bias_correction, equalize, smoothquant_scales
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
@@ -22,49 +22,62 @@ from nnzip.pruning import saliency_mask
 from nnzip.quantization import choose_qparams, fake_quantize
 from nnzip.reconstruction import adaround, damped, fit_scales, gptq, input_hessian, obd_prune, obs_saliency, refit
 
+SWEEPS = 20  # of `equalize_network`
+BATCH = 64  # images at a time: the windows of a convolution are many
+WINDOWS = 16_384  # of a convolution, from the first images: neighbours are so alike that more of them say little
 ROUNDERS = {  # (weight, hessian, qparams) -> rounded weight
     "nearest": lambda weight, hessian, qparams: fake_quantize(weight, qparams),
     "gptq": partial(gptq, order="descending"),
     "adaround": lambda weight, *rest, **options: adaround(weight.astype(np.float32), *rest, **options),
 }
-PRUNED = ("obd", "obs")
-TARGETS = ("rounded", "float")
-BATCH = 64  # images at a time: the windows of a convolution are many
-WINDOWS = 16_384  # of a convolution, from the first images: neighbours are so alike that more of them say little
 
 
+def layer_by_layer(network, images, change, targets, damping):
+    """Return a copy with change(weight, target, hessian) -> weight, all (out, in), done to each layer in turn.
+
+    target is what the weights should be: themselves with targets="rounded"; with "float" those that give best, from the
+    inputs x^ that come from the changed layers before, what the float network gives there, W + (W (X - X^)^T X^) H^-1.
+    """
+    check_plain(network)
+    changed = network.copy()
+    x = x_hat = images
+    for layer, new in zip(network.copy().layers, changed.layers, strict=True):
+        y = _forward(layer, x)  # first: it refuses images that do not fit
+        if isinstance(layer, Linear | Conv2d):
+            weight = layer.params["weight"].reshape(len(layer.params["weight"]), -1).astype(np.float64)
+            hessian, crossed = _moments(layer, x, x_hat)
+            target = weight
+            if targets == "float":
+                target = weight + np.linalg.solve(damped(hessian, damping), (weight @ crossed).T).T
+            new.params["weight"][...] = change(weight, target, hessian).reshape(layer.params["weight"].shape)
+        x, x_hat = y, _forward(new, x_hat)
+    return changed
+
+
+@door
 def reconstruct_weights(
-    network, images, *, bits, method="gptq", per_channel=True, group_size=None, clip=True, targets="float",
-    damping=0.1, **options,
+    network, images: reals(2, 4), *, bits, method: one_of(*ROUNDERS) = "gptq", per_channel=True, group_size=None,
+    clip=True, targets: one_of("rounded", "float") = "float", damping=0.1, **options,
 ):  # fmt: skip
     """Return a copy whose weights are rounded to `bits` bits so that each layer's outputs stay as they were.
 
     By "gptq" and "nearest", weights that are zero, of a pruned network, stay zero.
 
-    Parameters
-    ----------
-    network : Network of Linear, Conv2d and layers without weights
-    images : float array (N, C, H, W), training images, a thousand or so
+    network : of Linear, Conv2d and layers without weights
+    images : training images (N, C, H, W), a thousand or so
     bits, per_channel, group_size : as in `quantize_weights`; the weights of a convolution are rows of in * kH * kW
-    method : "nearest", "gptq" or "adaround"
-    clip : bool
-        Shrink the scales by `fit_scales` (for "adaround" with `gptq` as the judge), or leave each at max|w|'s.
-    targets : "float" or "rounded"
-        What a layer is to give: what the float network gives there, or what its float weights make of the inputs that
-        come from the rounded layers before, as the papers on GPTQ have it.
-    damping : float >= 0, of the Hessian; 0.1 and not the usual 0.01, for a thousand images are few for 800 inputs
-    options : of `gptq` (its order is descending if not said) or `adaround` (iterations, ...)
+    clip : whether the scales shrink by `fit_scales` (for "adaround" with `gptq` as the judge), or stay at max|w|'s
+    targets : what a layer is to give: what the float network gives there, or what its float weights make of the inputs
+        that come from the rounded layers before, as the papers on GPTQ have it ("rounded")
+    damping : of the Hessian; 0.1 and not the usual 0.01, for a thousand images are few for 800 inputs
+    options : of `gptq` (its order is descending if not said) or `adaround` (iterations, rate)
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> images = np.random.default_rng(0).random((50, 1, 28, 28), np.float32)
     >>> rounded = reconstruct_weights(lenet_300_100(), images, bits=3)
     >>> len(np.unique(rounded.parameters()["5.weight"][0]))
     7
     """
-    check_choice(method, "method", ROUNDERS)
-    check_choice(clip, "clip", (True, False))
     axis = 0 if per_channel and group_size is None else None
     rounder = partial(ROUNDERS[method], **options)
     judge = ROUNDERS["gptq"] if method == "adaround" else rounder
@@ -76,21 +89,21 @@ def reconstruct_weights(
         grid = fit_scales(target, hessian, grid, rounder=partial(judge, **kept)) if clip else grid
         return rounder(target, hessian, grid, **kept)
 
-    return _layer_by_layer(network, images, change, targets, damping)
+    return layer_by_layer(network, images, change, targets, damping)
 
 
-def reconstruct_pruned(network, images, sparsity, *, method="obs", targets="float", damping=0.1):
-    """Return a copy with a fraction `sparsity` of each layer's weights zero, chosen by their second-order saliency.
+@door
+def reconstruct_pruned(
+    network, images: reals(2, 4), sparsity: unit, *,
+    method: one_of("obs", "obd") = "obs", targets: one_of("rounded", "float") = "float", damping=0.1,
+):  # fmt: skip
+    """Return a copy with a part `sparsity` of each layer's weights zero, chosen by their second-order saliency.
 
-    Parameters
-    ----------
-    network, images, targets, damping : as in `reconstruct_weights`
-    sparsity : float in [0, 1]
     method : "obd", by the diagonal of the Hessian, the rest stays; "obs", by the diagonal of its inverse, the rest is
         fitted again by least squares (all at once, where `obs_prune` goes one by one)
+
+    The other arguments are those of `reconstruct_weights`.
     """
-    check_choice(method, "method", PRUNED)
-    check_number(sparsity, "sparsity", 0, 1)
 
     def change(weight, target, hessian):
         if method == "obd":
@@ -98,27 +111,7 @@ def reconstruct_pruned(network, images, sparsity, *, method="obs", targets="floa
         hessian = damped(hessian, damping)
         return refit(target, saliency_mask(obs_saliency(target, hessian), sparsity), hessian)
 
-    return _layer_by_layer(network, images, change, targets, damping)
-
-
-def _layer_by_layer(network, images, change, targets, damping):
-    """Return a copy with change(weight, target, hessian) -> weight, all (out, in), done to each layer in turn."""
-    check_plain(network)
-    check_choice(targets, "targets", TARGETS)
-    changed = network.copy()
-    x = x_hat = real_array(images, "images", ndim=(2, 4))
-    for layer, new in zip(network.copy().layers, changed.layers, strict=True):
-        y = _forward(layer, x)  # first: it refuses images that do not fit
-        if isinstance(layer, Linear | Conv2d):
-            weight = layer.params["weight"]
-            rows = weight.reshape(len(weight), -1).astype(np.float64)
-            hessian, crossed = _moments(layer, x, x_hat)
-            target = rows
-            if targets == "float":  # rows x^T is what is wanted; in least squares, with inputs x^
-                target = rows + np.linalg.solve(damped(hessian, damping), (rows @ crossed).T).T
-            new.params["weight"][...] = change(rows, target, hessian).reshape(weight.shape)
-        x, x_hat = y, _forward(new, x_hat)
-    return changed
+    return layer_by_layer(network, images, change, targets, damping)
 
 
 def _forward(layer, x):
@@ -143,46 +136,39 @@ def _rows(layer, x):  # -> float64 [N, in], of a convolution its windows
     return rows.reshape(-1, rows.shape[-1]).astype(np.float64)
 
 
-# ---------------------------------------------------------------- scales and biases
+# Scales and biases
 
 
-def equalize_network(network, *, sweeps=20):
+def equalize_network(network):
     """Return a copy in which neighbouring layers have channels of like size, so that one scale serves each: it computes
     the same.
 
     Every pair of Linear or Conv2d with nothing but ReLU, max pooling and Flatten between is equalized, pair after pair,
-    `sweeps` times: a layer between two pairs settles quickly (Nagel et al. 2019, section 4.1).
+    twenty times: a layer between two pairs settles quickly (Nagel et al. 2019, section 4.1).
     """
-    check_plain(network)
-    equal = network.copy()
-    for _ in range(check_integer(sweeps, "sweeps", 1)):
-        for i, j in _pairs(equal):
-            first, second = equal.layers[i].params, equal.layers[j].params
-            scaled = equalize(first["weight"], first["bias"], second["weight"])
-            for array, new in zip((first["weight"], first["bias"], second["weight"]), scaled, strict=True):
-                array[...] = new
+    pairs, equal = _pairs(network), network.copy()
+    for i, j in SWEEPS * pairs:
+        first, second = equal.layers[i].params, equal.layers[j].params
+        scaled = equalize(first["weight"], first["bias"], second["weight"])
+        first["weight"][...], first["bias"][...], second["weight"][...] = scaled
     return equal
 
 
-def smooth_network(network, images, *, alpha=0.5):
+@door
+def smooth_network(network, images: reals(2, 4), *, alpha=0.5):
     """Return a copy whose hidden activations have their outlying channels moved into the weights: it computes the same.
 
-    The scales of `smoothquant_scales` divide the rows of the layer before; the images themselves are not scaled.
-
-    Parameters
-    ----------
-    images : float array (N, C, H, W), training images: the largest activations are seen on them
-    alpha : as in `smoothquant_scales`
+    The scales of `smoothquant_scales` divide the rows of the layer before; the images themselves are not scaled. The
+    largest activations are those of the images (N, C, H, W), of the training set.
     """
-    check_plain(network)
-    smooth, x, seen = network.copy(), real_array(images, "images", ndim=(2, 4)), {}
-    for i, layer in enumerate(network.copy().layers):
-        seen[i], x = x, _forward(layer, x)
-    for i, j in reversed(_pairs(smooth)):  # from the back: a layer's rows are final before its columns are looked at
+    pairs, smooth, seen = _pairs(network), network.copy(), [images]  # seen[i] enters layer i
+    for layer in network.copy().layers:
+        seen.append(_forward(layer, seen[-1]))
+    for i, j in reversed(pairs):  # from the back: a layer's rows are final before its columns are looked at
         first, second = smooth.layers[i].params, smooth.layers[j].params
         channels = len(first["weight"])
         columns = second["weight"].reshape(len(second["weight"]), channels, -1, 1)  # [out, C, places, 1]
-        inputs = seen[j].reshape(len(x), channels, -1)
+        inputs = seen[j].reshape(len(images), channels, -1)
         scales = smoothquant_scales(inputs, columns, alpha=alpha)
         first["weight"][...] /= scales.reshape(-1, *[1] * (first["weight"].ndim - 1))
         first["bias"] /= scales
@@ -190,29 +176,25 @@ def smooth_network(network, images, *, alpha=0.5):
     return smooth
 
 
-def correct_biases(network, rounded, images):
+@door
+def correct_biases(network, rounded, images: reals(2, 4)):
     """Return a copy of the rounded network whose biases take out the mean error of each layer's outputs, in turn.
 
-    Parameters
-    ----------
-    network : Network, the float one
-    rounded : Network made of it, with the same layers; activations may be rounded, too
-    images : float array (N, C, H, W), training images
-
-    See `nnzip.equalization.bias_correction`.
+    rounded is made of the float network and has the same layers; its activations may be rounded, too. The means are
+    those over the images (N, C, H, W), of the training set. See `nnzip.equalization.bias_correction`.
     """
     check_network(network)
     check_network(rounded)
     shapes = [{name: array.shape for name, array in net.parameters().items()} for net in (network, rounded)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"rounded must have the layers of network {network}, got {rounded}")
-    corrected = rounded.copy()
-    x = x_hat = real_array(images, "images", ndim=(2, 4))
+    corrected, x, x_hat = rounded.copy(), images, images
     for layer, new in zip(network.copy().layers, corrected.layers, strict=True):
-        x, x_hat = _forward(layer, x), _forward(new, x_hat_in := x_hat)
+        x, before = _forward(layer, x), x_hat
+        x_hat = _forward(new, before)
         if has_weight(layer):
             new.params["bias"][...] = bias_correction(new.params["bias"], x, x_hat)
-            x_hat = _forward(new, x_hat_in)
+            x_hat = _forward(new, before)
     return corrected
 
 

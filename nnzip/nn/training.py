@@ -130,11 +130,21 @@ def random_shift(images, rng, *, pixels: whole(0) = 2):  # [N, C, H, W] -> [N, C
     """Move each image by up to `pixels` rows and columns, drawn anew for each; zeros move in."""
     images = np.asarray(images)
     check_ndim(images, "images", 4)
+    down, right = pixels - rng.integers(0, 2 * pixels + 1, (2, len(images)))
+    return shifted(images, down, right)
+
+
+def shifted(images, down, right):  # [N, C, H, W], int or [N], int or [N] -> [N, C, H, W]
+    """Move images, or each by its own numbers, so many rows down and columns to the right; zeros move in.
+
+    >>> shifted(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 1, -1).tolist()
+    [[[[0.0, 0.0], [2.0, 0.0]]]]
+    """
     N, C, H, W = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
+    p = int(np.abs([down, right]).max(initial=0))
+    padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))  # [N, C, 2p + 1, 2p + 1, H, W]
-    down, right = rng.integers(0, 2 * pixels + 1, (2, N))
-    return windows[np.arange(N), :, down, right]
+    return windows[np.arange(N), :, p - down, p - right]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as diverged
