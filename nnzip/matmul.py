@@ -70,7 +70,8 @@ def exact_depth(a_dtype, b):
     >>> exact_depth(np.uint8, np.tile(np.array([[127], [-127]], np.int8), (1000, 1)))  # signs that cancel count half
     1036
     """
-    a_dtype, b = _code_dtype(a_dtype, "a_dtype"), _codes(getattr(b, "codes", b), "b")
+    a_dtype = check_code_dtype(np.dtype(a_dtype), "a_dtype")
+    b = code_matrix(getattr(b, "codes", b), "b")
     wide = np.int32 if len(b) < 2**23 else np.int64  # 255 * 2^23 < 2^31
     positive = np.cumsum(np.maximum(b, 0), axis=0, dtype=wide)  # of the first rows, [K, N]
     negative = positive - np.cumsum(b, axis=0, dtype=wide)
@@ -153,7 +154,7 @@ def pack(b):  # [K, N] -> PackedMatrix
     >>> pack(np.zeros((784, 300), np.int8))
     PackedMatrix(shape=(784, 300), dtype=int8)
     """
-    codes = np.array(_codes(b, "b"), order="C")
+    codes = np.array(code_matrix(b, "b"), order="C")
     codes.setflags(write=False)
     return PackedMatrix(codes)
 
@@ -179,7 +180,7 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     >>> int8_matmul(a, pack(b), a_zero_point=1)
     array([[-32512]], dtype=int32)
     """
-    a, right = _codes(a, "a"), b if isinstance(b, PackedMatrix) else PackedMatrix(_codes(b, "b"))
+    a, right = code_matrix(a, "a"), b if isinstance(b, PackedMatrix) else PackedMatrix(code_matrix(b, "b"))
     (M, K), N = a.shape, right.shape[1]
     if right.shape[0] != K:
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
@@ -242,18 +243,18 @@ def _reach(dtype):  # how far from 0 codes get
     return max(-np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
-def _codes(x, name):
+def code_matrix(x, name):
     array = np.asarray(x)
-    _code_dtype(array.dtype, name)
+    check_code_dtype(array.dtype, name)
     check_ndim(array, name, 2)
     check_not_empty(array, name)
     return array
 
 
-def _code_dtype(dtype, name):
-    if np.dtype(dtype) not in (np.int8, np.uint8):
-        raise TypeError(f"{name} must be int8 or uint8, got {np.dtype(dtype)}")
-    return np.dtype(dtype)
+def check_code_dtype(dtype, name):
+    if dtype not in (np.int8, np.uint8):
+        raise TypeError(f"{name} must be int8 or uint8, got {dtype}")
+    return dtype
 
 
 def _zero_point(value, name, dtype, length):  # -> int64 [length or 1]

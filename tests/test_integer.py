@@ -17,7 +17,7 @@ from nnzip.compression.integer import (
 )
 from nnzip.compression.quantization import quantize_activations
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from nnzip.nn.network import Network, lenet_5
+from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained
 from nnzip.quantization import QuantParams, dequantize
@@ -235,12 +235,6 @@ def test_pooling_commutes_with_rounding(stride, size, arithmetic):
     assert np.array_equal(layer.requantize(IntegerMaxPool2d(size).forward(layer.accumulate(codes))), after)
 
 
-def test_at_8_bits_the_codes_are_the_raw_pixels(digits):
-    integer = integer_network(lenet_5(), digits.train_images)
-    codes = integer.quantize_input(digits.test_images)
-    assert codes.dtype == np.uint8 and np.array_equal(codes, np.rint(255 * digits.test_images))
-
-
 @pytest.mark.parametrize("bits", [2, 4, 7])
 def test_few_bits_stay_in_their_range(bits):
     network, images = network_of("pooled")
@@ -262,20 +256,12 @@ def test_the_last_layer_has_one_scale():
 
 
 def test_predict_and_evaluate_agree_with_trace():
-    network, images = network_of("pooled")
+    network, images = network_of("pooled")[0], images_like(300, 2, 7, 6)  # more than go through at a time
     integer = integer_network(network, images)
     classes = integer.trace(integer.quantize_input(images))[-1].argmax(axis=1)
     assert np.array_equal(integer.predict(images), classes)
-    assert np.array_equal(integer.predict(images, batch_size=2), classes)
+    assert np.array_equal(integer.predict(images, batch_size=299), classes)
     assert evaluate(integer, images, classes) == 0
-
-
-def test_many_images_are_those_one_by_one():
-    network, _ = network_of("pooled")
-    images = images_like(300, 2, 7, 6)
-    integer = integer_network(network, images)
-    codes = integer.quantize_input(images)
-    assert np.array_equal(integer.forward(codes), np.concatenate([integer.forward(c[None]) for c in codes]))
 
 
 def test_the_network_given_is_not_changed():
@@ -414,40 +400,7 @@ def hidden_and_logits(network, integer, codes):
         codes = outputs
 
 
-def test_a_dead_channel_keeps_its_bias_and_a_tiny_one_does_not_overflow():
-    for how in ("dead", "tiny"):
-        for value in (0.03, 1e-6, 100.0):
-            layer = integer_network(broken_network("linear", how, value), np.abs(images_like(9, 1, 4, 4))).layers[1]
-            bias = float(layer.bias[2]) * float(layer.input.scale) * float(layer.weight_scale[2])
-            floor = 0.5 * float(layer.output.scale) * 2.0**-30
-            assert abs(bias - value) <= 1e-6 * value + floor and abs(int(layer.bias[2])) <= 2**30 + 2**7
-            assert layer.multiplier.min() >= 0.999 * 2.0**-30
-
-
-@both
-def test_a_pruned_network_differs_by_a_step_at_most(arithmetic, digits):
-    network = trained("lenet_5").copy()
-    for layer in (network.layers[0], network.layers[2], network.layers[5]):
-        layer.params["weight"][::3] = 0
-    integer = integer_network(network, digits.train_images, arithmetic=arithmetic)
-    assert all(record.largest <= 1 for record in compare_layers(network, integer, digits.test_images[:100]))
-
-
 # ---------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"arithmetic": "float"}, ValueError, "arithmetic must be one of float_scale, fixed_point, got 'float'"),
-        ({"weight_bits": 1}, ValueError, "weight_bits must be from 2 to 8, got 1"),
-    ],
-    ids=str,
-)
-def test_options_out_of_range(options, error, message):
-    network, images = network_of("linear")
-    with pytest.raises(error, match=message):
-        integer_network(network, images, **options)
 
 
 def test_networks_without_an_integer_form():
@@ -465,21 +418,6 @@ def test_a_layer_too_wide_for_int32():
     network.layers[1].params["weight"][...] = 1
     with pytest.raises(OverflowError, match="sums of 70000 products and a bias may pass int32: the layer is too wide"):
         integer_network(network, np.ones((1, 1, 280, 250), np.float32))
-
-
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((0, 1, 3, 5), np.float32), ValueError, "calibration_images must not be empty"),
-        (np.full((1, 1, 3, 5), np.nan), ValueError, "calibration_images must be finite"),
-        ([["a"]], TypeError, "calibration_images must hold real numbers"),
-        (np.zeros((1, 1, 3, 4), np.float32), ValueError, r"Linear takes x of shape \(N, 15\)"),
-    ],
-    ids=["empty", "nan", "text", "shape"],
-)
-def test_calibration_images_that_do_not_fit(images, error, message):
-    with pytest.raises(error, match=message):
-        integer_network(network_of("linear")[0], images)
 
 
 def test_codes_that_do_not_fit():
@@ -511,10 +449,6 @@ def test_images_that_do_not_fit():
     for method in (integer.quantize_input, integer.predict):
         with pytest.raises(TypeError, match="images must be floats on the scale of the calibration images, got uint8"):
             method(np.zeros(images.shape, np.uint8))
-        with pytest.raises(ValueError, match="must be finite"):
-            method(np.full_like(images, np.inf))
-        with pytest.raises(ValueError, match="must not be empty"):
-            method(images[:0])
 
 
 def test_compare_layers_refuses_strangers():

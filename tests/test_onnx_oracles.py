@@ -183,17 +183,6 @@ def test_layers_without_relu_and_pools_that_leave_a_rest(tmp_path, runtime, per_
     assert mismatches(session, network, images) == no_mismatch(network)
 
 
-def test_a_pruned_network_with_dead_neurons(tmp_path, runtime):
-    network = odd_network()
-    network.parameters()["0.weight"][1] = 0
-    network.parameters()["5.weight"][3:8] = 0
-    images = np.random.default_rng(7).normal(0, 1, (200, *SHAPE)).astype(np.float32)
-    integers = integer_network(network, images)
-    to_onnx(integers, tmp_path / "net.onnx", image_shape=SHAPE, every_layer=True)
-    session = open_session(runtime, tmp_path / "net.onnx")
-    assert mismatches(session, integers, images) == no_mismatch(integers)
-
-
 def test_every_layer_of_a_float_network(tmp_path, runtime):
     network = odd_network()
     images = np.random.default_rng(8).normal(0, 1, (50, *SHAPE)).astype(np.float32)

@@ -289,54 +289,38 @@ class LayerDifference(NamedTuple):
 
 
 def compare_layers(network, integer, images):
-    """Compare each hidden layer's output codes with those of the fake-quantized float layer.
+    """Compare each hidden layer's output codes with those of the fake-quantized float layer; a LayerDifference each.
 
     Both are given the codes that the integer layer gets. The float layer dequantizes them, computes in float32 with the
     dequantized int8 weights and the float bias, and its output is quantized again. The codes differ where an output is
     near a tie, by 1 step (as long as no multiplier is above 1). Nearly always the bias is why: as an integer it is
     rounded to whole steps of s_x s_w. The rounding of the float sums flips a few more; so does double rounding, in
-    fixed point.
-
-    Parameters
-    ----------
-    network : the Network that `integer` was made of
-    integer : IntegerNetwork
-    images : float array (N, C, H, W)
-
-    Returns
-    -------
-    list of LayerDifference
-        One for each Linear and Conv2d but the last, whose sums are the logits and are not rounded.
+    fixed point. `network` is the one that `integer` was made of. The last layer is left out: its sums are not rounded.
     """
-    pairs = _pairs(network, integer)
-    images = np.asarray(images)
+    floats, images = _fake_quantized(network, integer), np.asarray(images)
     check_not_empty(images, "images")
-    counts = {i: [0, 0, 0] for i in pairs}
+    found = {i: LayerDifference(str(layer), 0, 0, 0) for i, layer in floats.items()}
     for start in range(0, len(images), IMAGES):
-        codes = integer.quantize_input(images[start : start + IMAGES])
-        for i, layer in enumerate(integer.layers):
-            outputs = layer.forward(codes)
-            if i in pairs:
-                values = pairs[i].forward(dequantize(codes, layer.input))
-                steps = np.abs(outputs.astype(np.int32) - quantize(values, layer.output))
-                outputs_so_far, different, largest = counts[i]
-                counts[i] = [
-                    outputs_so_far + steps.size,
-                    different + np.count_nonzero(steps),
-                    max(largest, steps.max()),
-                ]
-            codes = outputs
-    return [LayerDifference(str(pairs[i]), *map(int, counts[i])) for i in pairs]
+        entering = integer.quantize_input(images[start : start + IMAGES])
+        for i, (layer, codes) in enumerate(zip(integer.layers, integer.trace(entering), strict=True)):
+            if i in floats:
+                values = floats[i].forward(dequantize(entering, layer.input))
+                steps = np.abs(codes.astype(np.int32) - quantize(values, layer.output))
+                name, outputs, different, largest = found[i]
+                different += int(np.count_nonzero(steps))
+                found[i] = LayerDifference(name, outputs + steps.size, different, max(largest, int(steps.max())))
+            entering = codes
+    return list(found.values())
 
 
-def _pairs(network, integer):  # -> {index of an integer layer that rounds: its float layer}
+def _fake_quantized(network, integer):  # -> {index of an integer layer that rounds: its float layer, weights rounded}
     check_network(network)
     if not isinstance(integer, IntegerNetwork):
         raise TypeError(f"integer must be an IntegerNetwork, got {type(integer).__name__}")
     floats = [layer for layer in network.copy().layers if layer.params]
-    integers = [(i, layer) for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)]
-    if [f.params["weight"].shape for f in floats] != [layer.weight.shape for _, layer in integers]:
+    integers = {i: layer for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)}
+    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in integers.values()]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for layer, (_, own) in zip(floats, integers, strict=True):
+    for layer, own in zip(floats, integers.values(), strict=True):
         layer.params["weight"][...] = own.float_weight()
-    return {i: layer for layer, (i, own) in zip(floats, integers, strict=True) if own.output is not None}
+    return {i: layer for layer, (i, own) in zip(floats, integers.items(), strict=True) if own.output is not None}
