@@ -5,9 +5,20 @@ import pickle
 
 import numpy as np
 import pytest
-from layer_cases import CASES, CONVOLUTIONS, POOLINGS, SHORT, case, convolution, random_convolution, slope, tiny_cnn
+from layer_cases import CASES, CONVOLUTIONS, POOLINGS, SHORT, case, convolution, random_convolution, tiny_cnn
 
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, conv2d_by_definition
+from nnzip.nn.layers import (
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    col2im,
+    conv2d_backward_by_definition,
+    conv2d_by_definition,
+    max_pool2d_backward_by_definition,
+    windows,
+)
 from nnzip.nn.network import Network
 from nnzip.nn.training import gradient_check
 
@@ -29,30 +40,6 @@ def both_passes(layer, x, *, seed=4):
 @pytest.mark.parametrize("name", CASES)
 def test_backward_agrees_with_gradient_check(name):
     assert gradient_check(*case(name)) < CHECKED
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_backward_is_the_slope_along_random_directions(name):
-    layer, x = case(name)
-    rng = np.random.default_rng(5)
-    layer.params = {key: array.astype(np.float64) for key, array in layer.params.items()}
-    weighting = rng.normal(size=layer.forward(x).shape)
-    gradients = {"x": layer.backward(weighting), **layer.grads}
-    own = dict(layer.params)
-
-    def loss(key):
-        def value(array):
-            layer.params = own if key == "x" else {**own, key: array}
-            return np.sum(layer.forward(array if key == "x" else x) * weighting)
-
-        return value
-
-    for key, array in {"x": x, **own}.items():
-        for _ in range(3):
-            direction = rng.normal(size=array.shape)
-            expected = slope(loss(key), array, direction)
-            tolerance = 1e-7 * np.linalg.norm(gradients[key]) * np.linalg.norm(direction)
-            assert abs(np.sum(gradients[key] * direction) - expected) <= tolerance + 1e-9, key
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -81,92 +68,55 @@ def test_backward_twice_gives_the_same_and_accumulates_nothing(name):
 # ---------------------------------------------------------------- bugs planted for gradient_check
 
 
-class WrongSign(Linear):
-    def backward(self, grad_y, **options):
-        return -super().backward(grad_y, **options)
+def planted(kind, bug):
+    """Return a kind of layer whose backward hands its answer through bug(layer, grad_y, grad_x)."""
+
+    class Planted(kind):
+        def backward(self, grad_y, **options):
+            return bug(self, grad_y, super().backward(grad_y, **options))
+
+    return Planted
 
 
-class TransposedWeightGradient(Linear):
-    def backward(self, grad_y, **options):
-        grad_x = super().backward(grad_y, **options)
-        self.grads["weight"] = self.grads["weight"].T.copy()
+def changed(name, change):
+    """A bug in the gradient of one parameter, the rest right."""
+
+    def bug(layer, grad_y, grad_x):
+        layer.grads[name] = change(layer.grads[name], grad_y)
         return grad_x
 
-
-class BiasGradientIsAMean(Linear):
-    def backward(self, grad_y, **options):
-        grad_x = super().backward(grad_y, **options)
-        self.grads["bias"] = self.grads["bias"] / len(grad_y)
-        return grad_x
+    return bug
 
 
-class WeightGradientIsNaN(Linear):
-    def backward(self, grad_y, **options):
-        grad_x = super().backward(grad_y, **options)
-        self.grads["weight"] = self.grads["weight"] * np.nan
-        return grad_x
+def kernel_not_flipped(layer, grad_y, grad_x):
+    return conv2d_backward_by_definition(grad_x, layer.params["weight"][:, :, ::-1, ::-1], grad_y)[0]
 
 
-class WeightGradientIsZero(Linear):
-    def backward(self, grad_y, **options):
-        grad_x = super().backward(grad_y, **options)
-        self.grads["weight"] = np.zeros_like(self.grads["weight"])
-        return grad_x
-
-
-class StrideForgotten(Conv2d):
-    def backward(self, grad_y, **options):
-        stride, self.stride = self.stride, 1
-        try:
-            return super().backward(grad_y, **options)
-        finally:
-            self.stride = stride
-
-
-class KernelNotFlipped(Conv2d):
-    def backward(self, grad_y, **options):
-        own = self.params
-        self.params = {**own, "weight": own["weight"][:, :, ::-1, ::-1]}
-        try:
-            return super().backward(grad_y, **options)
-        finally:
-            self.params = own
-
-
-class BiasGradientOfOneRow(Conv2d):
-    def backward(self, grad_y, **options):
-        grad_x = super().backward(grad_y, **options)
-        self.grads["bias"] = grad_y[:, :, 0].sum(axis=(0, 2))
-        return grad_x
-
-
-class LetsEverythingThrough(ReLU):
-    def backward(self, grad_y, **options):
-        return grad_y
-
-
-class GradientToAllOfTheWindow(MaxPool2d):
-    def backward(self, grad_y, **options):
-        return grad_y.repeat(self.size, axis=2).repeat(self.size, axis=3)
-
-
-class ForgetsTheOrder(Flatten):
-    def backward(self, grad_y, **options):
-        shape = self.seen["x"].shape
-        return grad_y.reshape(shape[::-1]).transpose(3, 2, 1, 0)
-
-
+TRANSPOSED = planted(Linear, changed("weight", lambda grad, grad_y: grad.T.copy()))
 PLANTED = {
-    "wrong_sign": (WrongSign(3, 4), (2, 3)),
-    "transposed_weight_gradient": (TransposedWeightGradient(3, 3), (4, 3)),
-    "bias_gradient_is_a_mean": (BiasGradientIsAMean(3, 2), (4, 3)),
-    "weight_gradient_is_zero": (WeightGradientIsZero(3, 2), (4, 3)),
-    "stride_forgotten": (StrideForgotten(1, 2, 3, stride=2), (2, 1, 7, 7)),
-    "kernel_not_flipped": (KernelNotFlipped(1, 2, 3), (2, 1, 5, 5)),
-    "bias_gradient_of_one_row": (BiasGradientOfOneRow(1, 2, 3), (2, 1, 5, 5)),
-    "relu_lets_everything_through": (LetsEverythingThrough(), (3, 4)),
-    "gradient_to_all_of_the_window": (GradientToAllOfTheWindow(2), (2, 2, 4, 4)),
-    "flatten_forgets_the_order": (ForgetsTheOrder(), (2, 3, 4, 5)),
+    "wrong_sign": (planted(Linear, lambda layer, grad_y, grad_x: -grad_x)(3, 4), (2, 3)),
+    "transposed_weight_gradient": (TRANSPOSED(3, 3), (4, 3)),
+    "transposed_inside_a_network": (Network([Linear(3, 3), ReLU(), TRANSPOSED(3, 3)]), (4, 3)),
+    "bias_gradient_is_a_mean": (
+        planted(Linear, changed("bias", lambda grad, grad_y: grad / len(grad_y)))(3, 2),
+        (4, 3),
+    ),
+    "weight_gradient_is_zero": (planted(Linear, changed("weight", lambda grad, grad_y: 0 * grad))(3, 2), (4, 3)),
+    "a_pixel_off": (planted(Conv2d, lambda layer, grad_y, grad_x: np.roll(grad_x, 1, axis=2))(1, 2, 3), (2, 1, 7, 7)),
+    "kernel_not_flipped": (planted(Conv2d, kernel_not_flipped)(1, 2, 3), (2, 1, 5, 5)),
+    "bias_gradient_of_one_row": (
+        planted(Conv2d, changed("bias", lambda grad, grad_y: grad_y[:, :, 0].sum(axis=(0, 2))))(1, 2, 3),
+        (2, 1, 5, 5),
+    ),
+    "relu_lets_everything_through": (planted(ReLU, lambda layer, grad_y, grad_x: grad_y)(), (3, 4)),
+    "gradient_to_all_of_the_window": (
+        planted(MaxPool2d, lambda layer, grad_y, grad_x: grad_y.repeat(2, axis=2).repeat(2, axis=3))(2),
+        (2, 2, 4, 4),
+    ),
+    "flatten_forgets_the_order": (
+        planted(Flatten, lambda layer, grad_y, grad_x: grad_y.reshape(grad_x.shape[::-1]).T)(),
+        (2, 3, 4, 5),
+    ),
 }
 
 
@@ -176,25 +126,12 @@ def test_gradient_check_finds_a_planted_bug(name):
     assert gradient_check(layer, np.random.default_rng(0).normal(size=shape)) > 0.1
 
 
-def test_gradient_check_finds_a_planted_bug_inside_a_network():
-    network = Network([Linear(3, 3), ReLU(), TransposedWeightGradient(3, 3)])
-    assert gradient_check(network, np.random.default_rng(0).normal(size=(4, 3))) > 0.1
-
-
-def test_gradient_check_never_passes_a_gradient_of_nan():
-    assert not gradient_check(WeightGradientIsNaN(3, 2), np.ones((4, 3))) < CHECKED
-
-
-@pytest.mark.parametrize("reshape", [lambda bias: bias[None], lambda bias: bias.sum()], ids=["keepdims", "a_number"])
-def test_gradient_check_refuses_a_gradient_of_the_wrong_shape(reshape):
-    class WrongShape(Linear):
-        def backward(self, grad_y, **options):
-            grad_x = super().backward(grad_y, **options)
-            self.grads["bias"] = np.asarray(reshape(self.grads["bias"]))
-            return grad_x
-
-    with pytest.raises(ValueError, match="shape"):
-        gradient_check(WrongShape(3, 1), np.ones((4, 3)))
+def test_gradient_check_never_passes_nan_or_a_gradient_of_the_wrong_shape():
+    nan = planted(Linear, changed("weight", lambda grad, grad_y: grad * np.nan))(3, 2)
+    assert not gradient_check(nan, np.ones((4, 3))) < CHECKED
+    for reshape in (lambda grad, grad_y: grad[None], lambda grad, grad_y: np.asarray(grad.sum())):
+        with pytest.raises(ValueError, match="shape"):
+            gradient_check(planted(Linear, changed("bias", reshape))(3, 1), np.ones((4, 3)))
 
 
 @pytest.mark.parametrize("layer", [Linear(4, 3), tiny_cnn()], ids=["layer", "network"])
@@ -236,12 +173,28 @@ def test_a_convolution_is_its_definition_and_seven_loops(made):
     np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_convolution_does_not_flip_its_kernel():
-    layer = Conv2d(1, 1, 3)
-    layer.params["weight"][...] = np.arange(9).reshape(1, 1, 3, 3)
-    image = np.zeros((1, 1, 3, 3), np.float32)
-    image[0, 0, 0, 1] = 1  # above the middle: meets weight[0, 1]
-    assert layer.forward(image).item() == 1
+@pytest.mark.parametrize("made", [*CONVOLUTIONS, *range(12)])
+def test_the_way_back_through_a_convolution_is_its_definition(made):
+    layer, shape = random_convolution(made) if isinstance(made, int) else convolution(made)
+    x, weight = np.random.default_rng(7).normal(size=shape), layer.params["weight"].astype(np.float64)
+    _, grad_x, grads = both_passes(layer, x)
+    grad_y = np.random.default_rng(4).normal(size=layer.forward(x).shape)
+    answers = conv2d_backward_by_definition(x, weight, grad_y, stride=layer.stride, padding=layer.padding)
+    for got, expected in zip((grad_x, grads["weight"], grads["bias"]), answers, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("made", CONVOLUTIONS)
+def test_col2im_adds_back_what_windows_copied(made):
+    layer, shape = convolution(made)
+    how = {"stride": layer.stride, "padding": layer.padding}
+    x = np.random.default_rng(7).normal(size=shape)
+    rows = windows(x, layer.kernel_size, **how)
+    y = rows @ layer.params["weight"].reshape(len(layer.params["weight"]), -1).T + layer.params["bias"]
+    np.testing.assert_allclose(y.transpose(0, 2, 1).reshape(layer.forward(x).shape), layer.forward(x), rtol=1e-12)
+    times = col2im(np.ones_like(rows), shape, layer.kernel_size, **how)  # how many windows each pixel stands in
+    np.testing.assert_allclose(col2im(rows, shape, layer.kernel_size, **how), times * x, rtol=1e-12, atol=1e-13)
+    assert times.sum() <= rows.size and (times == np.rint(times)).all()
 
 
 def test_linear_is_a_sum_for_each_output():
@@ -250,16 +203,6 @@ def test_linear_is_a_sum_for_each_output():
     for n, o in np.ndindex(y.shape):
         terms = [float(w) * value for w, value in zip(layer.params["weight"][o], x[n], strict=True)]
         assert y[n, o] == pytest.approx(sum(terms) + float(layer.params["bias"][o]), rel=1e-12, abs=1e-14)
-
-
-@pytest.mark.parametrize("name", POOLINGS)
-def test_max_pooling_takes_the_largest_of_every_whole_window(name):
-    size, shape = POOLINGS[name]
-    x = np.random.default_rng(8).normal(size=shape)
-    y = MaxPool2d(size).forward(x)
-    assert y.shape == (*shape[:2], shape[2] // size, shape[3] // size)
-    for n, c, i, j in np.ndindex(y.shape):
-        assert y[n, c, i, j] == x[n, c, i * size : (i + 1) * size, j * size : (j + 1) * size].max()
 
 
 def first_maxima(x, grad_y, size):
@@ -284,25 +227,9 @@ def test_of_equal_maxima_the_first_row_by_row_takes_the_whole_gradient(name, val
         x = rng.integers(0, values, shape).astype(np.float64)
         layer = MaxPool2d(size)
         grad_y = rng.normal(size=layer.forward(x).shape)
-        assert np.array_equal(layer.backward(grad_y), first_maxima(x, grad_y, size))
-
-
-def test_a_tie_between_rows_goes_to_the_upper_row_even_from_the_right():
-    x = np.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 1, 2, 2)
-    layer = MaxPool2d(2)
-    layer.forward(x)
-    assert layer.backward(np.full((1, 1, 1, 1), 5.0)).tolist() == [[[[0.0, 5.0], [0.0, 0.0]]]]
-
-
-def test_relu_has_no_gradient_at_zero():
-    layer = ReLU()
-    assert layer.forward(np.array([-1.0, -0.0, 0.0, 2.0])).tolist() == [0, 0, 0, 2]
-    assert layer.backward(np.full(4, 3.0)).tolist() == [0, 0, 0, 3]
-
-
-def test_flatten_keeps_the_order_of_channels_rows_columns():
-    x = np.arange(24.0).reshape(2, 1, 3, 4)
-    assert Flatten().forward(x).tolist() == [list(range(12)), list(range(12, 24))]
+        expected = first_maxima(x, grad_y, size)
+        assert np.array_equal(layer.backward(grad_y), expected)
+        assert np.array_equal(max_pool2d_backward_by_definition(x, grad_y, size), expected)
 
 
 # ---------------------------------------------------------------- dtypes, memory, state
@@ -333,10 +260,10 @@ def test_neither_pass_changes_input_gradient_or_weights(name):
 @pytest.mark.parametrize("name", CASES)
 def test_what_an_earlier_pass_returned_stays_as_it_was(name):
     layer, x = case(name)
-    y, grad_x, _ = both_passes(layer, x)  # the arrays in grads are used again, and say so
-    before = [array.copy() for array in (y, grad_x)]
+    returned = flat(both_passes(layer, x))
+    before = [array.copy() for array in returned]
     both_passes(layer, -2 * x[::-1], seed=5)
-    assert all(np.array_equal(*pair) for pair in zip((y, grad_x), before, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(returned, before, strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -364,7 +291,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SHORT)
 def test_the_layout_in_memory_makes_no_difference(name, layout):
     layer, x = case(name)
     y = layer.forward(x)
@@ -420,12 +347,6 @@ def test_initial_weights_are_uniform_with_variance_one_over_fan_in(layer, fan_in
     assert not layer.params["bias"].any()
 
 
-def test_the_generator_decides_the_initial_weights():
-    one, same, other = (Linear(5, 5, rng=np.random.default_rng(seed)).params["weight"] for seed in (1, 1, 2))
-    assert np.array_equal(one, same) and not np.array_equal(one, other)
-    assert not np.array_equal(Linear(5, 5).params["weight"], Linear(5, 5).params["weight"])
-
-
 # ---------------------------------------------------------------- refusals
 
 ones = np.ones
@@ -477,29 +398,6 @@ def test_a_gradient_of_another_shape_than_the_output_is_refused(name):
             layer.backward(wrong)
 
 
-@pytest.mark.parametrize(
-    ("build", "error", "message"),
-    [
-        (lambda: Linear(0, 3), ValueError, "in_features must be at least 1, got 0"),
-        (lambda: Linear(3, -1), ValueError, "out_features must be at least 1, got -1"),
-        (lambda: Linear(3.0, 1), TypeError, "in_features must be an integer, got 3.0"),
-        (lambda: Linear(True, 1), TypeError, "in_features must be an integer, got True"),
-        (lambda: Conv2d(0, 1, 1), ValueError, "in_channels must be at least 1"),
-        (lambda: Conv2d(1, 0, 1), ValueError, "out_channels must be at least 1"),
-        (lambda: Conv2d(1, 1, 0), ValueError, "kernel_size must be at least 1"),
-        (lambda: Conv2d(1, 1, (3, 3)), TypeError, "kernel_size must be an integer"),
-        (lambda: Conv2d(1, 1, 1, stride=0), ValueError, "stride must be at least 1"),
-        (lambda: Conv2d(1, 1, 1, padding=-1), ValueError, "padding must be at least 0"),
-        (lambda: Conv2d(1, 1, 1, padding="same"), TypeError, "padding must be an integer"),
-        (lambda: MaxPool2d(0), ValueError, "size must be at least 1"),
-        (lambda: MaxPool2d(2.0), TypeError, "size must be an integer"),
-    ],
-)
-def test_sizes_that_make_no_layer_are_refused(build, error, message):
-    with pytest.raises(error, match=message):
-        build()
-
-
 def test_a_failed_forward_leaves_the_last_good_one_in_place():
     layer, x = case("linear")
     _, expected, _ = both_passes(layer, x)
@@ -519,17 +417,14 @@ def test_a_layer_reads_as_it_is_built():
 def test_a_seed_does_for_a_generator(build):
     expected = build(np.random.default_rng(5)).params["weight"]
     assert np.array_equal(build(5).params["weight"], expected)
+    assert not np.array_equal(build(6).params["weight"], expected) and not np.array_equal(
+        build(None).params["weight"], build(None).params["weight"]
+    )
 
 
 @pytest.mark.parametrize("layer", [Linear(2, 2), ReLU(), Flatten()])
-@pytest.mark.parametrize("grad_y", [None, "gradient", [[1j, 2], [3, 4]], [[1, 2], [3, 4]], [[None, 2], [3, 4]]])
+@pytest.mark.parametrize("grad_y", [None, [[1j, 2], [3, 4]], [[1, 2], [3, 4]]])
 def test_gradients_that_are_not_floats_are_refused(layer, grad_y):
     layer.forward(np.ones((2, 2), np.float32))
     with pytest.raises(TypeError, match="must be a float array, got dtype"):
         layer.backward(grad_y)
-
-
-def test_every_backward_takes_a_list():
-    layer = Flatten()
-    layer.forward(np.ones((2, 1, 1, 2), np.float32))
-    assert layer.backward([[1.0, 2.0], [3.0, 4.0]]).tolist() == [[[[1.0, 2.0]]], [[[3.0, 4.0]]]]

@@ -1,11 +1,9 @@
 """Training: the loss and its gradient, the optimizers by hand, what `fit` promises about order, masks and errors."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from layer_cases import slope
 
 from nnzip.nn.layers import Linear, ReLU
 from nnzip.nn.network import Network
@@ -16,7 +14,6 @@ from nnzip.nn.training import (
     cross_entropy,
     evaluate,
     fit,
-    gradient_check,
     linear_decay,
     random_shift,
     training_step,
@@ -48,42 +45,6 @@ def train(network, *, data=None, **options):
 # ---------------------------------------------------------------- cross-entropy
 
 
-def test_the_loss_is_the_mean_of_minus_log_softmax():
-    logits = np.random.default_rng(0).normal(size=(6, 4))
-    labels = np.array([0, 3, 1, 1, 2, 0])
-    losses = [
-        math.log(math.fsum(map(math.exp, row))) - row[label]
-        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    assert cross_entropy(logits, labels)[0] == pytest.approx(math.fsum(losses) / 6, rel=1e-13)
-
-
-def test_its_gradient_is_its_slope():
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(5, 4)), rng.integers(0, 4, 5)
-    _, gradient = cross_entropy(logits, labels)
-    for index in np.ndindex(logits.shape):
-        unit = np.zeros(logits.shape)
-        unit[index] = 1
-        expected = slope(lambda z: cross_entropy(z, labels)[0], logits, unit)
-        assert gradient[index] == pytest.approx(expected, abs=1e-9)  # rounding of a loss near 1 over a step of 1e-6
-
-
-def test_its_gradient_sums_to_zero_for_every_image():
-    logits = np.random.default_rng(0).normal(size=(5, 4))
-    np.testing.assert_allclose(cross_entropy(logits, [0, 1, 2, 3, 0])[1].sum(axis=1), 0, atol=1e-15)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_large_logits_give_a_finite_loss_and_gradient(size, dtype):
-    right = cross_entropy(np.array([[size, 0, 0]], dtype), [0 if size > 0 else 1])
-    wrong = cross_entropy(np.array([[size, 0, 0]], dtype), [1 if size > 0 else 0])
-    assert right[0] == pytest.approx(0 if size > 0 else math.log(2), rel=1e-6)
-    assert wrong[0] == pytest.approx(1e4 if size > 0 else 1e4 + math.log(2), rel=1e-6)
-    assert np.abs(right[1]).max() <= 1 and np.isfinite(wrong[1]).all()
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_gradient_of_the_loss_keeps_the_float_type(dtype):
     value, gradient = cross_entropy(np.ones((3, 2), dtype), np.array([0, 1, 0], np.uint8))
@@ -105,13 +66,7 @@ def test_the_loss_changes_nothing_it_is_given_and_ignores_the_indices():
         (np.ones((2, 3)), [0, 3], ValueError, r"labels must be in \[0, 2\], got 0 to 3"),
         (np.ones((2, 3)), [-1, 2], ValueError, r"labels must be in \[0, 2\], got -1 to 2"),
         (np.ones((2, 3)), [0], ValueError, r"labels must have shape \(2,\), one for each row, got \(1,\)"),
-        (np.ones((2, 3)), [[0, 1]], ValueError, r"labels must have shape \(2,\)"),
-        (np.ones((2, 3)), [0.0, 1.0], TypeError, "labels must be integers, got dtype float64"),
         (np.ones((2, 3)), [True, False], TypeError, "labels must be integers, got dtype bool"),
-        (np.ones(3), [0], ValueError, r"logits must have 2 dimensions, got shape \(3,\)"),
-        (np.ones((0, 3)), [], ValueError, "logits must not be empty"),
-        ([[np.nan, 0.0]], [0], ValueError, "logits must be finite, got nan"),
-        ([["a", "b"]], [0], TypeError, "logits must hold real numbers"),
     ],
 )
 def test_the_loss_refuses_what_makes_no_sense(logits, labels, error, message):
@@ -210,25 +165,18 @@ def test_penalties_pull_weights_towards_zero_and_leave_biases_alone(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "error", "message"),
+    ("kind", "options", "message"),
     [
-        (SGD, {"rate": 0}, ValueError, r"rate must be in \(0, inf\), got 0"),
-        (SGD, {"rate": -0.1}, ValueError, "rate must be in"),
-        (SGD, {"rate": math.inf}, ValueError, "rate must be in"),
-        (SGD, {"rate": math.nan}, ValueError, "rate must be in"),
-        (SGD, {"rate": "fast"}, TypeError, "rate must be a number, got 'fast'"),
-        (SGD, {"momentum": 1}, ValueError, r"momentum must be in \[0, 1\), got 1"),
-        (SGD, {"momentum": -0.5}, ValueError, "momentum must be in"),
-        (SGD, {"l1": -1e-3}, ValueError, r"l1 must be in \[0, inf\), got -0.001"),
-        (Adam, {"l2": -1}, ValueError, r"l2 must be in \[0, inf\), got -1"),
-        (Adam, {"rate": 0.0}, ValueError, "rate must be in"),
-        (Adam, {"beta1": 1.0}, ValueError, "beta1 must be in"),
-        (Adam, {"beta2": 1.0}, ValueError, "beta2 must be in"),
-        (Adam, {"epsilon": 0}, ValueError, "epsilon must be in"),
+        (SGD, {"rate": 0}, r"rate must be in \(0, inf\), got 0"),
+        (SGD, {"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
+        (SGD, {"l1": -1e-3}, r"l1 must be in \[0, inf\), got -0.001"),
+        (Adam, {"l2": math.nan}, "l2 must be in"),
+        (Adam, {"beta2": 1.0}, "beta2 must be in"),
+        (Adam, {"epsilon": 0}, r"epsilon must be in \(0, 1\], got 0"),
     ],
 )
-def test_settings_that_cannot_train_are_refused(kind, options, error, message):
-    with pytest.raises(error, match=message):
+def test_settings_that_cannot_train_are_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
         kind(**({"rate": 0.1} | options))
 
 
@@ -245,12 +193,6 @@ def test_settings_that_cannot_train_are_refused(kind, options, error, message):
 def test_schedules_start_at_1_and_pass_their_points(schedule, points):
     for progress, factor in points.items():
         assert schedule(progress) == pytest.approx(factor, abs=1e-15)
-
-
-@pytest.mark.parametrize("schedule", [linear_decay, cosine_decay])
-def test_schedules_never_rise(schedule):
-    factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
-    assert all(late <= early for early, late in itertools.pairwise(factors))
 
 
 def test_fit_hands_the_schedule_the_part_of_all_steps_that_is_done():
@@ -333,13 +275,10 @@ def test_the_history_tells_every_epoch():
     assert [record["epoch"] for record in history] == [1, 2, 3, 4]
     assert all(record.keys() == {"epoch", "loss", "train_error", "test_error", "rate", "seconds"} for record in history)
     assert history[-1]["test_error"] == evaluate(network, images[:30], labels[:30])
-    assert all(record["rate"] == 0.1 for record in history)
+    assert all(record["rate"] == 0.1 and type(record["train_error"]) is float for record in history)
     seconds = [record["seconds"] for record in history]
     assert seconds == sorted(seconds) and seconds[0] > 0
-
-
-def test_without_test_data_there_is_no_test_error():
-    assert train(small_network())[0]["test_error"] is None
+    assert train(network)[0]["test_error"] is None
 
 
 class Recorder:
@@ -371,19 +310,6 @@ def test_a_loss_gets_logits_labels_and_indices_of_the_same_images():
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
     history = train(small_network(), loss=Recorder(), batch_size=32)
     assert history[0]["loss"] == pytest.approx(1.5 * (32 * 32 + 32 * 32 + 6 * 6) / 70)
-
-
-def test_a_batch_larger_than_the_data_is_all_of_it():
-    recorder = Recorder()
-    train(small_network(), loss=recorder, batch_size=1000)
-    assert [len(indices) for *_, indices in recorder.batches] == [70] * 3
-
-
-def test_fit_changes_neither_images_nor_labels():
-    images, labels = separable()
-    for array in (images, labels):
-        array.setflags(write=False)
-    train(small_network(), data=(images, labels))
 
 
 def test_one_step_of_fit_is_forward_loss_backward_and_the_optimizer():
@@ -462,8 +388,7 @@ def test_the_momentum_of_a_masked_weight_is_zero(kind, warm):
     masks = random_masks(network)
     train(network, optimizer=optimizer, masks=masks)
     for name, mask in masks.items():
-        means = optimizer.state[name][: 2 if isinstance(optimizer, Adam) else 1]  # behind them: room to compute in
-        for remembered in means:
+        for remembered in optimizer.state[name]:
             assert not remembered[~mask].any() and remembered[mask].any()
 
 
@@ -497,13 +422,6 @@ def test_a_mask_of_ones_is_no_mask_and_masks_are_not_changed():
     assert all(mask.all() for mask in masks.values())
 
 
-def test_biases_can_be_masked_too():
-    network = small_network()
-    network.parameters()["2.bias"][...] = 5
-    train(network, masks={"2.bias": np.array([True, False, True])})
-    assert network.parameters()["2.bias"][1] == 0 and (network.parameters()["2.bias"][[0, 2]] != 5).all()
-
-
 # ---------------------------------------------------------------- refusals of fit and evaluate
 
 
@@ -511,23 +429,18 @@ def test_biases_can_be_masked_too():
     ("data", "options", "error", "message"),
     [
         ((IMAGES, LABELS + 1), {}, ValueError, r"labels must be in \[0, 2\], got 1 to 3"),
-        ((IMAGES, LABELS - 1), {}, ValueError, r"labels must be in \[0, 2\], got -1 to 1"),
         ((IMAGES, LABELS[:-1]), {}, ValueError, r"equally many and not none, got \(70, 4\) and \(69,\)"),
         ((IMAGES, LABELS[:, None]), {}, ValueError, r"labels must have 1 dimensions, got shape \(70, 1\)"),
-        ((IMAGES, LABELS.astype(float)), {}, TypeError, "labels must be integers, got dtype float64"),
         ((IMAGES, LABELS > 1), {}, TypeError, "labels must be integers, got dtype bool"),
-        ((IMAGES[:0], LABELS[:0]), {}, ValueError, "images must not be empty"),
         ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
-        ((IMAGES.astype(str), LABELS), {}, TypeError, "images must hold real numbers"),
         ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(1, 3\)"),
-        ((IMAGES, LABELS, IMAGES[:5], LABELS[:4]), {}, ValueError, "equally many"),
+        ((IMAGES, LABELS, IMAGES, LABELS - 1), {}, ValueError, r"labels must be in \[0, 2\], got -1 to 1"),
         ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
         ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
         ((IMAGES,), {}, ValueError, "got 1 arrays"),
         (None, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
-        (None, {"epochs": 1.0}, TypeError, "epochs must be an integer, got 1.0"),
-        (None, {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        (None, {"batch_size": True}, TypeError, "batch_size must be an integer, got True"),
+        (None, {"optimizer": SGD}, TypeError, r"optimizer must be one such as SGD\(0.1\)"),
+        (None, {"masks": [True]}, TypeError, "masks must be a dict"),
         (
             None,
             {"masks": {"1.weight": np.ones((6, 4), bool)}},
@@ -541,7 +454,6 @@ def test_biases_can_be_masked_too():
             r"mask of 0.weight must be bool of shape \(6, 4\), got fl",
         ),
         (None, {"masks": {"0.weight": np.ones((4, 6), bool)}}, ValueError, r"got bool of shape \(4, 6\)"),
-        (None, {"masks": {"0.weight": True}}, ValueError, r"got bool of shape \(\)"),
     ],
 )
 def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, error, message):
@@ -550,13 +462,6 @@ def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, e
         train(network, data=data, **options)
     for name, array in small_network().parameters().items():
         assert np.array_equal(network.parameters()[name], array)
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # what floats do on the way to infinity
-@pytest.mark.parametrize("optimizer", [SGD(1e6), SGD(1e30), Adam(1e20)], ids=["sgd", "sgd_at_once", "adam"])
-def test_a_training_that_diverges_says_so_once_and_names_the_rate(optimizer):
-    with pytest.raises(ValueError, match=r"the training diverged, try a smaller rate than 1"):
-        train(small_network(), epochs=50, optimizer=optimizer)
 
 
 def test_a_loss_of_nan_is_a_divergence_too():
@@ -577,8 +482,6 @@ def test_the_error_is_the_fraction_of_images_that_are_not_at_their_label():
     ("images", "labels", "error", "message"),
     [
         (IMAGES, LABELS[:-1], ValueError, "equally many"),
-        (IMAGES[:0], LABELS[:0], ValueError, "not none"),
-        (IMAGES, LABELS.astype(np.float32), TypeError, "labels must be integers"),
         (IMAGES * np.nan, LABELS, ValueError, "images must be finite"),
     ],
 )
@@ -605,34 +508,19 @@ def test_progress_prints_a_line_an_epoch_to_standard_error(capsys):
 def test_without_test_data_the_line_has_no_test_error(capsys):
     train(small_network(), progress=True)
     assert "train error" in (err := capsys.readouterr().err) and "test error" not in err
-
-
-def test_without_progress_nothing_is_printed(capsys):
-    train(small_network(), progress=False)
+    fit(small_network(), separable(), epochs=1, batch_size=16, optimizer=SGD(0.1))
     assert capsys.readouterr() == ("", "")
 
 
 # ---------------------------------------------------------------- careless use
 
 
-@pytest.mark.parametrize("optimizer", [None, "sgd", SGD, 0.1])
-def test_fit_wants_an_optimizer(optimizer):
-    with pytest.raises(TypeError, match=r"optimizer must be one such as SGD\(0.1\)"):
-        train(small_network(), optimizer=optimizer)
-
-
-@pytest.mark.parametrize("network", [None, "lenet_5", Linear(4, 3)])
+@pytest.mark.parametrize("network", [None, Linear(4, 3)])
 def test_what_is_no_network_is_refused(network):
     with pytest.raises(TypeError, match="network must be a Network, got"):
         train(network)
     with pytest.raises(TypeError, match="network must be a Network, got"):
         evaluate(network, IMAGES, LABELS)
-
-
-@pytest.mark.parametrize("masks", [[True], np.ones((6, 4), bool)])
-def test_masks_come_by_name(masks):
-    with pytest.raises(TypeError, match="masks must be a dict"):
-        train(small_network(), masks=masks)
 
 
 def test_test_images_may_be_integers_as_training_images_may():
@@ -641,23 +529,10 @@ def test_test_images_may_be_integers_as_training_images_may():
     assert 0 <= history[-1]["test_error"] <= 1
 
 
-@pytest.mark.parametrize("labels", [LABELS + 1, LABELS - 1])
-def test_test_labels_that_count_from_elsewhere_are_refused_before_training(labels):
-    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\]"):
-        train(network := small_network(), data=(IMAGES, LABELS, IMAGES, labels))
-    before = small_network().parameters()
-    assert all(np.array_equal(array, before[name]) for name, array in network.parameters().items())
-
-
-@pytest.mark.parametrize("optimizer", [SGD(1e30), SGD(1e300), Adam(1e38), SGD(0.1, l2=1e38)])
+@pytest.mark.parametrize("optimizer", [SGD(1e6), SGD(1e300), Adam(1e38), SGD(0.1, l2=1e38)])
 def test_a_training_that_overflows_ends_in_one_error_without_warnings(optimizer):
-    with pytest.raises(ValueError, match="the training diverged"):
-        train(small_network(), optimizer=optimizer, batch_size=8)
-
-
-def test_the_errors_in_the_history_are_plain_floats():
-    [record, *_] = train(small_network(), data=(IMAGES, LABELS, IMAGES, LABELS))
-    assert type(record["train_error"]) is float and type(record["test_error"]) is float
+    with pytest.raises(ValueError, match=r"the training diverged, try a smaller rate than \d"):
+        train(small_network(), optimizer=optimizer, epochs=50, batch_size=8)
 
 
 def test_a_step_before_backward_says_so():
@@ -670,22 +545,3 @@ def test_a_step_before_backward_says_so():
 def test_a_gradient_is_never_broadcast(optimizer):
     with pytest.raises(ValueError, match="must have the same shape"):
         optimizer.step({"0.weight": np.ones((2, 2))}, {"0.weight": np.ones(2)})
-
-
-@pytest.mark.parametrize(("epsilon", "error"), [(0, ValueError), (np.nan, ValueError), ("small", TypeError)])
-def test_gradient_check_wants_a_positive_epsilon(epsilon, error):
-    with pytest.raises(error, match="epsilon must be"):
-        gradient_check(Linear(3, 2), np.ones((2, 3)), epsilon=epsilon)
-
-
-@pytest.mark.parametrize(
-    ("images", "pixels", "error", "message"),
-    [
-        (np.ones((2, 1, 4, 4)), -1, ValueError, "pixels must be at least 0"),
-        (np.ones((2, 1, 4, 4)), 1.5, TypeError, "pixels must be an integer"),
-        (np.ones((2, 4, 4)), 1, ValueError, "images must have 4 dimensions"),
-    ],
-)
-def test_random_shift_refuses_what_it_cannot_move(images, pixels, error, message):
-    with pytest.raises(error, match=message):
-        random_shift(images, np.random.default_rng(0), pixels=pixels)

@@ -42,30 +42,12 @@ def test_a_committed_network_errs_no_more_than_those_of_the_papers(name, seed, t
     assert evaluate(trained(name, seed=seed), *test_set) <= WORST[name]
 
 
-@pytest.mark.parametrize("name", BUILD)
-def test_the_seeds_are_different_networks(name):
-    weights = [next(iter(trained(name, seed=seed).parameters().values())) for seed in SEEDS]
-    assert not any(np.allclose(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-
-
-def test_every_call_gives_a_network_of_its_own():
-    one, other = trained("lenet_300_100"), trained("lenet_300_100")
-    one.parameters()["1.weight"][...] = 0
-    assert other.parameters()["1.weight"].any()
-
-
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
         ("lenet", {}, ValueError, "name must be one of lenet_300_100, lenet_5, got 'lenet'"),
-        ("lenet", {"retrain": True}, ValueError, "name must be one of lenet_300_100, lenet_5, got 'lenet'"),
-        ("../lenet_5", {}, ValueError, "name must be one of"),
         ("lenet_5", {"seed": 3}, ValueError, r"seed \(of a committed network\) must be one of 0, 1, 2, got 3"),
-        ("lenet_5", {"seed": -1}, ValueError, "seed"),
         ("lenet_5", {"seed": -1, "retrain": True}, ValueError, "seed must be at least 0, got -1"),
-        ("lenet_5", {"seed": "0"}, TypeError, "seed must be an integer, got '0'"),
-        ("lenet_5", {"seed": True}, TypeError, "seed must be an integer, got True"),
-        ("lenet_5", {"seed": 1.0}, TypeError, "seed must be an integer, got 1.0"),
     ],
 )
 def test_networks_that_are_not_there_are_refused(name, options, error, message):
@@ -111,12 +93,6 @@ def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "FOLDER", path.parent)
     for key, array in trained("lenet_300_100", seed=2).parameters().items():
         assert np.array_equal(array, network.parameters()[key]) and array.dtype == np.float32
-
-
-def test_saving_again_replaces_the_file_with_the_same_bytes(tmp_path):
-    network = lenet_300_100(seed=9)
-    first = save(network, "lenet_300_100", seed=0, folder=tmp_path).read_bytes()
-    assert save(network, "lenet_300_100", seed=0, folder=tmp_path).read_bytes() == first
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
