@@ -116,7 +116,7 @@ def obs_row(row, inverse, count):  # [in], [in, in] -> [in]
     row, inverse, left = row.copy(), inverse.copy(), np.ones(len(row), bool)
     for _ in range(count):
         cost = np.full(len(row), np.inf)
-        cost[left] = row[left] ** 2 / np.diag(inverse)[left] / 2
+        cost[left] = row[left] ** 2 / np.diag(inverse)[left] / 2  # eq. 5
         p = cost.argmin()
         row -= row[p] / inverse[p, p] * inverse[p]
         inverse -= np.outer(inverse[p], inverse[p]) / inverse[p, p]  # one step of Gaussian elimination
@@ -234,9 +234,10 @@ def gptq(
     factor = _cholesky(hessian[np.ix_(columns, columns)][::-1, ::-1])[::-1, ::-1]  # R, in float64
     push = (factor / np.diag(factor)).astype(weight.dtype)  # R_ik / R_kk
     kept = np.ones(weight.shape, bool) if mask is None else _kept(mask, weight)
-    weight, scale, zero_point, kept = (array[:, columns] for array in (weight, scale, zero_point, kept))
-    steps = np.empty(weight.shape, np.int32)
-    missing = np.zeros(weight.shape, weight.dtype, order="F")  # w - w^, a column at a time
+    arrays = (array.T[columns].T for array in (weight, scale, zero_point, kept))  # each column in one piece of memory
+    weight, scale, zero_point, kept = arrays
+    steps = np.empty(weight.shape, np.int32, order="F")
+    missing = np.zeros(weight.shape, weight.dtype, order="F")  # w - w^
     for start in range(0, len(columns), block_size):
         block = slice(start, start + block_size)
         target = np.asfortranarray(weight[:, block] + missing[:, :start] @ push[:start, block])

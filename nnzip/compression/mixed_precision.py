@@ -58,14 +58,14 @@ def lagrangian(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int
     >>> lagrangian([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
     [2, 0]
     """
-    costs = _fitting(costs, sizes, budget)
+    costs, pieces = _fitting(costs, sizes, budget), np.arange(len(costs))
 
     def at(price):  # of two options that are equally good the smaller
         worth = costs + price * sizes
         return np.where(worth == worth.min(axis=1, keepdims=True), sizes, sizes.max() + 1).argmin(axis=1)
 
     def fits(price):
-        return sizes[range(len(sizes)), at(price)].sum() <= budget
+        return sizes[pieces, at(price)].sum() <= budget
 
     if fits(0.0):
         return at(0.0)
