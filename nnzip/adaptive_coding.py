@@ -353,7 +353,12 @@ def _squash():  # -> 2^16 / (1 + 2^-(x / 256)) for x from -REACH to REACH, none 
 
 def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
     fraction, length = np.frexp(x)  # exact
-    return (length.astype(np.int64) << 8) + np.array(_log2_table())[(fraction * 4096).astype(np.int64)]
+    return (length.astype(np.int64) << 8) + _log2_table_as_array()[(fraction * 4096).astype(np.int64)]
+
+
+@lru_cache(maxsize=1)
+def _log2_table_as_array():
+    return np.array(_log2_table())
 
 
 def as_codes(codes, alphabet):

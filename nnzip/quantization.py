@@ -115,11 +115,14 @@ def quantize(x, qparams, *, rounding="half_even", rng=None):  # [...] -> integer
     array([  8,  10,  10,  12, 255], dtype=uint8)
     """
     x = real_array(x)
-    values, scale, zero_point = _aligned(x, qparams)
+    codes = _codes(*_aligned(x, qparams), qparams.qmin, qparams.qmax, rounding, rng)
+    return codes.astype(qparams.dtype).reshape(x.shape)  # clipped first: a cast would wrap
+
+
+def _codes(values, scale, zero_point, qmin, qmax, rounding="half_even", rng=None):  # -> whole floats in [qmin, qmax]
     with np.errstate(over="ignore", invalid="ignore"):  # a quotient too large for a float is clipped like any other
         steps = _round(values / scale, rounding, rng)
-    codes = np.clip(steps + zero_point.astype(steps.dtype), qparams.qmin, qparams.qmax)
-    return codes.astype(qparams.dtype).reshape(x.shape)  # clipped first: a cast would wrap
+    return np.clip(steps + zero_point.astype(steps.dtype), qmin, qmax)
 
 
 def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
@@ -269,12 +272,16 @@ def _largest_scale(zero_point, qmin, qmax):
 
 
 def _choose_range(values, counts, lo, hi, method, percentile, grid):  # [S, n], [S, n] or None, [S], [S] -> [S], [S]
-    def round_trip(values, lo, hi):
-        qparams = qparams_from_range(lo, hi, axis=0, **grid)
-        codes = quantize(values, qparams)
-        return codes, dequantize(codes, qparams)
+    symmetric = check_choice(grid["symmetric"], "symmetric", (True, False))
+    signed = symmetric if grid["signed"] is None else grid["signed"]
+    qmin, qmax = _code_range(_check_codes(grid["bits"], signed, symmetric), signed, symmetric)
 
-    options = {"method": method, "percentile": percentile, "symmetric": grid["symmetric"], "round_trip": round_trip}
+    def round_trip(values, lo, hi):  # what the public functions do, checked once and not for each range that is tried
+        scale, zero_point = (a[:, None] for a in _scale_and_zero_point(lo, hi, qmin, qmax, symmetric))
+        codes = _codes(values, scale, zero_point, qmin, qmax).astype(np.int32)
+        return codes, (codes - zero_point).astype(np.float32) * scale
+
+    options = {"method": method, "percentile": percentile, "symmetric": symmetric, "round_trip": round_trip}
     return calibration.choose_range(values, counts, lo, hi, **options)
 
 
