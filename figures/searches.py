@@ -48,7 +48,7 @@ def run_widths(folder, executor=None):
         settings = {**RECIPE, "seed": seed}
         function = functools.partial(search.measure_widths, **settings)
         log = Path(folder) / f"11_widths_{seed}.jsonl"
-        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings)
+        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings, progress=True)
     return [
         {
             "genome": " ".join(map(str, genome)),
