@@ -66,13 +66,19 @@ class IntegerLayer:
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
         """Return sum_k (x - z_x) w + b, as the products of the codes and what no image changes: sum_k x w + offset."""
+        return self.add_offset(self.multiply(codes))
+
+    def multiply(self, codes):  # uint8 -> sum_k x w, whole numbers in the float type of `products`
         check_ndim(codes, "codes", self.weight.ndim)
         if codes.shape[1] != self.weight.shape[1]:
             raise ValueError(f"codes must have {self.weight.shape[1]} channels or features, got shape {codes.shape}")
         if self.padding:  # a float 0 has the code z_x
             border = ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2)
             codes = np.pad(codes, border, constant_values=int(self.input.zero_point))
-        acc = self.products.forward(codes.astype(self.products.params["weight"].dtype)).astype(np.int32)
+        return self.products.forward(codes.astype(self.products.params["weight"].dtype))
+
+    def add_offset(self, sums):  # -> int32
+        acc = sums.astype(np.int32)
         acc += self.offset.reshape(-1, *[1] * (acc.ndim - 2))
         return acc
 
@@ -166,9 +172,9 @@ class IntegerNetwork:
         steps = []
         for layer in self.layers:
             if isinstance(layer, IntegerLayer):
-                steps += [layer.accumulate, layer.requantize]
-            elif isinstance(layer, IntegerMaxPool2d) and steps:
-                steps.insert(-1, layer.forward)
+                steps += [layer.multiply, layer.add_offset, layer.requantize]
+            elif isinstance(layer, IntegerMaxPool2d):
+                steps.insert(-2, layer.forward)  # right after the products
             else:
                 steps.append(layer.forward)
         codes = self._check(codes)
