@@ -21,7 +21,6 @@ from nnzip.compression.deep_compression import (
     share,
     strongest,
 )
-from nnzip.compression.distillation import logits_of
 from nnzip.data import Mnist, load_mnist
 from nnzip.files.archive import describe, load, save
 from nnzip.nn.network import lenet_300_100
@@ -114,7 +113,7 @@ def test_the_teacher_has_seen_each_image_where_it_now_is(pixels):
     everywhere = np.stack([moved(DATA[0], *shift) for shift in drawn.shifts])
     for _ in range(2):
         images, labels, logits = drawn.draw()
-        np.testing.assert_allclose(logits, logits_of(tiny_cnn(), images), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(logits, tiny_cnn().logits(images), rtol=1e-4, atol=1e-5)
         same = [np.argwhere((everywhere == image).all(axis=(2, 3, 4))) for image in images]
         assert [len(at) for at in same] == [1] * 100
         shifts, numbers = np.concatenate(same).T

@@ -15,7 +15,6 @@ import numpy as np
 
 from nnzip.checks import check_integer, check_number, real_array
 from nnzip.codebooks import assign, kmeans, look_up, sum_by_cluster
-from nnzip.compression.distillation import logits_of
 from nnzip.compression.pruning import remove_dead_units, remove_units, unit_norms
 from nnzip.data import load_mnist
 from nnzip.distillation import distillation_loss
@@ -119,7 +118,7 @@ class Lessons:
         self.labels, self.loss_options = check_images_and_labels(self.images, data[1]), loss_options
         around = range(-check_integer(pixels, "pixels", 0), pixels + 1)
         self.shifts = [(down, right) for down in around for right in around]
-        self.logits = np.stack([logits_of(teacher, moved(self.images, *shift)) for shift in self.shifts])
+        self.logits = np.stack([teacher.logits(moved(self.images, *shift)) for shift in self.shifts])
 
     def rounds(self, epochs):
         return max(1, round(epochs * len(self.images) / (ROUND * BATCH)))
