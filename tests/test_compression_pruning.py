@@ -32,35 +32,12 @@ IMAGES = np.random.default_rng(0).normal(size=(60, 2, 9, 8)).astype(np.float32) 
 LABELS = np.random.default_rng(1).integers(0, 3, 60)
 
 
-@pytest.mark.parametrize("sparsity", [0, 0.3, 0.5, 0.99, 1])
-def test_every_layer_loses_exactly_its_share_of_the_smallest_weights(sparsity):
-    network = tiny_cnn()
-    before = copy.deepcopy(network.parameters())
-    pruned = prune_network(network, sparsity).parameters()
-    for name, array in before.items():
-        assert np.array_equal(network.parameters()[name], array)  # the given network stays
-        if name.endswith("bias"):
-            assert np.array_equal(pruned[name], array)
-            continue
-        gone = pruned[name] == 0
-        assert gone.sum() == round(sparsity * array.size)
-        assert np.array_equal(pruned[name][~gone], array[~gone]) and pruned[name].dtype == np.float32
-        if gone.any() and not gone.all():
-            assert np.abs(array[gone]).max() <= np.abs(array[~gone]).min()
-
-
 def test_the_result_shares_nothing_with_the_given_network():
     network = tiny_cnn()
     pruned = prune_network(network, 0.5)
     for array in pruned.parameters().values():
         array[...] = 7
     assert all((array != 7).all() for array in network.parameters().values())
-
-
-def test_pruning_twice_to_one_sparsity_changes_nothing_more():
-    once = prune_network(tiny_cnn(), 0.6)
-    twice = prune_network(once, 0.6)
-    assert all(np.array_equal(once.parameters()[name], array) for name, array in twice.parameters().items())
 
 
 def test_networks_with_rounded_inputs_can_be_pruned():
