@@ -405,7 +405,7 @@ def hidden_and_logits(network, integer, codes):
 
 def test_networks_without_an_integer_form():
     network, images = network_of("linear")
-    with pytest.raises(TypeError, match=r"layer 1, RoundedInput\(.*has no integer form: allowed are Linear"):
+    with pytest.raises(TypeError, match=r"layer 1, Rounded\(.*has no integer form: allowed are Linear"):
         integer_network(quantize_activations(network, images, bits=8), images)
     with pytest.raises(ValueError, match="ends with the layer that gives the logits"):
         integer_network(Network([Flatten(), Linear(15, 3), ReLU()]), images)

@@ -51,7 +51,7 @@ def test_fixed_point_arithmetic_is_refused(tmp_path):
 
 def test_layers_without_an_onnx_form_are_refused(tmp_path):
     network = quantize_activations(small(), images(), bits=8)
-    with pytest.raises(ValueError, match=r"RoundedInput\(Conv2d.* has no ONNX form"):
+    with pytest.raises(ValueError, match=r"Rounded\(Conv2d.* has no ONNX form"):
         to_onnx(network, tmp_path / "net.onnx", image_shape=SHAPE)
     integers = integer_network(small(), images())
     integers.layers[1] = ReLU()

@@ -4,23 +4,19 @@ import numpy as np
 import pytest
 from layer_cases import tiny_cnn
 
-from nnzip.codebooks import binary
 from nnzip.compression.pruning import masks_of, prune_network
 from nnzip.compression.qat import (
-    BinaryWeight,
-    ClippedInput,
-    ClippedWeight,
-    LearnedStepInput,
-    LearnedStepWeight,
+    Binary,
+    ClippedGrid,
+    LearnedStep,
     learned_step,
     learned_step_gradients,
     rounded_in_training,
-    start_step,
     step_gradient_scale,
     straight_through,
     train_quantized,
 )
-from nnzip.compression.quantization import RoundedInput, export_rounded
+from nnzip.compression.quantization import Rounded, export_rounded
 from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import Network, lenet_300_100
 from nnzip.nn.training import SGD, evaluate, training_step
@@ -56,21 +52,6 @@ def slopes(function, x, epsilon=1e-6):
 
 
 # ---------------------------------------------------------------- the straight-through estimator
-
-
-@pytest.mark.parametrize("options", [{"bits": 2}, {"bits": 4, "axis": 0}, {"bits": 3, "symmetric": False}], ids=str)
-def test_the_straight_through_gradient_is_that_of_the_clipping_alone(options):
-    rng = np.random.default_rng(0)
-    grid = choose_qparams(rng.normal(size=(4, 6)), **options)
-    x, r = 2 * rng.normal(size=(4, 6)), rng.normal(size=(4, 6))
-    scale, zero = ((a[:, None] if a.ndim else a).astype(np.float64) for a in (grid.scale, grid.zero_point))
-
-    def surrogate(x):
-        return np.sum(r * np.clip(x, (grid.qmin - zero - 0.5) * scale, (grid.qmax - zero + 0.5) * scale))
-
-    got = straight_through(x, grid, r)
-    np.testing.assert_allclose(got, slopes(surrogate, x), atol=1e-8)
-    assert np.any(got == 0) and np.any(got != 0)
 
 
 def test_nothing_passes_where_the_code_was_clipped_and_the_largest_of_minmax_passes():
@@ -119,16 +100,6 @@ def test_both_gradients_are_those_of_the_surrogate_with_the_residual_frozen(per_
     assert grad_step.shape == step.shape and np.any(grad_x == 0) and np.any(grad_x != 0)
 
 
-def test_the_gradient_of_the_step_by_hand():
-    x, ones = np.array([-9.0, 0.3, 0.8, 1.2, 9.0]), np.ones(5)
-    for i, expected in enumerate([-3, -0.3, 0.2, -0.2, 3]):  # at step 1 and three bits
-        assert learned_step_gradients(x[i : i + 1], 1.0, ones[:1], bits=3, signed=True)[1] == pytest.approx(expected)
-    grad_x, grad_step = learned_step_gradients(x, 1.0, ones, bits=3, signed=True)
-    assert grad_x.tolist() == [0, 1, 1, 1, 0] and grad_step == pytest.approx(-0.3)
-    grad_x, _ = learned_step_gradients([-1.0, 0.0, 0.5, 7.0], 1.0, np.ones(4), bits=3, signed=False)
-    assert grad_x.tolist() == [0, 0, 1, 0]  # the ends are not inside, as in eq. 5
-
-
 def test_zeros_give_no_gradient_to_the_step_and_one_element_is_enough():
     for signed in (True, False):
         assert learned_step_gradients(np.zeros((2, 3)), 0.5, np.ones((2, 3)), bits=4, signed=signed)[1] == 0
@@ -136,31 +107,23 @@ def test_zeros_give_no_gradient_to_the_step_and_one_element_is_enough():
     assert learned_step([1e38], np.float32(1e-30), bits=2, signed=True) == np.float32(1e-30)  # the ratio overflows
 
 
-def test_the_first_step_and_the_scale_of_its_gradient():
-    x = np.array([[1.0, -3.0], [0.0, 0.0]])
-    assert start_step(x, bits=3, signed=True) == np.float32(2 * 1 / np.sqrt(3))
-    assert start_step(x, bits=3, signed=True, axis=0).tolist() == [np.float32(4 / np.sqrt(3)), 1.0]
-    assert start_step(x, bits=4, signed=False) == np.float32(2 / np.sqrt(15))
+def test_the_scale_of_a_steps_gradient():
     assert step_gradient_scale(25, bits=2, signed=True) == 0.2
     assert step_gradient_scale(20, bits=2, signed=False) == pytest.approx(1 / np.sqrt(60))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
+    ("x", "step", "message"),
     [
-        (([[1.0]], 0.0), {}, ValueError, "step must be positive, at least 1.18e-38, got 0.0"),
-        ((np.ones((1, 1), np.float32), 1e39), {}, ValueError, "step must be at most 3.4e.38, so that codes are finite"),
-        (([[1.0]], np.float16(0)), {}, ValueError, "step must be positive"),
-        (([[1.0]], [0.1, 0.2]), {}, ValueError, r"step must have shape \(\) or \(1,\) for x of shape \(1, 1\)"),
-        (([np.nan], 1.0), {}, ValueError, "x must be finite"),
-        (([1.0], 1.0), {"bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
-        (([1.0], 1.0), {"signed": "no"}, ValueError, "signed must be one of True, False"),
-        ((["a"], 1.0), {}, TypeError, "x must hold real numbers"),
+        ([[1.0]], 0.0, "step must be positive, at least 1.18e-38, got 0.0"),
+        ([[1.0]], np.float16(0), "step must be positive"),
+        (np.ones((1, 1), np.float32), 1e39, "step must be at most 3.4e.38, so that codes are finite"),
+        ([[1.0]], [0.1, 0.2], r"step must have shape \(\) or \(1,\) for x of shape \(1, 1\)"),
     ],
 )
-def test_what_is_no_grid_is_refused(arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        learned_step(*arguments, **{"bits": 2, "signed": True, **options})
+def test_what_is_no_step_is_refused(x, step, message):
+    with pytest.raises(ValueError, match=message):
+        learned_step(x, step, bits=2, signed=True)
 
 
 def test_a_step_that_float16_does_not_have_gives_no_nan():
@@ -202,11 +165,17 @@ def inner_gradients(layer, x_hat, w_hat, grad_y):
     return layer.backward(grad_y), layer.grads["weight"], layer.grads["bias"]
 
 
+def with_learned_steps(layer, x, weight_bits, input_bits):
+    weight = LearnedStep(layer.params, "weight_step", layer.params["weight"], bits=weight_bits, signed=True, axis=0)
+    entering = LearnedStep(layer.params, "input_step", x, bits=input_bits, signed=bool(np.min(x) < 0))
+    return Rounded(layer, weight=weight, input=entering)
+
+
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 def test_learned_steps_of_weight_and_input_get_the_gradient_at_the_rounded_ones(kind):
     layer, x = layer_and_input(kind)
     plain, weight = layer_and_input(kind)[0], layer.params["weight"].copy()
-    wrapped = LearnedStepInput(LearnedStepWeight(layer, bits=2), x, bits=3)
+    wrapped = with_learned_steps(layer, x, 2, 3)
     w_step, x_step = wrapped.params["weight_step"].copy(), wrapped.params["input_step"].copy()
     of_weight, of_input = {"bits": 2, "signed": True}, {"bits": 3, "signed": True}
     y = wrapped.forward(x)
@@ -236,7 +205,7 @@ def test_the_grids_that_stay_clip_the_gradients(kind):
     layer, x = layer_and_input(kind)
     plain, weight = layer_and_input(kind)[0], layer.params["weight"].copy()
     w_grid, x_grid = choose_qparams(weight / 2, bits=3, axis=0), choose_qparams(x / 2, bits=4, symmetric=False)
-    wrapped = ClippedInput(ClippedWeight(layer, w_grid), x_grid)
+    wrapped = Rounded(layer, weight=ClippedGrid(w_grid), input=ClippedGrid(x_grid))
     y = wrapped.forward(x)
     grad_y = np.random.default_rng(4).normal(size=y.shape).astype(np.float32)
     grad_x = wrapped.backward(grad_y)
@@ -251,7 +220,7 @@ def test_the_grids_that_stay_clip_the_gradients(kind):
 def test_binary_weights_are_signs_times_mean_magnitude_and_the_float_ones_stay_in_the_unit_interval(kind):
     layer, x = layer_and_input(kind)
     layer.params["weight"][...] *= 4
-    weight, wrapped = layer.params["weight"].copy(), BinaryWeight(layer)
+    weight, wrapped = layer.params["weight"].copy(), Rounded(layer, weight=Binary())
     y = wrapped.forward(x)
     assert np.array_equal(wrapped.params["weight"], np.clip(weight, -1, 1)) and np.abs(weight).max() > 1
     for row, got in zip(np.clip(weight, -1, 1), wrapped.layer.params["weight"], strict=True):
@@ -263,31 +232,32 @@ def test_binary_weights_are_signs_times_mean_magnitude_and_the_float_ones_stay_i
     assert np.array_equal(wrapped.grads["weight"], g_w)
 
 
-def test_inputs_are_signed_only_where_some_were_negative():
-    x = np.array([[0.0, 1.0, 2.0]], np.float32)
-    assert not LearnedStepInput(Linear(3, 2), x, bits=4).signed
-    assert LearnedStepInput(Linear(3, 2), x - 1, bits=4).signed
-    dead = LearnedStepInput(Linear(3, 2), 0 * x, bits=4)
-    assert dead.params["input_step"] == 1 and np.isfinite(dead.forward(x)).all()
+def test_a_layer_whose_inputs_are_dead_begins_with_a_step_of_1():
+    dead = with_learned_steps(Linear(3, 2), np.zeros((1, 3), np.float32), 2, 4)
+    assert dead.params["input_step"] == 1 and np.isfinite(dead.forward(np.ones((1, 3), np.float32))).all()
 
 
 def test_a_step_that_an_update_made_negative_comes_back():
-    layer = LearnedStepInput(LearnedStepWeight(Linear(3, 2, rng=0), bits=2), np.ones((1, 3)), bits=4)
+    layer = with_learned_steps(Linear(3, 2, rng=0), np.ones((1, 3)), 2, 4)
     layer.params["weight_step"][0] = -1
     layer.params["input_step"][...] = -1
-    assert export_rounded(Network([layer])).layers[0].qparams.scale > 0  # after the last update of all
+    assert export_rounded(Network([layer])).layers[0].input.qparams.scale > 0  # after the last update of all
     y = layer.forward(np.ones((4, 3), np.float32))
     layer.backward(np.ones_like(y))
     assert layer.params["weight_step"].min() > 0 and layer.params["input_step"] > 0
     assert all(np.isfinite(gradient).all() for gradient in layer.grads.values())
 
 
-def test_copies_do_not_carry_the_last_batch():
-    layer = LearnedStepInput(LearnedStepWeight(Linear(3, 2), bits=2), np.ones((1, 3)), bits=4)
-    layer.forward(np.ones((50, 3), np.float32))
+def test_a_copy_learns_steps_of_its_own_and_does_not_carry_the_last_batch():
+    layer = with_learned_steps(Linear(3, 2, rng=0), np.ones((1, 3)), 2, 4)
+    x = np.ones((50, 3), np.float32)
+    y = layer.forward(x)
     twin = Network([layer]).copy().layers[0]
-    assert not hasattr(twin, "_x") and twin.params["weight"] is not layer.params["weight"]
-    assert twin.layer.params.keys() >= {"weight", "bias"}
+    assert twin._x is None and twin.params.keys() == layer.params.keys()
+    for array in twin.params.values():
+        array *= 3
+    assert np.array_equal(layer.forward(x), y) and not np.array_equal(twin.forward(x), y)
+    assert twin.input.step == twin.params["input_step"] == 3 * layer.params["input_step"]
 
 
 # ---------------------------------------------------------------- networks
@@ -308,11 +278,11 @@ def test_what_is_left_is_plain_layers_on_their_grids_that_predict_the_same(metho
     assert left.parameters().keys() == network.parameters().keys()
     for layer, plain in zip(left.layers, network.layers, strict=True):
         wrapped = bool(plain.params) and activation_bits is not None
-        assert type(layer) is (RoundedInput if wrapped else type(plain))
+        assert type(layer) is (Rounded if wrapped else type(plain))
         inner = layer.layer if wrapped else layer
         assert type(inner) is type(plain)
         if wrapped:
-            assert layer.qparams.bits == activation_bits
+            assert layer.input.qparams.bits == activation_bits
         for row in inner.params.get("weight", ()):
             codes = row / np.diff(np.unique(np.append(np.abs(row).round(6), 0))).min()
             assert len(np.unique(row)) <= max(2, 2**bits - 1)
@@ -341,13 +311,13 @@ def test_each_layer_begins_with_a_step_for_what_enters_it_and_signed_codes_where
     for layer, wrapped in zip(network.layers, student.layers, strict=True):
         if layer.params:
             signed = bool(x.min() < 0)
-            assert wrapped.signed == signed == wrapped.qparams.narrow
+            assert wrapped.input.grid == {"bits": 4, "signed": signed} and wrapped.input.qparams.narrow == signed
             mean = np.abs(x.astype(np.float64)).mean()
             assert wrapped.params["input_step"] == pytest.approx(2 * mean / np.sqrt(7 if signed else 15))
             for row, step in zip(layer.params["weight"], wrapped.params["weight_step"], strict=True):
                 assert step == pytest.approx(2 * np.abs(row).mean() / np.sqrt(3))
         x = layer.forward(x)
-    assert {layer.signed for layer in student.layers if layer.params} == {True, False}
+    assert {layer.input.grid["signed"] for layer in student.layers if layer.params} == {True, False}
 
 
 def test_training_repairs_what_two_bits_destroy(digits):
@@ -372,31 +342,24 @@ def test_a_teacher_changes_the_training_and_the_seed_repeats_it(digits):
     assert not np.array_equal(plain, left(seed=1))
 
 
-def test_a_binary_network_has_two_values_in_each_row(digits):
-    data = digits.train_images[:128], digits.train_labels[:128]
-    recipe = {"weight_bits": 1, "method": "binary", "epochs": 1, "rate": 0.05, "progress": False}
-    for weight in map(train_quantized(lenet_300_100(), data, **recipe).parameters().get, ("1.weight", "5.weight")):
-        assert weight.dtype == np.float32
-        assert all(np.unique(np.abs(row)).size == 1 for row in weight)
-        assert np.array_equal(np.sign(weight), binary(weight, axis=0)[1])
-
-
 def test_what_cannot_be_is_refused(digits):
     network, few = lenet_300_100(), digits.train_images[:4]
-    for data in (None, 3, [], {"images": few}, (few,)):
-        with pytest.raises(ValueError, match="data must be"):
-            train_quantized(network, data, weight_bits=2, epochs=1, rate=0.1)
-    for options, error, message in [
-        ({"weight_bits": 2, "method": "binary"}, ValueError, r"weight_bits \(of 'binary'\) must be from 1 to 1, got 2"),
-        ({"weight_bits": 1}, ValueError, r"weight_bits \(of 'learned_step'\) must be from 2 to 16, got 1"),
-        ({"weight_bits": 2, "activation_bits": 1}, ValueError, "bits must be from 2 to 16, got 1"),
-        ({"weight_bits": 2, "method": "magic"}, ValueError, "method must be one of straight_through, learned_step"),
+    for options, message in [
+        ({"weight_bits": 2, "method": "binary"}, r"weight_bits \(of 'binary'\) must be from 1 to 1, got 2"),
+        ({"weight_bits": 1}, r"weight_bits \(of 'learned_step'\) must be from 2 to 16, got 1"),
+        ({"weight_bits": 2, "activation_bits": 1}, "bits must be from 2 to 16, got 1"),
     ]:
-        with pytest.raises(error, match=message):
+        with pytest.raises(ValueError, match=message):
             rounded_in_training(network, few, **options)
     student = rounded_in_training(network, few, weight_bits=2)
-    with pytest.raises(TypeError, match="must be Linear or Conv2d, layer 1 is LearnedStepWeight"):
+    with pytest.raises(TypeError, match=r"must be Linear or Conv2d, layer 1 is Rounded\(Linear.*LearnedStep\(bits=2\)"):
         rounded_in_training(student, few, weight_bits=2)
     pruned = prune_network(network, 0.5)
     with pytest.raises(ValueError, match=r"binary weights are never zero, but the network has zeros in 1\.weight"):
         train_quantized(pruned, digits, weight_bits=1, method="binary", epochs=1, rate=0.1)
+    with pytest.raises(ValueError, match="data must be images and labels"):
+        train_quantized(network, digits[:1], weight_bits=2, epochs=1, rate=0.1)
+    with pytest.raises(
+        TypeError, match="multiple values for keyword argument 'optimizer'"
+    ):  # the rate would be ignored
+        train_quantized(network, digits[:2], weight_bits=2, epochs=1, rate=0.1, optimizer=SGD(0.2))

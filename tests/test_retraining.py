@@ -8,7 +8,7 @@ from nnzip.book import report
 from nnzip.book.study import BITS, read_records, write_records
 from nnzip.book.techniques import FLOAT
 from nnzip.compression.pruning import masks_of, sparsity_of
-from nnzip.compression.quantization import RoundedInput
+from nnzip.compression.quantization import Rounded
 from nnzip.data import Mnist
 
 
@@ -69,7 +69,7 @@ def test_what_is_trained_through_the_rounding_is_on_its_grid(technique, inputs, 
     for bits, sparsity, network in points:
         assert all(len(np.unique(row)) <= 2**bits - 1 for row in network.parameters()["5.weight"])
         assert sparsity_of(network) >= sparsity - 1e-6
-        rounded = [layer.qparams.bits for layer in network.layers if isinstance(layer, RoundedInput)]
+        rounded = [layer.input.qparams.bits for layer in network.layers if isinstance(layer, Rounded)]
         assert rounded == ([] if inputs is None else [inputs] * 3)
 
 

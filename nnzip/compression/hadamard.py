@@ -12,24 +12,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_integer, check_ndim
+from nnzip.checks import check_ndim, door, whole
 from nnzip.compression.quantization import has_weight
 from nnzip.hadamard import additions, largest_block, random_signs, rotate, unrotate
 from nnzip.nn.layers import Conv2d, Layer, Linear
 from nnzip.nn.network import Network, check_network
 
 
+@door
+def rotate_network(network, *, seed: whole(0) = 0):
+    """Return a copy with a Rotation before each Linear and Conv2d and with their weights rotated: the outputs stay.
+
+    A Linear is rotated along its inputs; a Conv2d along its input channels, at every place and tap alike, since a
+    convolution is a sum over them. A layer is left as it is where there is nothing to mix: one input channel, or an
+    odd number of inputs. Where no order is that number, blocks of the largest order that divides it are rotated.
+    Quantize or prune afterwards, in the new basis.
+
+    >>> from nnzip.nn.network import lenet_5
+    >>> [layer for layer in rotate_network(lenet_5()).layers if isinstance(layer, Rotation)]
+    [Rotation(20), Rotation(800), Rotation(500)]
+    """
+    check_network(network)
+    layers = []
+    for i, layer in enumerate(network.copy().layers):
+        if has_weight(layer):
+            if not isinstance(layer, Linear | Conv2d):
+                raise ValueError(f"layer {i} rounds already, rotate before rounding: {layer}")
+            weight = layer.params["weight"]
+            n = weight.shape[1]
+            if largest_block(n) > 1:
+                layers.append(Rotation(random_signs(n, seed=(seed, i))))
+                weight[...] = layers[-1].rotated_weight(weight)
+        layers.append(layer)
+    return Network(layers)
+
+
 class Rotation(Layer):
     """Rotate what comes along its features or channels, axis 1; it has no parameters to learn.
 
-    Parameters
-    ----------
     signs : [n], as from `random_signs`
-    block_size : int, optional
-        As in `rotate`; the largest order that divides n if there is none that is n.
+    block_size : as in `rotate`; the largest order that divides n if there is none that is n
 
-    Examples
-    --------
     >>> layer = Rotation(random_signs(20, seed=0))
     >>> y = layer.forward(np.ones((3, 20), np.float32))
     >>> bool(np.allclose(layer.backward(y), 1))
@@ -66,53 +89,13 @@ class Rotation(Layer):
         return f"Rotation({len(self.signs)}{blocks})"
 
 
-def rotate_network(network, *, seed=0):
-    """Return a copy with a Rotation before each Linear and Conv2d and with their weights rotated: the outputs stay.
-
-    A Linear is rotated along its inputs; a Conv2d along its input channels, at every place and tap alike, since a
-    convolution is a sum over them. A layer is left as it is where there is nothing to mix: one input channel, or an
-    odd number of inputs. Where no order is that number, blocks of the largest order that divides it are rotated.
-
-    Parameters
-    ----------
-    network : Network of float layers; quantize or prune it afterwards, in the new basis
-    seed : int, of the random signs
-
-    Raises TypeError or ValueError for what is no network and for one whose inputs are rounded already.
-
-    Examples
-    --------
-    >>> from nnzip.nn.network import lenet_5
-    >>> [layer for layer in rotate_network(lenet_5()).layers if isinstance(layer, Rotation)]
-    [Rotation(20), Rotation(800), Rotation(500)]
-    """
-    check_network(network)
-    check_integer(seed, "seed", 0)
-    layers = []
-    for i, layer in enumerate(network.copy().layers):
-        if has_weight(layer):
-            if not isinstance(layer, (Linear, Conv2d)):
-                raise ValueError(f"layer {i} rounds already, rotate before rounding: {layer}")
-            weight = layer.params["weight"]
-            n = weight.shape[1]
-            if largest_block(n) > 1:
-                layers.append(Rotation(random_signs(n, seed=(seed, i))))
-                weight[...] = layers[-1].rotated_weight(weight)
-        layers.append(layer)
-    return Network(layers)
-
-
 def unrotate_network(network):
     """Return a copy without its Rotations, each multiplied into the weights that follow it: the outputs stay.
 
     So a network that was rounded or pruned in the rotated basis is measured without rotating every image, and its
     weights can be compared with the original's. It is not what a device would run: these weights lie on no grid.
+    A Rotation that no Linear or Conv2d follows is refused: what a Rounded layer rounds depends on the basis.
 
-    Raises TypeError or ValueError for what is no network, and for a rotation that no Linear or Conv2d follows: what a
-    RoundedInput rounds depends on the basis.
-
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> network = lenet_300_100()
     >>> back = unrotate_network(rotate_network(network))
@@ -123,7 +106,7 @@ def unrotate_network(network):
     old = network.copy().layers
     for i, (rotation, layer) in enumerate(pairwise([*old, None])):
         if isinstance(rotation, Rotation):
-            if not isinstance(layer, (Linear, Conv2d)):
+            if not isinstance(layer, Linear | Conv2d):
                 raise ValueError(f"layer {i} cannot be multiplied into a Linear or Conv2d, what follows it is {layer}")
             layer.params["weight"][...] = rotation.unrotated_weight(layer.params["weight"])
     return Network([layer for layer in old if not isinstance(layer, Rotation)])
@@ -142,8 +125,6 @@ def extra_operations(network, *, image_shape=(1, 28, 28)):
     A rotation of n numbers takes n (f - 1) additions for every factor f of its matrix, n log2 n for a power of two; a
     convolution's input is rotated at each of its places.
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> extra_operations(rotate_network(lenet_300_100()))
     Operations(additions=141936, multiplications=266200)
@@ -156,7 +137,6 @@ def extra_operations(network, *, image_shape=(1, 28, 28)):
         if isinstance(layer, Rotation):
             extra += x.size // layer.block_size * additions(layer.block_size)
         elif has_weight(layer):
-            weight = layer.params["weight"]
-            products += weight.size * (1 if isinstance(layer, Linear) else y[0, 0].size)
+            products += layer.params["weight"].size * (1 if isinstance(layer, Linear) else y[0, 0].size)
         x = y
     return Operations(extra, products)

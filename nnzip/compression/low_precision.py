@@ -12,40 +12,38 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.checks import door, number, one_of, whole
 from nnzip.compression.quantization import check_plain
+from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 
-FORMATS = ("float16", "bfloat16")
+DROPPED = {"float16": 13, "bfloat16": 16}  # the last bits of a float32's fraction
+FORMAT = one_of(*DROPPED)
 SCALES = (2.0**-126, 2.0**127)  # of a loss
 
 
-def round_to_float(x, format):  # [...] -> float32 [...]
+@door
+def round_to_float(x, format: FORMAT):  # [...] -> float32 [...]
     """Return x rounded to the nearest number of a 16-bit format, a tie to the even fraction, still as float32.
 
-    Both formats drop the last bits of a float32's fraction, 16 or 13. Adding half of what these bits can hold, and the
-    last bit that is kept, which decides a tie, carries into the kept bits exactly where rounding goes up, and into the
-    exponent too. float16 has fewer exponents: below 2^-14 its numbers are multiples of 2^-24, above 65504 is infinity.
+    Both formats drop the last bits of a float32's fraction. Adding half of what these bits can hold, and the last bit
+    that is kept, which decides a tie, carries into the kept bits exactly where rounding goes up, and into the exponent
+    too. float16 has fewer exponents: below 2^-14 its numbers are multiples of 2^-24, above 65504 is infinity.
 
-    Parameters
-    ----------
-    x : real numbers, taken as float32; infinity and NaN stay what they are, as hardware has it
-    format : "float16" or "bfloat16"; what is too large for it becomes infinity
+    x : real numbers, taken as float32; infinity and NaN stay what they are, and what is too large becomes infinity
 
-    Raises TypeError or ValueError for anything else. Source: IEEE 754-2019, section 4.3.1. It agrees with NumPy's
-    float16, whose conversion takes up to thirty times longer where numbers underflow.
+    Source: IEEE 754-2019, section 4.3.1. It agrees with NumPy's float16, whose conversion takes up to thirty times
+    longer where numbers underflow.
 
-    Examples
-    --------
     >>> round_to_float([1 + 2**-8, 1 + 3 * 2**-8, 1e-8, 1e5], "bfloat16").tolist()
     [1.0, 1.015625, 1.0011717677116394e-08, 99840.0]
     >>> round_to_float([1e-8, 1e5], "float16").tolist()
     [0.0, inf]
     """
-    dropped = {"float16": 13, "bfloat16": 16}[check_choice(format, "format", FORMATS)]
     x = np.asarray(x)
     if x.dtype.kind not in "iuf":
         raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
+    dropped = DROPPED[format]
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(np.float32, order="K")
         bits = x.view(np.uint32)
@@ -60,15 +58,11 @@ def round_to_float(x, format):  # [...] -> float32 [...]
 class LossScale:
     """The factor S of the loss, and with `interval` its adjustment: half after an overflow, twice after a good run.
 
-    Parameters
-    ----------
-    scale : float > 0, S at the start; it stays a normal float32
-    interval : int, how many steps without overflow double it (2,000 in practice); None, it stays (static)
+    scale : S at the start; it stays a normal float32
+    interval : how many steps without overflow double it (2,000 in practice); None, it stays (static)
 
     Source: Micikevicius et al. 2018, section 3.2; the dynamic one as in PyTorch's GradScaler.
 
-    Examples
-    --------
     >>> loss_scale = LossScale(1024.0, interval=2)
     >>> for overflow in (True, False, False):
     ...     loss_scale.update(overflow)
@@ -77,8 +71,8 @@ class LossScale:
     """
 
     def __init__(self, scale=2.0**16, *, interval=None):
-        self.scale = check_number(scale, "scale", *SCALES)
-        self.interval = None if interval is None else check_integer(interval, "interval", 1)
+        self.scale = number(*SCALES)(scale, "scale")
+        self.interval = None if interval is None else whole(1)(interval, "interval")
         self.good, self.skipped = 0, 0
 
     def update(self, overflow):
@@ -94,20 +88,20 @@ class RoundedArithmetic:
     """A layer in a 16-bit format: weights, bias, input, output and every gradient rounded; `params` are the masters."""
 
     def __init__(self, layer, format):
-        self.layer, self.format, self.params = layer, check_choice(format, "format", FORMATS), layer.params
+        self.layer, self.format, self.params = layer, FORMAT(format, "format"), layer.params
 
     grads = property(lambda self: self.layer.grads)
 
     def forward(self, x):
-        self.layer.params = {name: self._round(array) for name, array in self.params.items()}
-        return self._round(self.layer.forward(self._round(x)))
+        self.layer.params = {name: self.round(array) for name, array in self.params.items()}
+        return self.round(self.layer.forward(self.round(x)))
 
     def backward(self, grad_y, *, input_gradient=True):
-        grad_x = self.layer.backward(self._round(grad_y), input_gradient=input_gradient)
-        self.layer.grads.update({name: self._round(array) for name, array in self.grads.items()})
-        return self._round(grad_x) if input_gradient else None
+        grad_x = self.layer.backward(self.round(grad_y), input_gradient=input_gradient)
+        self.layer.grads.update({name: self.round(array) for name, array in self.grads.items()})
+        return self.round(grad_x) if input_gradient else None
 
-    def _round(self, array):
+    def round(self, array):
         return round_to_float(array, self.format)
 
 
@@ -119,8 +113,9 @@ class ScaledSGD(SGD):
 
     def __init__(self, rate, loss_scale, *, format, masters=True, **options):
         super().__init__(rate, **options)
-        self.loss_scale, self.masters = _check_scale(loss_scale), check_choice(masters, "masters", (True, False))
-        self.format = check_choice(format, "format", FORMATS)
+        if not isinstance(loss_scale, LossScale):
+            raise TypeError(f"loss_scale must be a LossScale, got {loss_scale!r}")
+        self.loss_scale, self.format, self.masters = loss_scale, FORMAT(format, "format"), masters
 
     def step(self, parameters, gradients, *, factor=1.0):
         overflow = not all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -133,54 +128,30 @@ class ScaledSGD(SGD):
         self.loss_scale.update(overflow)
 
 
-def _check_scale(loss_scale):
-    if not isinstance(loss_scale, LossScale):
-        raise TypeError(f"loss_scale must be a LossScale, got {loss_scale!r}")
-    return loss_scale
-
-
-def train_low_precision(
-    network,
-    data,
-    *,
-    format,
-    epochs,
-    rate,
-    loss_scale=None,
-    masters=True,
-    batch_size=128,
-    schedule=cosine_decay,
-    augment=random_shift,
-    seed=0,
-    progress=True,
-):
+@np.errstate(over="ignore", invalid="ignore")  # what is infinite in the format is refused as diverged
+def train_low_precision(network, data, *, format, rate, loss_scale=None, masters=True, **options):
     """Train the network in place with 16-bit arithmetic around every layer with weights; return the history of `fit`.
 
-    Parameters
-    ----------
-    network : Network; its float32 weights are the masters
-    format : "float16" or "bfloat16"
+    Its float32 weights are the masters. The loss, softmax included, is computed in float32 (Micikevicius et al. 2018,
+    section 3.3).
+
     loss_scale : LossScale, which counts the steps that were skipped; None is S = 1
     masters : False keeps the weights themselves in the format
-    data, epochs, batch_size, schedule, augment, seed, progress : as in `fit`
-    rate : of SGD with momentum 0.9, whose momentum is float32
-
-    The loss, softmax included, is computed in float32 (Micikevicius et al. 2018, section 3.3). Raises ValueError or
-    TypeError for what `fit` refuses.
+    rate : of SGD with momentum 0.9, whose momentum is float32; it falls as a cosine; batches of 128 shifted images
+    options : the rest of `fit`'s, `epochs` among them
     """
     check_plain(network)
-    loss_scale = LossScale(1.0) if loss_scale is None else _check_scale(loss_scale)
-    twin = type(network)([RoundedArithmetic(layer, format) if layer.params else layer for layer in network.layers])
+    loss_scale = LossScale(1.0) if loss_scale is None else loss_scale
+    optimizer = ScaledSGD(rate, loss_scale, format=format, masters=masters)
+    twin = Network([RoundedArithmetic(layer, format) if layer.params else layer for layer in network.layers])
 
     def scaled_loss(logits, labels, indices):
         value, grad = cross_entropy(logits, labels)
         return value, grad * np.float32(loss_scale.scale)
 
-    optimizer = ScaledSGD(rate, loss_scale, format=format, masters=masters)
-    recipe = {"epochs": epochs, "batch_size": batch_size, "schedule": schedule, "augment": augment}
+    recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, **options}
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite in the format is refused as diverged
-            return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe, seed=seed, progress=progress)
+        return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe)
     finally:
         for layer in twin.layers:
             if isinstance(layer, RoundedArithmetic):

@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_ndim, check_number, check_same_shape, real_array
+from nnzip.checks import check_choice, door, number, one_of, real, same_shape, unit, whole
 from nnzip.distillation import softmax
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import SGD, check_images_and_labels, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
 
-CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
 SCOPES = ("layer", "network")
 BATCH = 50  # images at a time: enough for BLAS, few enough for a convolution's windows and gradients
 
@@ -23,17 +22,11 @@ BATCH = 50  # images at a time: enough for BLAS, few enough for a convolution's 
 def prune_network(network, sparsity, *, criterion="magnitude", scope="layer", data=None, seed=0):
     """Return a copy without the weights of the smallest saliency, a fraction `sparsity` of all.
 
-    Parameters
-    ----------
-    network : Network
-    sparsity : float in [0, 1]
     criterion : "magnitude", "random", "taylor", "activation", "stability" or "obd", as in `nnzip.pruning`
     scope : "layer", every layer gets this sparsity, or "network", the smallest of all layers together
     data : (images, labels, ...), a thousand training images or so; for all criteria but the first two
-    seed : int, of "random"
+    seed : of "random"
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> weight = prune_network(lenet_300_100(), 0.9).parameters()["5.weight"]
     >>> int((weight == 0).sum()), weight.size
@@ -43,11 +36,11 @@ def prune_network(network, sparsity, *, criterion="magnitude", scope="layer", da
     return apply_masks(network, masks)
 
 
-def pruning_masks(network, sparsity, *, criterion="magnitude", scope="layer", data=None, seed=0):
+@door
+def pruning_masks(
+    network, sparsity: unit, *, criterion="magnitude", scope: one_of(*SCOPES) = "layer", data=None, seed=0
+):
     """Return the masks of `prune_network` by the names of the weights, as `fit` takes them."""
-    check_network(network)
-    check_choice(scope, "scope", SCOPES)
-    check_number(sparsity, "sparsity", 0, 1)
     scores = saliencies(network, criterion, data=data, seed=seed)
     if scope == "network":
         return global_masks(scores, sparsity)
@@ -61,21 +54,13 @@ def apply_masks(network, masks):
     parameters = pruned.parameters()
     for name, mask in masks.items():
         check_choice(name, "a mask's name", parameters)
-        check_same_shape(np.asarray(mask), parameters[name], ("the mask", name))
+        same_shape(np.asarray(mask), parameters[name], ("the mask", name))
         parameters[name] *= mask
     return pruned
 
 
 def masks_of(network):
-    """Return the masks under which a pruned network stays as it is: its weights that are not zero.
-
-    Examples
-    --------
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> masks = masks_of(prune_network(lenet_300_100(), 0.9))
-    >>> {name: int(mask.sum()) for name, mask in masks.items()}
-    {'1.weight': 23520, '3.weight': 3000, '5.weight': 100}
-    """
+    """Return the masks under which a pruned network stays as it is: its weights that are not zero."""
     return {name: weight != 0 for name, weight in weights_of(network).items()}
 
 
@@ -85,60 +70,108 @@ def sparsity_of(network):
     return float(sum(np.count_nonzero(w == 0) for w in weights) / sum(w.size for w in weights))
 
 
-# ---------------------------------------------------------------- what each criterion needs to know
+def lottery_ticket(trained, initial, sparsity, *, scope="layer"):
+    """Return the initial weights under the mask of the trained ones, and the masks to train them with.
+
+    `trained` is the network `initial` after its training. Source: Frankle and Carbin 2019 (arXiv:1803.03635), section
+    1: the ticket is this network; a random reinitialization under the same masks is what it is compared with.
+    """
+    masks = pruning_masks(trained, sparsity, scope=scope)
+    return apply_masks(initial, masks), masks
 
 
-def saliencies(network, criterion, *, data=None, seed=0):
+@door
+def gradual_pruning(
+    network, data, *, sparsities, epochs_each, rate, l2=0.0, scope: one_of(*SCOPES) = "network", seed=0, progress=False
+):
+    """Prune to one sparsity after the other and retrain each time; give each (sparsity, network) as it comes.
+
+    One pass costs one training and gives a whole curve. Masks only grow: what was pruned is zero, so it is the first
+    to be pruned again. The criterion is magnitude. Source: Han et al. 2015 (arXiv:1506.02626), section 3.
+
+    sparsities : rising; the values of a schedule, for example
+    epochs_each : a number of epochs, or a list with one for each sparsity
+    rate, l2 : of SGD with momentum 0.9, whose rate falls as a cosine at each sparsity; batches of 128 shifted images
+    seed : of the order of the images
+    """
+    check_network(network)
+    sparsities = [unit(sparsity, "a sparsity") for sparsity in sparsities]
+    epochs = [epochs_each] * len(sparsities) if np.ndim(epochs_each) == 0 else epochs_each
+    epochs = [whole(1)(count, "epochs") for count in epochs]
+    if len(epochs) != len(sparsities) or sparsities != sorted(sparsities):
+        raise ValueError(f"sparsities must rise, with epochs for each, got {sparsities} and {epochs}")
+    recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, "progress": progress}
+
+    def stages(network):
+        for stage, (sparsity, count) in enumerate(zip(sparsities, epochs, strict=True)):
+            masks = pruning_masks(network, sparsity, scope=scope)
+            network = apply_masks(network, masks)
+            fit(network, data, epochs=count, optimizer=SGD(rate, l2=l2), masks=masks, seed=[seed, stage], **recipe)
+            yield sparsity, network.copy()
+
+    return stages(network)  # so that what cannot be is refused now, and not when the first network is asked for
+
+
+# What each criterion needs to know
+
+
+@door
+def saliencies(network, criterion, *, data=None, seed: whole(0) = 0):
     """Return the saliency of every weight by a criterion of `CRITERIA`: {name: array of the weight's shape}.
 
     "taylor" is the mean over batches of 50 of |w times the gradient of the cross-entropy|; "obd" has the diagonal
     Hessian of the same loss, "stability" the Jacobian of the logits.
     """
     check_choice(criterion, "criterion", CRITERIA)
-    weights, rng = weights_of(network), np.random.default_rng(check_integer(seed, "seed", 0))
-    if criterion == "magnitude":
-        return {name: magnitude(w) for name, w in weights.items()}
-    if criterion == "random":
-        return {name: rng.random(w.shape) for name, w in weights.items()}
+    weights, rng = weights_of(network), np.random.default_rng(seed)
+    if criterion in OF_WEIGHTS:
+        return {name: OF_WEIGHTS[criterion](weight, rng) for name, weight in weights.items()}
     images, labels = _images_and_labels(data, criterion)
     network, totals = network.copy(), dict.fromkeys(weights, 0)  # the copy remembers the batches, not the network
     for start in range(0, len(images), BATCH):
         batch, batch_labels = images[start : start + BATCH], labels[start : start + BATCH]
-        share = len(batch) / len(images)
-        for name, score in _MEASURES[criterion](network, batch, batch_labels).items():
-            totals[name] = totals[name] + share * score
-    if criterion == "activation":
-        return {name: np.sqrt(total) for name, total in totals.items()}
-    return totals
+        for name, score in OF_BATCHES[criterion](network, batch, batch_labels).items():
+            totals[name] = totals[name] + len(batch) / len(images) * score
+    return {name: np.sqrt(total) for name, total in totals.items()} if criterion == "activation" else totals
+
+
+def _images_and_labels(data, criterion):
+    if not isinstance(data, tuple | list) or len(data) < 2:
+        raise ValueError(f"criterion {criterion!r} needs data=(images, labels), got {type(data).__name__}")
+    images = real(data[0], "images")
+    return images, check_images_and_labels(images, data[1])
 
 
 def _taylor(network, images, labels):
-    _, grad_logits = cross_entropy(network.forward(images), labels)
-    network.backward(grad_logits)
+    network.backward(cross_entropy(network.forward(images), labels)[1])
     gradients = network.gradients()
-    return {name: taylor(w, gradients[name]) for name, w in weights_of(network).items()}
+    return {name: taylor(weight, gradients[name]) for name, weight in weights_of(network).items()}
 
 
 def _activation(network, images, labels):  # squared, so that batches add up
-    inputs, _ = _inputs_and_logits(network, images)
-    weights = weights_of(network)
+    inputs, weights = _inputs_and_logits(network, images)[0], weights_of(network)
     flat = {f"{i}.weight": x.reshape(-1, x.shape[-1]) for i, x in inputs.items()}
     return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
 
 
-def _stability(network, images, labels):
+def _stability(network, images, labels):  # as `nnzip.pruning.stability`, squares in the weight's own precision
     inputs, logits = _inputs_and_logits(network, images)
     jacobian = np.eye(logits.shape[1], dtype=logits.dtype)[:, None] + np.zeros_like(logits)  # [C, N, C]
-    hessian = _gauss_newton(network, inputs, jacobian)
-    return {name: 2 * obd(w, hessian[name]) for name, w in weights_of(network).items()}
+    diagonal = _gauss_newton(network, inputs, jacobian)
+    return {name: weight**2 * diagonal[name] for name, weight in weights_of(network).items()}
 
 
 def _obd(network, images, labels):
     hessian = hessian_diagonals(network, images)
-    return {name: obd(w, hessian[name]) for name, w in weights_of(network).items()}
+    return {name: obd(weight, hessian[name]) for name, weight in weights_of(network).items()}
 
 
-_MEASURES = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}
+OF_WEIGHTS = {
+    "magnitude": lambda w, rng: magnitude(w),
+    "random": lambda w, rng: rng.random(w.shape),
+}
+OF_BATCHES = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}
+CRITERIA = (*OF_WEIGHTS, *OF_BATCHES)
 
 
 def hessian_diagonals(network, images):
@@ -180,80 +213,6 @@ def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolut
     return inputs, x
 
 
-def _images_and_labels(data, criterion):
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        raise ValueError(f"criterion {criterion!r} needs data=(images, labels), got {type(data).__name__}")
-    images = real_array(data[0], "images")
-    return images, check_images_and_labels(images, data[1])
-
-
-# ---------------------------------------------------------------- with training
-
-
-def gradual_pruning(network, data, *, sparsities, epochs_each, rate, l2=0.0, scope="network", seed=0, progress=True):
-    """Prune to one sparsity after the other and retrain each time; give each (sparsity, network) as it comes.
-
-    One pass costs one training and gives a whole curve. Masks only grow: what was pruned is zero, so it is the first
-    to be pruned again.
-
-    Parameters
-    ----------
-    network : Network, trained
-    data : (images, labels) or with those of a test set, as `fit` takes it
-    sparsities : list of floats, rising; the values of a schedule, for example
-    epochs_each : int, or a list with one for each sparsity
-    rate, l2 : of SGD with momentum 0.9, whose rate falls as a cosine at each sparsity; batches of 128 shifted images
-    scope : as in `prune_network`; the criterion is magnitude
-    seed : int, of the order of the images
-
-    Returns
-    -------
-    iterator of (float, Network), a network of its own each time
-
-    Source: Han et al. 2015 (arXiv:1506.02626), section 3: train, prune, retrain, again.
-    """
-    check_network(network)
-    check_choice(scope, "scope", SCOPES)
-    sparsities = [check_number(sparsity, "a sparsity", 0, 1) for sparsity in sparsities]
-    epochs = [epochs_each] * len(sparsities) if np.ndim(epochs_each) == 0 else epochs_each
-    epochs = [check_integer(count, "epochs", 1) for count in epochs]
-    if len(epochs) != len(sparsities) or sparsities != sorted(sparsities):
-        raise ValueError(f"sparsities must rise, with epochs for each, got {sparsities} and {epochs}")
-    recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, "progress": progress}
-
-    def stages(network):
-        for stage, (sparsity, count) in enumerate(zip(sparsities, epochs, strict=True)):
-            masks = pruning_masks(network, sparsity, scope=scope)
-            network = apply_masks(network, masks)
-            fit(network, data, epochs=count, optimizer=SGD(rate, l2=l2), masks=masks, seed=[seed, stage], **recipe)
-            yield sparsity, network.copy()
-
-    return stages(network)  # so that what cannot be is refused now, and not when the first network is asked for
-
-
-def lottery_ticket(trained, initial, sparsity, *, scope="layer"):
-    """Return the initial weights under the mask of the trained ones, and the masks to train them with.
-
-    Parameters
-    ----------
-    trained, initial : Network, the same one after and before its training (or early in it)
-    sparsity, scope : as in `prune_network`
-
-    Source: Frankle and Carbin 2019 (arXiv:1803.03635), section 1: the ticket is this network; a random
-    reinitialization under the same masks is what it is compared with.
-
-    Examples
-    --------
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> from nnzip.nn.zoo import trained
-    >>> ticket, masks = lottery_ticket(trained("lenet_300_100", seed=1), lenet_300_100(seed=1), 0.8)
-    >>> round(sparsity_of(ticket), 3)
-    0.8
-    """
-    masks = pruning_masks(trained, sparsity, scope=scope)
-    return apply_masks(initial, masks), masks
-
-
 # Whole units: neurons and filters
 
 
@@ -261,27 +220,19 @@ def unit_norms(network):
     """Return the L2 norm of every unit's weights: {index of the layer: float64 [units]}, without the last layer.
 
     Source: Li et al. 2017 (arXiv:1608.08710), section 3.1, who take the L1 norm.
-
-    Examples
-    --------
-    >>> from nnzip.nn.network import lenet_5
-    >>> {i: norms.shape for i, norms in unit_norms(lenet_5()).items()}
-    {0: (20,), 2: (50,), 5: (500,)}
     """
     weights = {i: network.layers[i].params["weight"] for i, _ in _neighbours(network)}
     return {i: np.sqrt(np.sum(w.astype(np.float64) ** 2, axis=tuple(range(1, w.ndim)))) for i, w in weights.items()}
 
 
-def strongest_units(network, sparsity):
+@door
+def strongest_units(network, sparsity: number(0, 1, "[)")):
     """Return which units of each layer to keep, by their norms: {index of the layer: bool [units]}.
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> {i: int(kept.sum()) for i, kept in strongest_units(lenet_300_100(), 0.5).items()}
     {1: 150, 3: 50}
     """
-    check_number(sparsity, "sparsity", 0, 1, open_high=True)
     return {i: saliency_mask(norms, sparsity) for i, norms in unit_norms(network).items()}
 
 
@@ -300,8 +251,6 @@ def mask_units(network, kept):
 def remove_units(network, kept):
     """Return the smaller network that gives what `mask_units` gives, up to the rounding of float32.
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_5
     >>> remove_units(lenet_5(), {2: np.arange(50) < 30})
     Network([Conv2d(1, 20, 5), MaxPool2d(2), Conv2d(20, 30, 5), MaxPool2d(2), Flatten(), Linear(480, 500), ReLU(), \
@@ -313,7 +262,7 @@ Linear(500, 10)])
         weight, bias = smaller.layers[i].params.values()
         smaller.layers[i] = _like(smaller.layers[i], weight[units], bias[units])
         reader = smaller.layers[readers[i]]
-        columns = _columns(reader.params["weight"], len(units))[:, units]  # [out, units, weights of each]
+        columns = _columns(reader, len(units))[:, units]  # [out, units, weights of each]
         shape = (len(columns), -1, *reader.params["weight"].shape[2:])
         smaller.layers[readers[i]] = _like(reader, columns.reshape(shape), reader.params["bias"])
     return smaller
@@ -326,8 +275,6 @@ def remove_dead_units(network):
     what the layers in between make of its bias, which is added to the next layer's bias; before a padded convolution,
     which reads zeros beside it, it stays unless the constant is 0. One unit of each layer always stays.
 
-    Examples
-    --------
     >>> from nnzip.nn.network import lenet_300_100
     >>> network = lenet_300_100()
     >>> network.parameters()["1.weight"][:200] = 0
@@ -336,26 +283,40 @@ def remove_dead_units(network):
     """
     neighbours, smaller = _neighbours(network), network.copy()
     while True:
+        for i, reader in neighbours:
+            _fold_constants(smaller, i, reader)
         kept = {i: _alive(smaller, i, reader) for i, reader in neighbours}
         if all(units.all() for units in kept.values()):
             return smaller
         smaller = remove_units(smaller, kept)
 
 
-def _alive(network, i, reader):  # -> bool [units]; constants move into the reader's bias
+def _fold_constants(network, i, reader):
+    """Move what units without weights give into the bias of the layer that reads them, in place; they then give 0."""
     (weight, bias), layer = network.layers[i].params.values(), network.layers[reader]
-    columns = _columns(layer.params["weight"], len(weight)).astype(np.float64)
-    rows = weight.reshape(len(weight), -1)
-    gives = np.maximum(bias, 0) if any(isinstance(part, ReLU) for part in network.layers[i:reader]) else bias
-    constant = ~rows.any(axis=1) & ((gives == 0) | (getattr(layer, "padding", 0) == 0))
+    gives = _without_inputs(network, i, reader)
+    constant = ~weight.reshape(len(weight), -1).any(axis=1) & ((gives == 0) | (getattr(layer, "padding", 0) == 0))
+    columns = _columns(layer, len(weight)).astype(np.float64)
     layer.params["bias"] += (columns.sum(axis=2)[:, constant] @ gives[constant]).astype(bias.dtype)
     bias[constant] = 0
-    alive = ~constant & columns.any(axis=(0, 2))
+
+
+def _alive(network, i, reader):  # -> bool [units]
+    """Tell which units give anything but 0, to a layer that reads it; the first one, where there is none."""
+    weight = network.layers[i].params["weight"]
+    gives = weight.reshape(len(weight), -1).any(axis=1) | (_without_inputs(network, i, reader) != 0)
+    alive = gives & _columns(network.layers[reader], len(weight)).any(axis=(0, 2))
     alive[0] |= not alive.any()
     return alive
 
 
-def _columns(weight, units):  # -> [out, units, weights of each]; the places of a channel lie side by side
+def _without_inputs(network, i, reader):  # -> [units], what comes of the bias alone
+    bias = network.layers[i].params["bias"]
+    return np.maximum(bias, 0) if any(isinstance(part, ReLU) for part in network.layers[i:reader]) else bias
+
+
+def _columns(layer, units):  # -> [out, units, weights of each]; the places of a channel lie side by side
+    weight = layer.params["weight"]
     return weight.reshape(len(weight), units, -1)
 
 
@@ -375,20 +336,17 @@ def _neighbours(network):  # -> [(index of a layer with weights, index of the on
         if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
             allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
             raise TypeError(f"layer {i}, {layer}, cannot be made smaller: {allowed}")
-    weighted = [i for i, layer in enumerate(network.layers) if layer.params]
-    return list(pairwise(weighted))
+    return list(pairwise(i for i, layer in enumerate(network.layers) if layer.params))
 
 
 def _check_kept(network, kept):
     inner = [i for i, _ in _neighbours(network)]
     if not isinstance(kept, dict):
         raise TypeError(f"kept must be a dict of bool arrays by the index of a layer, got {type(kept).__name__}")
-    checked = {}
+    kept = {i: np.asarray(units) for i, units in kept.items()}
     for i, units in kept.items():
         check_choice(i, "a layer of kept", inner)
-        checked[i] = units = np.asarray(units)
-        check_ndim(units, f"kept[{i}]", 1)
         count = len(network.layers[i].params["bias"])
-        if units.dtype != bool or len(units) != count or not units.any():
+        if units.dtype != bool or units.shape != (count,) or not units.any():
             raise ValueError(f"kept[{i}] must be {count} bools, at least one True, got {units.dtype} {units.shape}")
-    return checked
+    return kept

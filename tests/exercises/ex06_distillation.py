@@ -8,7 +8,6 @@ import numpy as np
 from nnzip import distillation as reference
 from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, brief, expect
-from nnzip.compression.distillation import logits_of
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
@@ -68,7 +67,7 @@ def _student_error(loss, *, rate):  # of a small network, one epoch on 2,000 ima
 
 
 def _teacher_logits():
-    return logits_of(trained("lenet_300_100"), load_mnist().train_images[:2000])
+    return trained("lenet_300_100").logits(load_mnist().train_images[:2000])
 
 
 softmax = Exercise(

@@ -11,7 +11,7 @@ from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, expect
 from nnzip.compression import low_precision
 from nnzip.compression import qat as reference
-from nnzip.compression.quantization import RoundedInput, quantize_activations, quantize_weights
+from nnzip.compression.quantization import Grid, Rounded, quantize_activations, quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Linear
 from nnzip.nn.network import lenet_300_100, weights_of
@@ -390,8 +390,8 @@ def binary_connect_step(weight, grad, rate):  # [C, ...], [C, ...], number -> [C
     layer = Linear(1, 1)
     layer.params["weight"] = weight.copy()
     SGD(rate, momentum=0.0).step({"weight": layer.params["weight"]}, {"weight": grad})
-    binary = reference.BinaryWeight(layer)
-    return binary.params["weight"], binary.rounded().params["weight"]
+    binary = reference.Binary().forward(layer.params["weight"])
+    return layer.params["weight"], binary
 
 
 binary = Exercise(
@@ -839,8 +839,9 @@ def train_rounded_linear(x, target, weight, weight_step, input_step, *, weight_b
     """
     layer = Linear(weight.shape[1], weight.shape[0])
     layer.params |= {"weight": weight.copy()}
-    inner = reference.LearnedStepWeight(layer, bits=weight_bits)
-    whole = reference.LearnedStepInput(inner, np.zeros_like(x), bits=input_bits)
+    of_weight = reference.LearnedStep(layer.params, "weight_step", weight, bits=weight_bits, signed=True, axis=0)
+    of_input = reference.LearnedStep(layer.params, "input_step", x, bits=input_bits, signed=False)
+    whole = Rounded(layer, weight=of_weight, input=of_input)
     moved = {"weight": whole.params["weight"], "weight_step": np.array(weight_step, np.float64)}
     moved["input_step"] = np.array(input_step, np.float64)
     whole.params.update(moved)
@@ -1029,7 +1030,7 @@ def last_layer(train_rounded_linear):
         rounded = network.copy()
         layer = rounded.layers[-1]
         layer.params["weight"][...] = reference.learned_step(*values[:2], bits=2, signed=True)
-        rounded.layers[-1] = RoundedInput(layer, QuantParams(values[2], 0, 2, signed=False))
+        rounded.layers[-1] = Rounded(layer, input=Grid(QuantParams(values[2], 0, 2, signed=False)))
         off = rounded.forward(images) - layer.params["bias"] - target
         lines.append(
             f"  {name:<22} outputs off by {np.sum(off**2) / np.sum(target**2):.1%} of their power, "
