@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer
+from nnzip.checks import door, integers, one_of, whole
 
 ONE = 1 << 16  # the probability 1
 REACH = 16 * 256  # log odds up to 16 bits: the least probability is 2^-16
@@ -25,8 +25,6 @@ class Encoder:
 
     Source: Martin 1979, Range encoding; Rissanen and Langdon 1979 for the carry.
 
-    Examples
-    --------
     >>> encoder = Encoder()
     >>> _ = [encoder.code(60_000, bit) for bit in [1] * 100 + [0]]  # 100 times 0.13 bits, and 3.6
     >>> len(encoder.finish())
@@ -102,17 +100,13 @@ def encode_mask(mask):  # bool [out, ...] -> bytes
     them too, once its weight is reshaped. Also tried are inputs and outputs exchanged and, for a small one, a matrix
     without neighbours; the first byte says which was the shortest. `MaskModel` is what is learned.
 
-    Examples
-    --------
     >>> mask = np.zeros((100, 20), bool)
     >>> mask[::2, 3:5] = True
     >>> data = encode_mask(mask)
     >>> len(data), bool(np.all(decode_mask(data, (100, 20)) == mask))
     (33, True)
     """
-    mask = np.asarray(mask)
-    check_choice(mask.dtype.name, "the dtype of a mask", ("bool",))
-    coded = []
+    mask, coded = np.asarray(mask, bool), []
     for way, (shape, exchanged) in _ways(mask.shape).items() if mask.any() else ():
         encoder, bits = Encoder(), _exchange(mask.reshape(shape), exchanged)
         MaskModel(*bits.shape).run(encoder, bits)
@@ -125,7 +119,7 @@ def decode_mask(data, shape):  # bytes -> bool [shape]
     if not data or 0 in shape:
         return np.zeros(shape, bool)
     ways = _ways(shape)
-    arranged, exchanged = ways[check_choice(data[0], "the first byte of a mask", ways)]
+    arranged, exchanged = ways[one_of(*ways)(data[0], "the first byte of a mask")]
     O, C, H, W = arranged
     bits = MaskModel(*((C, O, H, W) if exchanged else arranged)).run(Decoder(data[1:]))
     return _exchange(bits, exchanged).reshape(shape)
@@ -239,23 +233,18 @@ def _around(counts):  # int [C, H, W] -> the sum of each place's eight neighbour
 # Values
 
 
-def encode_adaptive(
-    codes, *, alphabet, mask=None, middle=None
-):  # int [n] in [0, alphabet), bool [out, ...] with n kept -> bytes
+# int [n] in [0, alphabet), bool [out, ...] with n kept -> bytes
+@door
+def encode_adaptive(codes, *, alphabet: whole(1, 256), mask=None, middle=None):
     """Code each symbol by the counts so far, as decisions between halves of what is left of the alphabet.
 
     With a mask, whose kept places the codes belong to, the first decision, for a sorted codebook the sign, looks at
     those of its neighbours, or of the last one in its row: weights side by side have one sign more often than not.
 
-    Parameters
-    ----------
-    codes : integers in [0, alphabet), such as indices into a sorted codebook, in the order of the mask
-    alphabet : int, 1 to 256
-    mask : bool array as in `encode_mask`, known to the decoder; None: no neighbours
-    middle : int, 1 to alphabet - 1, where the first decision divides: the number of negative values; None: halfway
+    The codes, such as indices into a sorted codebook, are in the order of the mask, which the decoder must know;
+    without a mask there are no neighbours. The first decision divides at `middle`, 1 to alphabet - 1: the number of
+    negative values, or halfway without it.
 
-    Examples
-    --------
     >>> codes = [0, 1] * 4000 + [2]
     >>> data = encode_adaptive(codes, alphabet=3)
     >>> len(data), bool(np.all(decode_adaptive(data, len(codes), alphabet=3) == codes))
@@ -267,16 +256,16 @@ def encode_adaptive(
     return encoder.finish()
 
 
-def decode_adaptive(data, count, *, alphabet, mask=None, middle=None):  # bytes -> uint8 [count]
+@door
+def decode_adaptive(data, count, *, alphabet: whole(1, 256), mask=None, middle=None):  # bytes -> uint8 [count]
     """Return the codes that `encode_adaptive` was given; other data give other codes."""
-    check_integer(alphabet, "alphabet", 1, 256)
     return np.array(_run_values(Decoder(data), None, count, alphabet, mask, middle), np.uint8)
 
 
 def _run_values(coder, codes, count, alphabet, mask, middle):
     """Code what is there, or decode `count` symbols; return them."""
-    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask), count)
-    middle = check_integer(middle, "middle", 1, max(1, alphabet - 1)) if middle is not None else (alphabet + 1) // 2
+    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), count)
+    middle = (alphabet + 1) // 2 if middle is None else whole(1, max(1, alphabet - 1))(middle, "middle")
     nodes, upper, out = {}, [], []
     for i in range(count):
         context = 0
@@ -316,8 +305,6 @@ def _neighbours(mask, count):
 def log2(n):
     """Return 256 log2 n, rounded down but for the last 12 bits of n.
 
-    Examples
-    --------
     >>> log2(1), log2(2), log2(3)
     (0, 256, 405)
     """
@@ -362,10 +349,6 @@ def _log2_table_as_array():
 
 
 def as_codes(codes, alphabet):
-    """Return codes as flat uint8; TypeError if they are no integers, ValueError if one is not in [0, alphabet)."""
-    alphabet, codes = check_integer(alphabet, "alphabet", 1, 256), np.asarray(codes)
-    if codes.dtype.kind not in "iu" and codes.size:
-        raise TypeError(f"codes must be integers, got dtype {codes.dtype}")
-    if codes.size and (codes.min() < 0 or codes.max() >= alphabet):
-        raise ValueError(f"codes must be in [0, {alphabet}), got {codes.min()} to {codes.max()}")
-    return codes.astype(np.uint8).ravel()
+    """Return codes as flat uint8, none of them where there are none; they must be integers in [0, alphabet)."""
+    codes = np.asarray(codes)
+    return (integers(codes, "codes", 0, alphabet - 1) if codes.size else codes).astype(np.uint8).ravel()

@@ -1,96 +1,44 @@
 """Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clipping.
 
 A narrow range has small steps and clips the largest values; a wide one clips nothing and rounds everything coarsely.
-The search tries the ranges f [lo, hi], 0 < f <= 1, and keeps the one of least cost: the squared error, or the
-Kullback-Leibler divergence between the distributions before and after.
-
-Everything here sees values as slices, [S, n]: one row for each scale, with `counts` saying how often each value
-occurs (None: once). So a tensor, its channels, its groups and the histogram of an observer all take the same way.
-`nnzip.quantization` checks the arguments and calls these functions; they know ranges, not scales. The quantizer that
-is being calibrated comes in as a function, round_trip(values, lo, hi) -> codes, decoded values.
+`RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. They all see values as `Rows`, one
+row for each scale. So a tensor, its channels, its groups and the histogram of an observer all take the same way.
 """
 
 import math
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.checks import FLOAT32_MAX, whole
 
-METHODS = ("minmax", "percentile", "mse", "entropy")
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
-BLOCK = 2**18  # values searched at a time: slices are taken in blocks, so that memory stays small
+BLOCK = 2**18  # values searched at a time: rows are taken in blocks, so that memory stays small
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, and some machines make them 0
+PERCENT = 99.9  # of the values lie in the range that `percentile` chooses
 # Dense near 1, where 8 bits decide within half a step, and near 0, where an outlier can send it.
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2
 
 
-def slices(x, axis, group_size):  # [...] -> values [S, n], the shape that S unfolds to, the axis counted from 0
-    """Lay out an array so that each row holds the values of one scale."""
-    check_one_layout(axis, group_size)
-    if axis is not None:
-        axis = normalized_axis(axis, x.ndim)
-        return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), (x.shape[axis],), axis
-    if group_size is not None:
-        shape = grouped_shape(x.shape, group_size)
-        return x.reshape(-1, group_size), shape[:-1], None
-    return x.reshape(1, -1), (), None
+class Rows(NamedTuple):
+    """Values in rows, one for each scale; how often each value occurs; the extremes of each row."""
+
+    values: np.ndarray  # [S, n]
+    counts: np.ndarray | int  # [S, n], or 1 for all
+    lo: np.ndarray  # [S]
+    hi: np.ndarray
 
 
-def broadcast_shapes(shape, axis, group_size):
-    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it."""
-    if axis is not None:
-        axis = normalized_axis(axis, len(shape))
-        return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
-    if group_size is not None:
-        view = grouped_shape(shape, group_size)
-        return view, view[:-1], (*view[:-1], 1)
-    return shape, (), ()
+# The grid over a range
 
 
-def grouped_shape(shape, group_size):  # (..., n) -> (..., n / group_size, group_size)
-    """Split the last axis into groups; convolution weights (out, in, kH, kW) count as (out, in * kH * kW)."""
-    check_integer(group_size, "group_size", 1)
-    *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
-    if last == 0 or last % group_size:
-        raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
-    return (*rows, last // group_size, group_size)
+def code_range(bits, signed, narrow):
+    """Return qmin and qmax, the smallest and the largest code; narrow leaves out the lowest signed one."""
+    qmax = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return (-qmax if narrow else -qmax - 1) if signed else 0, qmax
 
 
-def normalized_axis(axis, ndim):
-    if ndim == 0:
-        raise ValueError("axis needs at least one dimension, got shape ()")
-    return check_integer(axis, "axis", -ndim, ndim - 1) % ndim
-
-
-def check_one_layout(axis, group_size):
-    if axis is not None and group_size is not None:
-        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
-
-
-def choose_range(values, counts, lo, hi, *, method, percentile, symmetric, round_trip):
-    """Return the range to quantize each slice in: lo [S], hi [S] in float64, with 0 inside.
-
-    values [S, n] and counts [S, n] or None; lo and hi [S] are the slices' own extremes.
-    """
-    check_choice(method, "method", METHODS)
-    check_number(percentile, "percentile", 50, 100, open_low=True)
-    lo, hi = include_zero(lo, hi, symmetric)
-    if method == "minmax":
-        return lo, hi
-    if method == "percentile":
-        return percentile_range(values, counts, lo, hi, percentile=percentile, symmetric=symmetric)
-    cost = partial(mse_cost if method == "mse" else divergence_cost, round_trip=round_trip)
-    rows = max(1, BLOCK // (BINS if method == "entropy" else values.shape[1]))
-    best = []
-    for block in (slice(start, start + rows) for start in range(0, len(values), rows)):
-        data = values[block], None if counts is None else counts[block]
-        if method == "entropy":
-            data = without_zeros(*data) if counts is not None else histogram(values[block], lo[block], hi[block])
-        best.append(search_range(*data, lo[block], hi[block], cost, symmetric))
-    return np.concatenate(best, axis=1)
-
-
-def include_zero(lo, hi, symmetric):  # [S], [S] -> [S], [S]
+def include_zero(lo, hi, symmetric):  # [S], [S] -> float64 [S], [S]
     """Widen a range so that 0 has a code: to [-m, m], m = max(|lo|, |hi|), or to [min(lo, 0), max(hi, 0)]."""
     lo, hi = np.asarray(lo, dtype=np.float64), np.asarray(hi, dtype=np.float64)
     if symmetric:
@@ -99,30 +47,91 @@ def include_zero(lo, hi, symmetric):  # [S], [S] -> [S], [S]
     return np.minimum(lo, 0.0), np.maximum(hi, 0.0)
 
 
-def percentile_range(values, counts, lo, hi, *, percentile, symmetric):
-    """Clip what lies beyond the percentile: of |x| if symmetric, else of x in both tails."""
+def scale_and_zero_point(lo, hi, qmin, qmax):  # float64 [...], [...] with 0 inside -> float32 [...], int32 [...]
+    """Lay the codes qmin to qmax over a range.
+
+        scale = (hi - lo) / (qmax - qmin)           zero_point = round(qmin - lo / scale)
+
+    A range without width gets scale 1. The zero point belongs to the scale that is stored, so that it always fits;
+    where the codes are as symmetric as the range, it is 0.
+    """
+
+    def zero_point(scale):
+        return np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
+
+    scale = np.where(hi > lo, (hi - lo) / (qmax - qmin), 1.0)
+    scale = np.maximum(scale, FLOAT32_TINY).astype(np.float32)
+    scale = np.minimum(scale, largest_scale(zero_point(scale), qmin, qmax))
+    return scale, zero_point(scale)
+
+
+def largest_scale(zero_point, qmin, qmax):
+    """Return the largest scale under which the farthest code from the zero point is a finite float32."""
+    steps = np.maximum(zero_point - qmin, qmax - zero_point)
+    return np.nextafter((FLOAT32_MAX / steps).astype(np.float32), np.float32(0))
+
+
+def rounded(values, lo, hi, bits, symmetric):  # [S, n], [S], [S] -> codes and what they stand for [S, n]
+    """Quantize each row over its own range."""
+    qmin, qmax = code_range(bits, symmetric, symmetric)
+    scale, zero_point = scale_and_zero_point(*include_zero(lo, hi, symmetric), qmin, qmax)
+    s, z = scale[:, None], zero_point[:, None].astype(np.result_type(values, np.float32))
+    with np.errstate(over="ignore"):  # a quotient too large for a float is clipped like any other
+        codes = np.clip(np.rint(values / s) + z, qmin, qmax)
+    return codes, (codes - z).astype(np.float32) * s
+
+
+# Ranges
+
+
+def minmax(rows, bits, symmetric):  # Rows -> float64 [S], [S], as all of RANGES
+    """Take the extremes: nothing is clipped."""
+    return include_zero(rows.lo, rows.hi, symmetric)
+
+
+def percentile(rows, bits, symmetric):
+    """Leave out the largest 0.1 percent of |x| if symmetric, else 0.1 percent of x in each tail."""
+    values, counts, lo, hi = rows
     if symmetric:
-        top = percentile_of(np.abs(values), counts, percentile)
-        low, high = -top, top
+        low = high = percentile_of(np.abs(values), counts)
     else:
-        low, high = -percentile_of(-values, counts, percentile), percentile_of(values, counts, percentile)
-    low, high = include_zero(low, high, symmetric)
+        low, high = -percentile_of(-values, counts), percentile_of(values, counts)
+    (lo, hi), (low, high) = include_zero(lo, hi, symmetric), include_zero(low, high, symmetric)
     collapsed = low == high  # nearly all values are 0: the few others are all there is, so they set the range
     return np.where(collapsed, lo, low), np.where(collapsed, hi, high)
 
 
-def percentile_of(values, counts, percentile):  # [S, n] -> [S]
-    """Return each slice's smallest value that has at least `percentile` percent of the slice at or below it."""
+def percentile_of(values, counts):  # [S, n] -> float64 [S]
+    """Return each row's smallest value that has PERCENT of the row at or below it."""
     order = values.argsort(axis=1)
-    ordered = np.take_along_axis(values, order, axis=1)
-    ones = np.broadcast_to(1, values.shape)
-    below = np.take_along_axis(ones if counts is None else counts, order, axis=1).cumsum(axis=1)
-    first = (below * 100.0 >= percentile * below[:, -1:]).argmax(axis=1)
-    return ordered[np.arange(len(values)), first].astype(np.float64)
+    counts = np.take_along_axis(np.broadcast_to(counts, values.shape), order, axis=1).cumsum(axis=1)
+    first = (counts * 100.0 >= PERCENT * counts[:, -1:]).argmax(axis=1)
+    rows = np.arange(len(values))
+    return values[rows, order[rows, first]].astype(np.float64)
 
 
-def search_range(values, counts, lo, hi, cost, symmetric):
-    """Return, for each slice, the range of least cost(values, counts, lo, hi) among f [lo, hi], f in FRACTIONS.
+def least_squared_error(rows, bits, symmetric):
+    """Search the range of least squared error (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
+    found = [search(block, bits, symmetric, squared_error) for block in blocks(rows, rows.values.shape[1])]
+    return np.concatenate(found, axis=1)
+
+
+def least_divergence(rows, bits, symmetric):
+    """Search the range of least divergence between the histograms before and after (Migacz, GTC 2017)."""
+    histograms = (histogram(block, symmetric) for block in blocks(rows, BINS))
+    return np.concatenate([search(block, bits, symmetric, divergence) for block in histograms], axis=1)
+
+
+RANGES = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "mse": least_squared_error,
+    "entropy": least_divergence,
+}
+
+
+def search(rows, bits, symmetric, cost):
+    """Return, for each row, the range of least cost(rows, lo, hi, bits, symmetric) among f [lo, hi], f in FRACTIONS.
 
     An affine range then moves each end by itself, the other one held. The full range comes first, so the result is
     never worse, and a tie keeps the wider range. (Banner et al. 2019, arXiv:1810.05723, solve for f in closed form,
@@ -130,10 +139,11 @@ def search_range(values, counts, lo, hi, cost, symmetric):
     """
 
     def best(lows, highs):  # [F, S], [F, S] -> [S], [S]
-        costs = np.array([cost(values, counts, low, high) for low, high in zip(lows, highs, strict=True)])
-        first = costs.argmin(axis=0), np.arange(len(lo))
+        costs = [cost(rows, low, high, bits, symmetric) for low, high in zip(lows, highs, strict=True)]
+        first = np.argmin(costs, axis=0), np.arange(len(lo))
         return lows[first], highs[first]
 
+    lo, hi = include_zero(rows.lo, rows.hi, symmetric)
     lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
     low, high = best(lows, highs)
     if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
@@ -142,26 +152,25 @@ def search_range(values, counts, lo, hi, cost, symmetric):
     return low, high
 
 
-def mse_cost(values, counts, lo, hi, *, round_trip):  # [S, n] -> [S]
-    """Return the squared error of each slice, summed (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
-    _, decoded = round_trip(values, lo, hi)
-    error = np.subtract(values, decoded, dtype=np.float64)
-    return np.sum(error**2 if counts is None else counts * error**2, axis=1)
+def squared_error(rows, lo, hi, bits, symmetric):  # Rows -> [S]
+    _, decoded = rounded(rows.values, lo, hi, bits, symmetric)
+    error = np.subtract(rows.values, decoded, dtype=np.float64)
+    return np.sum(rows.counts * error**2, axis=1)
 
 
-def divergence_cost(centres, counts, lo, hi, *, round_trip, smoothing=1e-4):  # [S, bins] -> [S]
-    """Return KL(P || Q) between a histogram and its quantized self, for each slice.
+def divergence(rows, lo, hi, bits, symmetric, *, smoothing=1e-4):  # Rows of bins -> [S]
+    """Return KL(P || Q) between a histogram and its quantized self, for each row.
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
     outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins. So rounding
     costs where neighbours differ, and clipping costs at the edges (Migacz, 8-bit Inference with TensorRT, GTC 2017).
-    Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
     A range of fewer bins than levels costs infinity: inside one bin no rounding can be seen.
     """
-    codes, _ = round_trip(centres, lo, hi)
+    centres, counts = rows.values, rows.counts
+    codes, _ = rounded(centres, lo, hi, bits, symmetric)
     lo, hi = lo[:, None], hi[:, None]
     inside = (centres >= lo) & (centres <= hi)
-    enough = inside.sum(axis=1) > np.ptp(codes.astype(int), axis=1)  # in int8 the difference would wrap
+    enough = inside.sum(axis=1) > np.ptp(codes, axis=1)
     if not enough.any():
         return np.full(len(centres), np.inf)
     kept = np.where(inside, counts, 0).astype(np.float64)
@@ -181,8 +190,8 @@ def outliers_at_the_edges(centres, counts, inside, lo, hi):  # [S, bins] -> [S, 
 
 def merge_and_spread(kept, codes):  # counts and codes [S, bins] -> [S, bins]
     """Give every non-empty bin of a level the mean of that level's non-empty bins."""
-    level = codes.astype(np.int64) - codes.min()
-    level += (level.max() + 1) * np.arange(len(codes))[:, None]  # slices do not share their levels
+    level = (codes - codes.min()).astype(np.int64)
+    level += (level.max() + 1) * np.arange(len(codes))[:, None]  # rows do not share their levels
     total = np.bincount(level.ravel(), weights=kept.ravel())
     filled = np.bincount(level.ravel(), weights=(kept > 0).ravel())
     return np.where(kept > 0, (total / np.maximum(filled, 1))[level], 0.0)
@@ -192,29 +201,80 @@ def normalized(counts):  # [S, bins] -> rows that sum to 1 (to 0, where nothing 
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def histogram(values, lo, hi):  # [S, n], [S], [S] -> centres and counts [S, BINS]
-    """Count each slice's values other than 0 in BINS equal bins from its lo to its hi."""
-    lo, shape = lo[:, None], (len(values), BINS)
-    width = np.maximum((hi[:, None] - lo) / BINS, np.finfo(np.float64).tiny)  # a slice of zeros has no width
+def histogram(rows, symmetric):  # Rows -> Rows of the centres of bins
+    """Count each row's values in BINS equal bins over its range; what has been counted already stays as it is.
+
+    Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
+    """
+    values, counts, lo, hi = rows
+    if np.ndim(counts):
+        return rows._replace(counts=counts * (values != 0))
+    lo, hi = (end[:, None] for end in include_zero(lo, hi, symmetric))
+    width = np.maximum((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
     index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64) + BINS * np.arange(len(values))[:, None]
-    counts = np.bincount(index.ravel(), weights=(values != 0).ravel(), minlength=math.prod(shape))
-    return lo + (np.arange(BINS) + 0.5) * width, counts.reshape(shape)
+    counts = np.bincount(index.ravel(), weights=(values != 0).ravel(), minlength=BINS * len(values))
+    return rows._replace(values=lo + (np.arange(BINS) + 0.5) * width, counts=counts.reshape(-1, BINS))
 
 
-def without_zeros(values, counts):
-    return values, counts * (values != 0)
+# Rows
+
+
+def blocks(rows, width):
+    """Cut rows into blocks of about BLOCK values, a row counting as `width` of them."""
+    step = max(1, BLOCK // width)
+    for start in range(0, len(rows.values), step):
+        yield Rows(*(part[start : start + step] if np.ndim(part) else part for part in rows))
+
+
+def slices(x, axis, group_size):  # [...] -> Rows, the shape that their scales unfold to, the axis counted from 0
+    """Lay out an array so that each row holds the values of one scale."""
+    view, shape, _ = broadcast_shapes(x.shape, axis, group_size)
+    if axis is None:
+        values = x.reshape(-1, view[-1]) if group_size else x.reshape(1, -1)
+    else:
+        axis %= x.ndim
+        values = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    return Rows(values, 1, values.min(axis=1), values.max(axis=1)), shape, axis
+
+
+def broadcast_shapes(shape, axis, group_size):
+    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it."""
+    one_layout(axis, group_size)
+    if axis is not None:
+        if not shape:
+            raise ValueError("axis needs at least one dimension, got shape ()")
+        axis = whole(-len(shape), len(shape) - 1)(axis, "axis") % len(shape)
+        return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
+    if group_size is not None:
+        view = grouped_shape(shape, group_size)
+        return view, view[:-1], (*view[:-1], 1)
+    return shape, (), ()
+
+
+def grouped_shape(shape, group_size):  # (..., n) -> (..., n / group_size, group_size)
+    """Split the last axis into groups; convolution weights (out, in, kH, kW) count as (out, in * kH * kW)."""
+    whole(1)(group_size, "group_size")
+    *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
+    if last == 0 or last % group_size:
+        raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
+    return (*rows, last // group_size, group_size)
+
+
+def one_layout(axis, group_size):
+    if axis is not None and group_size is not None:
+        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
 
 
 class GrowingHistogram:
     """A histogram whose range grows with the data, while every count stays exact.
 
-    The bins lie symmetrically around 0 and their width is a power of two. A value beyond the last bin doubles the
-    width: neighbours merge, pair by pair, into half as many bins, and empty bins are added outside. Every old edge
-    that is still needed is an edge again, so nothing is interpolated, whatever the order of the batches. Values of
-    exactly 0, half of all values after a ReLU, are also counted by themselves.
+    The bins, a multiple of 4, lie symmetrically around 0 and their width is a power of two. A value beyond the last
+    bin doubles the width: neighbours merge, pair by pair, into half as many bins, and empty bins are added outside.
+    Every old edge that is still needed is an edge again, so nothing is interpolated, whatever the order of the batches.
+    Values of exactly 0, half of all values after a ReLU, are also counted by themselves.
     """
 
-    def __init__(self, bins):
+    def __init__(self, bins=8192):
         self.counts = np.zeros(bins, dtype=np.int64)
         self.zeros = 0
         self.width = 2.0**-149  # the smallest float32, so that the first batch doubles it up to its own size
@@ -223,11 +283,14 @@ class GrowingHistogram:
     def edges(self):  # [bins + 1]
         return (np.arange(self.counts.size + 1) - self.counts.size // 2) * self.width
 
-    def values_and_counts(self):  # [bins + 1], [bins + 1]
-        """Return the bins' centres and counts, with the zeros apart, at 0."""
+    def rows(self, lo, hi):  # [1], [1] -> Rows [1, bins + 1]
+        """Return the bins' centres and counts, with the zeros apart, at 0; none that counts lies outside [lo, hi]."""
         half, counts = self.counts.size // 2, self.counts.copy()
         counts[half] -= self.zeros
-        return np.insert(self.edges[:-1] + self.width / 2, half, 0.0), np.insert(counts, half, self.zeros)
+        counts = np.insert(counts, half, self.zeros)
+        values = np.insert(self.edges[:-1] + self.width / 2, half, 0.0)
+        values = np.where(counts > 0, np.clip(values, lo, hi), values)
+        return Rows(values[None], counts[None], lo, hi)
 
     def add(self, x):
         half = self.counts.size // 2

@@ -12,6 +12,8 @@ import inspect
 
 import numpy as np
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def door(function):
     """Hand every argument that is given through the kind that annotates it.
@@ -64,6 +66,18 @@ def reals(*ndim):
     kind = functools.partial(real, ndim=ndim)
     kind.refused = (*real.refused, np.ones((1,) * (max(ndim) + 1)))
     return kind
+
+
+def real32(x, name="x"):
+    """Take a real array whose numbers lie within the range of float32."""
+    array = real(x, name)
+    largest = max(abs(float(array.min())), abs(float(array.max())))
+    if largest > FLOAT32_MAX:
+        raise ValueError(f"{name} must be within float32's range, at most {FLOAT32_MAX}, got {largest}")
+    return array
+
+
+real32.refused = (*real.refused, [1e39])
 
 
 def whole(low, high=None):
@@ -141,6 +155,17 @@ def check_ndim(array, name, ndim):
     if allowed is not None and array.ndim not in allowed:
         wanted = " or ".join(str(n) for n in allowed)
         raise ValueError(f"{name} must have {wanted} dimensions, got shape {array.shape}")
+
+
+def integers(x, name, low, high):
+    """Return anything array-like as an array of integers, all of them from low to high."""
+    array = np.asarray(x)
+    check_not_empty(array, name)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    if array.min() < low or array.max() > high:
+        raise ValueError(f"{name} must be from {low} to {high}, got {array.min()} to {array.max()}")
+    return array
 
 
 def check_labels(labels, shape):

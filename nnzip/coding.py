@@ -10,18 +10,8 @@ import heapq
 
 import numpy as np
 
-from nnzip.adaptive_coding import as_codes, decode_adaptive, decode_mask, encode_adaptive, encode_mask
-from nnzip.checks import check_choice, check_integer
-
-__all__ = ["decode", "decode_adaptive", "decode_mask", "encode", "encode_adaptive", "encode_mask", "entropy"]
-
-PRECISION = 12  # bits of a stored frequency
-TOTAL = 1 << PRECISION
-LOW = 1 << 16  # a lane's state is at least this, and below 2^32
-MOST = (
-    TOTAL - 16
-)  # the highest frequency: so a byte never holds more than 1,420 symbols, and no small file a huge array
-LANES = 1 << 13
+from nnzip.adaptive_coding import as_codes, decode_adaptive, decode_mask, encode_adaptive, encode_mask  # noqa: F401
+from nnzip.checks import door, whole
 
 
 def entropy(codes):  # int [...] -> float
@@ -29,8 +19,6 @@ def entropy(codes):  # int [...] -> float
 
     No code that spends a whole or broken number of bits on each symbol, whatever its neighbours, spends less.
 
-    Examples
-    --------
     >>> entropy([0, 0, 1, 2])
     1.5
     """
@@ -42,29 +30,25 @@ def entropy(codes):  # int [...] -> float
 # Packed bits
 
 
-def pack_bits(codes, bits):  # int [n] -> bytes
+@door
+def pack_bits(codes, bits: whole(1, 8)):  # int [n] -> bytes
     """Write each code in `bits` bits, 1 to 8, one after the other, highest bit first; the last byte is filled with 0.
 
-    Examples
-    --------
     >>> pack_bits([1, 2, 3], 4).hex()
     '1230'
     """
-    check_integer(bits, "bits", 1, 8)
     codes = as_codes(codes, 1 << bits)
     return np.packbits(np.unpackbits(codes[:, None], axis=1)[:, 8 - bits :]).tobytes()
 
 
-def unpack_bits(data, bits, count):  # bytes -> uint8 [count]
+@door
+def unpack_bits(data, bits: whole(1, 8), count: whole(0)):  # bytes -> uint8 [count]
     """Read `count` codes back that `pack_bits` has written.
 
-    Examples
-    --------
     >>> unpack_bits(bytes.fromhex("1230"), 4, 3)
     array([1, 2, 3], dtype=uint8)
     """
-    check_integer(bits, "bits", 1, 8)
-    size = (check_integer(count, "count", 0) * bits + 7) // 8
+    size = (count * bits + 7) // 8
     if len(data) != size:
         raise ValueError(f"{count} codes of {bits} bits take {size} bytes, got {len(data)}")
     ones = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
@@ -80,12 +64,10 @@ def huffman_lengths(counts):  # int [symbols] -> uint8 [symbols]
     Symbols that never occur get 0, a single one gets 1. Source: Huffman 1952, A method for the construction of
     minimum-redundancy codes.
 
-    Examples
-    --------
     >>> huffman_lengths([5, 0, 1, 2]).tolist()
     [1, 0, 2, 2]
     """
-    counts = [check_integer(count, "a count", 0) for count in counts]
+    counts = [whole(0)(count, "a count") for count in counts]
     lengths = np.zeros(len(counts), np.uint8)
     heap = [(count, symbol, [symbol]) for symbol, count in enumerate(counts) if count]
     if len(heap) == 1:
@@ -104,12 +86,10 @@ def canonical_codes(lengths):  # int [symbols] -> list of str, "" for symbols th
     Lengths alone say the whole code, so they are all that is stored. Raises ValueError for lengths that no code has
     (Kraft 1949: the sum of 2^-length is at most 1).
 
-    Examples
-    --------
     >>> canonical_codes([1, 0, 2, 2])
     ['0', '', '10', '11']
     """
-    lengths = [check_integer(length, "a length", 0, 255) for length in lengths]
+    lengths = [whole(0, 255)(length, "a length") for length in lengths]
     longest = max(lengths, default=0)
     if sum(1 << (longest - length) for length in lengths if length) > 1 << longest:
         raise ValueError(f"no code has words of these lengths: {lengths}")
@@ -123,8 +103,6 @@ def canonical_codes(lengths):  # int [symbols] -> list of str, "" for symbols th
 def huffman_encode(codes):  # int [n] -> uint8 [symbols], bytes
     """Return the lengths of the words, and the codes in them.
 
-    Examples
-    --------
     >>> lengths, data = huffman_encode([0, 0, 3, 0, 2])
     >>> lengths.tolist(), data.hex()
     ([1, 0, 2, 2], '34')
@@ -157,29 +135,29 @@ def huffman_decode(lengths, data, count):  # uint8 [symbols], bytes -> uint8 [co
 
 # rANS
 
+PRECISION = 12  # bits of a stored frequency
+TOTAL = 1 << PRECISION
+MOST = TOTAL - 16  # the highest frequency: so a byte holds at most 1,420 symbols, and no small file a huge array
+LOW = 1 << 16  # a lane's state is at least this, and below 2^32
+LANES = 1 << 13
 
-def encode(codes, *, alphabet):  # int [n] in [0, alphabet) -> bytes
+
+@door
+def encode(codes, *, alphabet: whole(2, 256)):  # int [n] in [0, alphabet) -> bytes
     """Code each symbol in about -log2 p bits, p its frequency, which is stored: fast, for large arrays.
 
-    rANS: with f of 2^12 for a symbol, and c for those below it, the state x becomes 2^12 (x // f) + x mod f + c, and
-    the decoder goes the same way back. Many states, the lanes, go side by side, each coding every so-manieth symbol;
-    a state that grows beyond 32 bits gives 16 of them to the data. The array is coded from its end, to be read from its
-    start.
-
-    Parameters
-    ----------
-    codes : integers in [0, alphabet)
-    alphabet : int, 2 to 256; 2 bytes of the data for each
+    rANS: let f of 2^12 be a symbol's frequency, and c the sum of the frequencies of the symbols below it. Then the
+    state x becomes 2^12 (x // f) + x mod f + c, and the decoder goes the same way back. A state that grows beyond 32
+    bits gives 16 of them to the data. With L states, the lanes, side by side, each lane codes every L-th symbol. The
+    array is coded from its end, to be read from its start. A symbol of the alphabet takes 2 bytes of the data.
 
     Source: Duda 2013 (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392) for interleaved lanes.
 
-    Examples
-    --------
     >>> codes = np.arange(100_000) % 7 // 3
     >>> len(encode(codes, alphabet=3)), round(entropy(codes) * 100_000 / 8)
     (18430, 18110)
     """
-    codes = as_codes(codes, check_integer(alphabet, "alphabet", 2, 256))
+    codes = as_codes(codes, alphabet)
     if codes.size == 0:
         return b""
     freq = _frequencies(np.bincount(codes, minlength=alphabet))
@@ -198,18 +176,17 @@ def encode(codes, *, alphabet):  # int [n] in [0, alphabet) -> bytes
     )
 
 
-def decode(data, count, *, alphabet):  # bytes -> uint8 [count]
+@door
+def decode(data, count: whole(0), *, alphabet: whole(2, 256)):  # bytes -> uint8 [count]
     """Return the codes that `encode` was given.
 
     Raises ValueError if the data are not what it returns for so many codes of such an alphabet.
     """
-    check_integer(count, "count", 0)
-    check_integer(alphabet, "alphabet", 2, 256)
-    codes = np.empty(count, np.uint8) if count <= capacity(len(data)) else None
-    lanes = _lanes(count) if count else 0
-    start = 2 * alphabet + 4 * lanes if count else 0
-    if codes is None or len(data) < start or (len(data) - start) % 2 or (not count and data):
+    lanes = _lanes(count)
+    start = 2 * alphabet + 4 * lanes if count else len(data)
+    if count > capacity(len(data)) or len(data) < start or (len(data) - start) % 2 or (not count and data):
         raise ValueError(f"{len(data)} bytes cannot be {count} codes of an alphabet of {alphabet}")
+    codes = np.empty(count, np.uint8)
     if count == 0:
         return codes
     freq = np.frombuffer(data, "<u2", alphabet).astype(np.int64)
@@ -259,7 +236,8 @@ def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
 # Positions by steps
 
 
-def relative_index(mask, *, bits):  # bool [...] -> uint8 [steps], bool [steps]
+@door
+def relative_index(mask, *, bits: whole(1, 8)):  # bool [...] -> uint8 [steps], bool [steps]
     """Return how many zeros each kept weight has before it, at most 2^bits - 1; longer runs take fillers.
 
     A filler is a zero that is stored as if it were kept. Returns the steps, each to be written in `bits` bits, and
@@ -267,16 +245,14 @@ def relative_index(mask, *, bits):  # bool [...] -> uint8 [steps], bool [steps]
 
     Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
 
-    Examples
-    --------
     >>> mask = np.zeros(16, bool)
     >>> mask[[1, 4, 15]] = True
     >>> steps, kept = relative_index(mask, bits=3)
     >>> steps.tolist(), kept.tolist()
     ([1, 2, 7, 2], [True, True, False, True])
     """
-    span = 1 << check_integer(bits, "bits", 1, 8)
-    gaps = np.diff(np.flatnonzero(as_mask(mask)), prepend=-1) - 1
+    span = 1 << bits
+    gaps = np.diff(np.flatnonzero(mask), prepend=-1) - 1
     ends = np.cumsum(gaps // span + 1) - 1  # the place of each weight among the steps
     kept = np.zeros(ends[-1] + 1 if len(ends) else 0, bool)
     kept[ends] = True
@@ -288,8 +264,6 @@ def relative_index(mask, *, bits):  # bool [...] -> uint8 [steps], bool [steps]
 def mask_from_steps(steps, kept, shape):  # uint8 [steps], bool [steps] -> bool [shape]
     """Return the mask that `relative_index` was given.
 
-    Examples
-    --------
     >>> mask_from_steps([1, 2, 7, 2], [True, True, False, True], (16,)).nonzero()[0].tolist()
     [1, 4, 15]
     """
@@ -298,10 +272,4 @@ def mask_from_steps(steps, kept, shape):  # uint8 [steps], bool [steps] -> bool 
     if len(places) and places[-1] >= mask.size:
         raise ValueError(f"the steps lead to {places[-1]}, beyond the {mask.size} weights of shape {mask.shape}")
     mask.flat[places] = True
-    return mask
-
-
-def as_mask(mask):
-    mask = np.asarray(mask)
-    check_choice(mask.dtype.name, "the dtype of a mask", ("bool",))
     return mask

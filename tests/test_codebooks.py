@@ -16,6 +16,7 @@ from nnzip.codebooks import (
     lloyd_by_definition,
     look_up,
     optimal_codebook,
+    optimal_codebook_by_definition,
     power_of_two_codebook,
     sum_by_cluster,
     ternary,
@@ -118,30 +119,24 @@ def test_codes_of_any_integer_type_are_looked_up(dtype):
 
 
 @pytest.mark.parametrize(
-    ("x", "codebook", "error", "message"),
+    ("x", "codebook", "message"),
     [
-        ([math.nan], [0.0], ValueError, "x must be finite, got nan"),
-        ([], [0.0], ValueError, "x must not be empty"),
-        (["a"], [0.0], TypeError, "x must hold real numbers"),
-        ([1.0], [], ValueError, "codebook must not be empty"),
-        ([1.0], 1.0, ValueError, "codebook must have 1 or 2 dimensions"),
-        ([1.0], [1.0, 0.0], ValueError, "must ascend"),
-        ([1.0], [0.0, math.inf], ValueError, "codebook must be finite, got inf"),
-        ([1.0], np.arange(257), ValueError, r"at most 256 values, got shape \(257,\)"),
-        ([1.0], [[0.0], [1.0]], ValueError, r"a codebook for each row of an array of shape \(1,\), got 2"),
-        (1.0, [[0.0]], ValueError, "a codebook for each row"),
+        ([1.0], [1.0, 0.0], "must ascend"),
+        ([1.0], np.arange(257), r"at most 256 values, got shape \(257,\)"),
+        ([1.0], [[0.0], [1.0]], r"a codebook for each row of an array of shape \(1,\), got 2"),
+        (1.0, [[0.0]], "a codebook for each row"),
     ],
 )
-def test_assign_refuses_what_it_cannot_compare(x, codebook, error, message):
-    with pytest.raises(error, match=message):
+def test_assign_refuses_what_it_cannot_compare(x, codebook, message):
+    with pytest.raises(ValueError, match=message):
         assign(x, codebook)
 
 
 @pytest.mark.parametrize(
     ("codes", "error", "message"),
     [
-        ([2], ValueError, r"codes must be in \[0, 1\], got 2 to 2"),
-        ([-1], ValueError, "codes must be in"),
+        ([2], ValueError, "codes must be from 0 to 1, got 2 to 2"),
+        ([-1], ValueError, "codes must be from"),
         ([0.0], TypeError, "codes must be integers, got dtype float64"),
         ([True], TypeError, "codes must be integers, got dtype bool"),
         (np.zeros(0, int), ValueError, "codes must not be empty"),
@@ -259,28 +254,6 @@ def test_neither_order_nor_shape_nor_layout_matters_and_the_numbers_stay(functio
     np.testing.assert_allclose(function(1024 * x, 4), 1024 * found, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("x", "k", "options", "error", "message"),
-    [
-        ([1.0], 0, {}, ValueError, "k must be from 1 to 256, got 0"),
-        ([1.0], 257, {}, ValueError, "k must be from 1 to 256, got 257"),
-        ([1.0], 2.0, {}, TypeError, "k must be an integer"),
-        ([math.inf], 2, {}, ValueError, "x must be finite, got inf"),
-        ([1e39], 2, {}, ValueError, "x as float32 must be finite, got inf"),
-        ([], 2, {}, ValueError, "x must not be empty"),
-        ([1j], 2, {}, TypeError, "x must hold real numbers"),
-        ([1.0], 2, {"init": "random"}, ValueError, "init must be one of linear, density, k-means"),
-        ([1.0], 2, {"iterations": -1}, ValueError, "iterations must be at least 0"),
-    ],
-)
-def test_kmeans_refuses_what_it_cannot_cluster(x, k, options, error, message):
-    with pytest.raises(error, match=message):
-        kmeans(x, k, **options)
-    if not options:
-        with pytest.raises(error, match=message):
-            optimal_codebook(x, k)
-
-
 # ---------------------------------------------------------------- the optimum
 
 
@@ -296,18 +269,11 @@ def test_no_partition_at_all_has_less_error(n, k):
 
 
 @pytest.mark.parametrize("k", [2, 5, 9])
-@pytest.mark.parametrize("n", [31, 32, 33, 64, 100])
-def test_no_partition_into_intervals_has_less_error(n, k):
-    x = np.sort(np.random.default_rng(n).normal(size=n))
-    errors = [[n_var(x[i:j]) for i in range(j)] for j in range(1, n + 1)]
-    best = [0.0] + [math.inf] * n  # the plain dynamic programming, every i tried
-    for _ in range(k):
-        best = [math.inf] + [min(map(operator.add, best, row)) for row in errors]
-    assert squared_error(x, optimal_codebook(x, k)) == pytest.approx(best[n], rel=1e-5)
-
-
-def n_var(x):
-    return float(((x - x.mean()) ** 2).sum())
+@pytest.mark.parametrize("n", [31, 32, 33, 64])
+def test_the_fast_search_finds_the_optimum_of_the_definition(n, k):
+    for x in (np.random.default_rng(n).normal(size=n), np.random.default_rng(n).integers(0, n // 2, n)):
+        plain, found = optimal_codebook_by_definition(x, k), optimal_codebook(x, k)
+        assert squared_error(x, found) == pytest.approx(squared_error(x, plain), rel=1e-5)
 
 
 def test_the_optimum_by_hand():
@@ -353,12 +319,6 @@ def test_powers_of_two_are_zero_and_neighbouring_exponents_of_both_signs(bits):
 )
 def test_the_top_power_is_the_one_nearest_to_the_largest(largest, top):
     assert power_of_two_codebook([largest, 0.0], bits=3).max() == top
-
-
-@pytest.mark.parametrize("bits", [1, 9, 2.0])
-def test_other_widths_are_refused(bits):
-    with pytest.raises((ValueError, TypeError), match="bits must be"):
-        power_of_two_codebook([1.0], bits=bits)
 
 
 def test_nf4_is_sixteen_values_from_minus_1_over_0_to_1():
@@ -415,22 +375,6 @@ def test_the_ternary_value_is_the_mean_of_what_is_above_the_threshold():
     assert nearest <= np.sum((sizes - a * (sizes > 0.7 * sizes.mean())) ** 2) * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("function", [binary, ternary])
-@pytest.mark.parametrize(
-    ("w", "axis", "error", "message"),
-    [
-        ([1.0], 1, ValueError, "axis must be one of None, 0, got 1"),
-        ([math.nan], None, ValueError, "w must be finite"),
-        ([], None, ValueError, "w must not be empty"),
-        ([1e39], None, ValueError, "w as float32 must be finite"),
-        (["a"], None, TypeError, "w must hold real numbers"),
-    ],
-)
-def test_few_valued_codebooks_refuse_what_they_cannot_scale(function, w, axis, error, message):
-    with pytest.raises(error, match=message):
-        function(w, axis=axis)
-
-
 # ---------------------------------------------------------------- gradients of shared weights
 
 
@@ -468,15 +412,6 @@ def test_sums_of_float32_are_made_in_float64():
     assert sum_by_cluster(grad, np.zeros(1001, int), 1) == 2**24 + 1000
 
 
-@pytest.mark.parametrize(
-    ("grad", "codes", "k", "error", "message"),
-    [
-        ([1.0, 2.0], [0], 2, ValueError, r"grad and codes must have the same shape, got \(2,\) and \(1,\)"),
-        ([1.0], [1], 1, ValueError, r"codes must be in \[0, 0\], got 1 to 1"),
-        ([math.nan], [0], 1, ValueError, "grad must be finite"),
-        ([1.0], [0], 0, ValueError, "k must be from 1 to 256"),
-    ],
-)
-def test_sum_by_cluster_refuses_what_does_not_fit(grad, codes, k, error, message):
-    with pytest.raises(error, match=message):
-        sum_by_cluster(grad, codes, k)
+def test_each_gradient_needs_a_code():
+    with pytest.raises(ValueError, match=r"grad and codes must have the same shape, got \(2,\) and \(1,\)"):
+        sum_by_cluster([1.0, 2.0], [0], 2)

@@ -68,7 +68,7 @@ def test_packed_bits_are_the_binary_digits_one_after_the_other(bits, count):
 
 
 def test_packed_bits_refuse_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"codes must be in \[0, 4\), got 0 to 4"):
+    with pytest.raises(ValueError, match="codes must be from 0 to 3, got 0 to 4"):
         pack_bits([0, 4], 2)
     with pytest.raises(TypeError, match="codes must be integers, got dtype float64"):
         pack_bits([0.0], 2)

@@ -243,8 +243,9 @@ def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
 
     Examples
     --------
-    >>> range_to_grid(-1.0, 1.55)
-    QuantParams(scale=0.01, zero_point=100, bits=8, signed=False, narrow=False)
+    >>> grid = range_to_grid(-1.0, 1.55)
+    >>> print(grid.scale, grid.zero_point)
+    0.01 100
     """
     return reference.qparams_from_range(lo, hi, bits=bits, symmetric=False)
 

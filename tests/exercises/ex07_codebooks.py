@@ -119,7 +119,7 @@ def lloyd(x, start, *, iterations):  # [n], [k] -> float64 [k]
     >>> lloyd(np.array([10.0, 0.0, 1.0, 12.0]), np.array([0.0, 12.0]), iterations=1)
     array([ 0.5, 11. ])
     """
-    return reference._lloyd(np.sort(x), np.asarray(start, np.float64), iterations)
+    return reference.lloyd(np.sort(x), np.asarray(start, np.float64), iterations)
 
 
 iterate = Exercise(
