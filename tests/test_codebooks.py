@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import operator
 
 import numpy as np
 import pytest
