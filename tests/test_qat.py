@@ -298,8 +298,8 @@ def test_a_pruned_network_keeps_its_zeros(with_teacher, method, digits):
     network = prune_network(trained("lenet_300_100"), 0.8)
     data = digits.train_images[:128], digits.train_labels[:128]
     teacher = trained("lenet_300_100") if with_teacher else None
-    recipe = {"method": method, "epochs": 1, "rate": 0.01, "teacher": teacher, "progress": False}
-    left = train_quantized(network, data, weight_bits=4, **recipe)
+    recipe = {"method": method, "epochs": 8, "rate": 0.2, "batch_size": 32, "teacher": teacher, "progress": False}
+    left = train_quantized(network, data, weight_bits=4, **recipe)  # long enough that zeros would wander off
     for name, mask in masks_of(network).items():
         assert not np.any(left.parameters()[name][~mask]), name
         assert np.any(left.parameters()[name][mask])

@@ -12,7 +12,7 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 
 import numpy as np
 
-from nnzip.checks import door, number, one_of, whole
+from nnzip.checks import number, one_of, whole
 from nnzip.compression.quantization import check_plain
 from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
@@ -22,8 +22,7 @@ FORMAT = one_of(*DROPPED)
 SCALES = (2.0**-126, 2.0**127)  # of a loss
 
 
-@door
-def round_to_float(x, format: FORMAT):  # [...] -> float32 [...]
+def round_to_float(x, format):  # [...] -> float32 [...]
     """Return x rounded to the nearest number of a 16-bit format, a tie to the even fraction, still as float32.
 
     Both formats drop the last bits of a float32's fraction. Adding half of what these bits can hold, and the last bit
@@ -43,7 +42,7 @@ def round_to_float(x, format: FORMAT):  # [...] -> float32 [...]
     x = np.asarray(x)
     if x.dtype.kind not in "iuf":
         raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
-    dropped = DROPPED[format]
+    dropped = DROPPED[FORMAT(format, "format")]
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(np.float32, order="K")
         bits = x.view(np.uint32)
