@@ -132,6 +132,7 @@ def test_rans_comes_back_and_is_near_the_entropy(name):
 def test_no_data_hold_more_than_the_capacity():
     codes = np.zeros(1 << 20, np.uint8)
     data = encode(codes, alphabet=2)
+    assert np.frombuffer(data, "<u2", 2).max() == 4080  # else a byte could hold more
     assert len(codes) <= capacity(len(data))
     with pytest.raises(ValueError, match="4 bytes cannot be 1000000000000 codes of an alphabet of 2"):
         decode(bytes(4), 10**12, alphabet=2)
