@@ -181,33 +181,30 @@ class MaskModel:
         return _log2_array(rate) - _log2_array((1 << 24) - rate)
 
     def _row(self, coder, row, columns, average):
-        """Code one row, place by place, and return the places that are kept: one long loop, run for every weight."""
-        code, squash, table, expected_in = coder.code, _squash(), _log2_table(), self.expected
+        """Code one row, place by place, and return the places that are kept."""
+        code, squash, followers = coder.code, _squash(), self.followers
         w0, w1, w2, w3 = self.weights
-        ratios = [log2(k) - log2(e) for k, e in zip(self.kept, expected_in, strict=True)]
+        ratios = [log2(k) - log2(e) for k, e in zip(self.kept, self.expected, strict=True)]
         patterns, places = [0] * len(columns), []
         kept = expected = ONE
         log2_kept = log2(kept)
         for j, column in enumerate(columns):
-            pattern, length = patterns[j], expected.bit_length()
-            of_pattern = ratios[pattern]
-            of_row = log2_kept - (length << 8) - table[expected >> length - 12]  # log2(kept) - log2(expected)
+            pattern = patterns[j]
+            of_row, of_pattern = log2_kept - log2(expected), ratios[pattern]
             odds = (w0 * column + w1 * average + w2 * of_row + w3 * of_pattern) >> 32
-            p = squash[REACH + (odds if -REACH < odds < REACH else REACH if odds > 0 else -REACH)]
+            p = squash[REACH + max(-REACH, min(REACH, odds))]
             bit = code(p, row[j])
             error = ONE - p if bit else -p
-            w0 += error * column
-            w1 += error * average
-            w2 += error * of_row
-            w3 += error * of_pattern
+            w0, w1 = w0 + error * column, w1 + error * average
+            w2, w3 = w2 + error * of_row, w3 + error * of_pattern
             expected += p * expected // kept  # what is expected without the row's own part in p
-            expected_in[pattern] += p * expected_in[pattern] // self.kept[pattern]
+            self.expected[pattern] += p * self.expected[pattern] // self.kept[pattern]
             if bit:
                 places.append(j)
                 kept += ONE
                 log2_kept = log2(kept)
                 self.kept[pattern] += ONE
-                for step, adds in self.followers[j % len(self.followers)]:
+                for step, adds in followers[j % len(followers)]:
                     patterns[j + step] += adds
         self.weights = [w0, w1, w2, w3]
         return places

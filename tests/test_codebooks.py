@@ -18,7 +18,6 @@ from nnzip.codebooks import (
     optimal_codebook_by_definition,
     power_of_two_codebook,
     sum_by_cluster,
-    ternary,
 )
 from nnzip.nn.network import lenet_300_100, weights_of
 from nnzip.nn.training import cross_entropy
@@ -72,13 +71,6 @@ def test_the_code_is_that_of_the_nearest_value(k, dtype):
     assert codes.dtype == np.uint8 and codes.shape == x.shape
     distances = np.abs(x.astype(np.float64)[..., None] - codebook.astype(np.float64))
     assert np.array_equal(codes, distances.argmin(axis=-1))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_tie_goes_to_the_lower(dtype):
-    x = np.array([-3, -1, 0, 1, 2, 3], dtype)
-    assert assign(x, [-2.0, 0.0, 2.0]).tolist() == [0, 0, 1, 1, 2, 2]
-    assert assign(np.array([0.5], dtype), [0.0, 0.0, 1.0, 1.0]).tolist() == [1]  # of equal values the first is
 
 
 def test_the_next_float_after_a_tie_goes_to_the_upper():
@@ -191,11 +183,6 @@ def test_as_many_clusters_as_numbers_leave_no_error(init):
     assert kmeans(x, 4, init=init).tolist() == optimal_codebook(x, 4).tolist() == [-1.0, 2.5, 4.0, 7.0]
 
 
-def test_a_value_without_numbers_stays_where_it_was():
-    x = [0.0, 0.0, 10.0, 10.0]
-    assert kmeans(x, 3, init="linear").tolist() == [0.0, 5.0, 10.0]
-
-
 def test_the_inits_start_where_they_say():
     x = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0])
     assert kmeans(x, 5, iterations=0).tolist() == [0, 25, 50, 75, 100]
@@ -233,14 +220,6 @@ def test_whatever_the_numbers_the_values_are_sorted_finite_and_within_their_rang
     assert squared_error(x, optimal_codebook(x, k)) <= squared_error(x, found) * (1 + 1e-6)
 
 
-def test_sums_do_not_drown_in_float32():
-    n = 1 << 20
-    x = np.concatenate([np.full(n, 1.0), np.full(n, 1.5)]).astype(np.float32)
-    x[0] = 2.0**30  # a prefix sum in float32 would now move in steps of 128
-    found = kmeans(x, 3, init="linear", iterations=1)
-    assert found[-1] == 2.0**30 and found[0] == np.float32((n - 1 + 1.5 * n) / (2 * n - 1))
-
-
 @pytest.mark.parametrize("function", [kmeans, optimal_codebook])
 def test_neither_order_nor_shape_nor_layout_matters_and_the_numbers_stay(function):
     x = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
@@ -275,16 +254,6 @@ def test_the_fast_search_finds_the_optimum_of_the_definition(n, k):
         assert squared_error(x, found) == pytest.approx(squared_error(x, plain), rel=1e-5)
 
 
-def test_the_optimum_by_hand():
-    assert optimal_codebook([0.0, 1.0, 10.0, 12.0, 30.0], 3).tolist() == [0.5, 11.0, 30.0]
-    assert optimal_codebook([5.0, 5.0, 5.0, 5.0, 0.0, 6.0], 2).tolist() == [0.0, np.float32(26 / 5)]  # counts count
-
-
-def test_fewer_distinct_numbers_than_values():
-    assert optimal_codebook([3.0, 1.0, 3.0], 4).tolist() == [1.0, 3.0, 3.0, 3.0]
-    assert optimal_codebook(np.zeros(4), 2).tolist() == [0.0, 0.0]
-
-
 def test_kmeans_stops_at_a_local_optimum_that_dynamic_programming_does_not():
     x = np.array([0.0, 1.0, 2.0, 3.0, 100.0, 101.0])
     stuck = kmeans(x, 3, iterations=1000)  # from 0, 50.5 and 101: nothing is nearest to the middle
@@ -302,22 +271,8 @@ def test_far_from_0_the_differences_still_count():
 # ---------------------------------------------------------------- powers of two, NF4
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
-def test_powers_of_two_are_zero_and_neighbouring_exponents_of_both_signs(bits):
-    codebook = power_of_two_codebook([0.3, -0.9], bits=bits)
-    assert codebook.dtype == np.float32 and len(codebook) == 2**bits - 1
-    assert codebook.max() == 1.0 and codebook[len(codebook) // 2] == 0
-    assert np.array_equal(codebook, -codebook[::-1]) and (np.diff(codebook) > 0).all()
-    upper = codebook[codebook > 0]
-    assert np.array_equal(upper[1:], 2 * upper[:-1]) and (np.frexp(upper)[0] == 0.5).all()
-
-
-@pytest.mark.parametrize(
-    ("largest", "top"),
-    [(1.0, 1), (1.49, 1), (1.5, 2), (2.0, 2), (0.74, 0.5), (0.75, 1), (-3.1, 4), (0.0, 1), (3.4e38, 2.0**127)],
-)
-def test_the_top_power_is_the_one_nearest_to_the_largest(largest, top):
-    assert power_of_two_codebook([largest, 0.0], bits=3).max() == top
+def test_the_largest_float32_gets_the_largest_power_that_float32_has():
+    assert power_of_two_codebook([3.4e38, 0.0], bits=3).max() == 2.0**127
 
 
 def test_nf4_is_sixteen_values_from_minus_1_over_0_to_1():
@@ -358,32 +313,7 @@ def test_the_sign_of_zero_is_plus():
     assert scale.tolist() == [0, 0] and (signs == 1).all()
 
 
-def test_ternary_by_hand():
-    w = np.array([[0.0, 0.1, -0.1, 1.0, -2.0], [0.0, 0.0, 0.0, 0.0, 0.0]])  # mean |w| 0.64, threshold 0.448
-    assert ternary(w[0]).tolist() == [-1.5, 0.0, 1.5]
-    assert ternary(w, axis=0).tolist() == [[-1.5, 0.0, 1.5], [0.0, 0.0, 0.0]]
-    assert look_up(assign(w, ternary(w, axis=0)), ternary(w, axis=0))[0].tolist() == [0.0, 0.0, 0.0, 1.5, -1.5]
-
-
-def test_the_ternary_value_is_the_mean_of_what_is_above_the_threshold():
-    w = np.random.default_rng(0).normal(size=1000)
-    sizes = np.abs(w)
-    a = sizes[sizes > 0.7 * sizes.mean()].mean()
-    np.testing.assert_allclose(ternary(w), [-a, 0, a], rtol=1e-6)
-    nearest = squared_error(w, ternary(w))
-    assert nearest <= np.sum((sizes - a * (sizes > 0.7 * sizes.mean())) ** 2) * (1 + 1e-6)
-
-
 # ---------------------------------------------------------------- gradients of shared weights
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_are_summed_by_cluster(dtype):
-    grad = np.arange(6, dtype=dtype).reshape(2, 3)
-    codes = np.array([[0, 3, 0], [1, 3, 3]], np.uint8)
-    sums = sum_by_cluster(grad, codes, 5)
-    assert sums.dtype == dtype and sums.tolist() == [2, 3, 0, 10, 0]
-    assert sum_by_cluster(grad.T, codes.T, 5).tolist() == [2, 3, 0, 10, 0]
 
 
 def test_the_sum_is_the_gradient_of_the_shared_value_by_finite_differences():
@@ -404,11 +334,6 @@ def test_the_sum_is_the_gradient_of_the_shared_value_by_finite_differences():
     steps = 1e-5 * np.eye(4)
     expected = [(loss(codebook + step)[0] - loss(codebook - step)[0]) / 2e-5 for step in steps]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
-
-
-def test_sums_of_float32_are_made_in_float64():
-    grad = np.concatenate([[2.0**24], np.ones(1000)]).astype(np.float32)
-    assert sum_by_cluster(grad, np.zeros(1001, int), 1) == 2**24 + 1000
 
 
 def test_each_gradient_needs_a_code():

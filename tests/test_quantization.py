@@ -72,17 +72,6 @@ def test_quantize_is_the_exact_specification_ties_included(rounding, scale, zero
     np.testing.assert_array_equal(quantize(x, grid, rounding=rounding), expected)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_halves_are_exact_just_below_one_half(dtype):
-    """Adding 0.5 first is wrong here: 0.49999997 + 0.5 is 1.0 in float32."""
-    below = np.nextafter(dtype(0.5), dtype(0))
-    above = np.nextafter(dtype(0.5), dtype(1))
-    x = np.array([below, 0.5, above, -below, -0.5, -above], dtype)
-    assert round_to_integer(x, "half_away").tolist() == [0, 1, 1, 0, -1, -1]
-    assert round_to_integer(x, "half_up").tolist() == [0, 1, 1, 0, 0, -1]
-    assert round_to_integer(x, "half_even").tolist() == [0, 0, 1, 0, 0, -1]
-
-
 @pytest.mark.parametrize("rounding", EXACT_ROUNDING)
 def test_round_to_integer_is_exact_for_every_size(rounding):
     x = (rng().choice([-1, 1], 2000) * 2.0 ** rng().uniform(-30, 30, 2000)).astype(np.float32)
@@ -90,16 +79,6 @@ def test_round_to_integer_is_exact_for_every_size(rounding):
     rounded = round_to_integer(x, rounding)
     assert rounded.dtype == np.float32
     np.testing.assert_array_equal(rounded, expected)
-
-
-def test_stochastic_rounding_is_right_on_average_and_takes_the_two_neighbours():
-    n = 40_000
-    for value in (0.1, 0.5, 2.75, -0.3, -1.9):
-        rounded = round_to_integer(np.full(n, value), "stochastic", rng=1)
-        assert set(rounded) == {math.floor(value), math.ceil(value)}
-        fraction = value - math.floor(value)
-        sigma = math.sqrt(fraction * (1 - fraction) / n)
-        assert abs(rounded.mean() - value) < 5 * sigma
 
 
 def test_stochastic_rounding_never_lifts_an_integer():
@@ -200,34 +179,11 @@ def test_every_code_survives_the_way_there_and_back():
         np.testing.assert_array_equal(quantize(dequantize(codes, grid), grid), codes)
 
 
-@pytest.mark.parametrize("rounding", ["half_even", "half_away", "toward_zero"])
-def test_symmetric_codes_change_sign_with_x(rounding):
-    x = np.append(rng().normal(size=1000), np.arange(-4, 5) / 2)
-    grid = choose_qparams(x, bits=4)
-    np.testing.assert_array_equal(quantize(-x, grid, rounding=rounding), -quantize(x, grid, rounding=rounding))
-
-
-def test_clipping_comes_before_the_cast():
-    grid = QuantParams(1.0, 0, bits=8, signed=True)
-    assert quantize([128.0, 300.0, -129.0, -300.0, 1e38, -1e38, 1e300], grid).tolist() == [
-        *(127, 127, -128, -128, 127, -128, 127)
-    ]
-    narrow = QuantParams(1.0, 0, bits=4, signed=True, narrow=True)
-    assert quantize([-8.0, 8.0], narrow).tolist() == [-7, 7]
-
-
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_a_quotient_that_float32_cannot_hold_is_clipped(rounding):
     grid = QuantParams(TINY, 5, bits=8, signed=False)
     assert quantize(np.array([MAX, -MAX]), grid, rounding=rounding, rng=0).tolist() == [255, 0]
     assert quantize(np.array([MAX, -MAX], np.float32), grid, rounding=rounding, rng=0).tolist() == [255, 0]
-
-
-def test_dequantize_does_not_wrap():
-    """-128 - 127 is 1 in int8 arithmetic."""
-    grid = QuantParams(1.0, 127, bits=8, signed=True)
-    assert dequantize(np.array([-128], np.int8), grid) == -255
-    assert dequantize(np.array([0], np.uint8), QuantParams(2.0, 255, bits=8, signed=False)) == -510
 
 
 # One scale for each slice
@@ -332,16 +288,6 @@ def test_degenerate_inputs_give_finite_values_within_the_grid(name, symmetric, m
             steps = 1 if "max" in name and not symmetric else 0.5
             slack = 2.0**-22 * (grid.qmax - grid.qmin)
             assert np.abs(np.asarray(x, np.float64) - decoded).max() <= grid.scale * (steps + slack)
-
-
-def test_ranges_without_zero_are_widened_not_shifted():
-    grid = choose_qparams([5.0, 6.0], symmetric=False)
-    assert grid.scale == np.float32(6 / 255) and grid.zero_point == 0
-    grid = choose_qparams([-15.0, -10.0], symmetric=False)
-    assert grid.scale == np.float32(15 / 255) and grid.zero_point == 255
-    assert fake_quantize([-15.0], grid) == np.float32(-255 * np.float32(15 / 255))
-    x = np.linspace(10, 15, 6)
-    assert np.abs(fake_quantize(x, choose_qparams(x, symmetric=False)) - x).max() <= 15 / 255 / 2 * (1 + 1e-5)
 
 
 def test_only_the_slice_of_zeros_gets_scale_one():
@@ -506,16 +452,6 @@ def test_entropy_after_a_relu_looks_at_the_values_that_are_not_zero():
         grid = choose_qparams(x, bits=6, method="entropy", symmetric=False)
         without = choose_qparams(x[x > 0], bits=6, method="entropy", symmetric=False)
     assert grid.scale == without.scale == np.float32(fractions[np.argmin(costs)] * x.max() / 63)
-
-
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_entropy_drops_an_outlier_and_keeps_the_gaussian(symmetric):
-    x = np.append(rng().normal(size=50_000), 25.0)
-    grid = choose_qparams(x, bits=6, method="entropy", symmetric=symmetric)
-    top = float(grid.scale) * (grid.qmax - int(grid.zero_point))
-    assert 2.5 < top < 6
-    bulk = x[:-1]
-    assert sqnr_db(bulk, fake_quantize(bulk, grid)) > sqnr_db(bulk, fake_quantize(bulk, choose_qparams(x, bits=6))) + 10
 
 
 def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
