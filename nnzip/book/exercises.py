@@ -213,6 +213,8 @@ def _stub(exercise):
     lines += [f"It unlocks: {exercise.unlocks}"] if exercise.unlocks else []
     comment = "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, 116))
     tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.reference))).body[0]
+    for argument in (node for node in ast.walk(tree.args) if isinstance(node, ast.arg)):
+        argument.annotation = None  # a kind of `nnzip.checks`, which a student's file does not import
     doc = textwrap.indent(f'"""{inspect.getdoc(exercise.reference)}\n"""', "    ").replace("    \n", "\n")
     todo = f'raise NotImplementedError("{exercise.name} of chapter {exercise.chapter[:2]} is yours to write")'
     shapes = re.search(r"\):(  # .*)$", inspect.getsource(exercise.reference), re.MULTILINE)  # of the def line
