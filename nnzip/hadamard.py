@@ -5,33 +5,29 @@
 A rotation mixes each number into all the others. A vector with one large entry becomes one whose entries are all alike,
 and that is what a uniform grid rounds best. H is a Kronecker product of small matrices, so multiplying by it takes far
 fewer operations than n^2; nothing but additions for powers of two.
+
+Below: the matrix and the transform as they are written; rotations and what they do; the fast transform; at the end,
+which orders n there are.
 """
 
 import math
 from functools import lru_cache, reduce
-from itertools import combinations, pairwise
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
-from nnzip.checks import check_choice, check_finite, check_integer, check_not_empty, real_array
-
-BLOCK = 2**15  # numbers that are transformed together: few enough that they stay in cache from factor to factor
-PASS = 60  # to pass once more over a block costs about as much as this many multiplications for each of its numbers
+from nnzip.checks import check_finite, door, real, whole
 
 
 def hadamard_matrix(n):  # -> int8 [n, n]
     """Return a Hadamard matrix of order n: entries +1 and -1, H H^T = n I.
 
-    Powers of two are Sylvester's, H_2n = [[H, H], [H, -H]], in natural order. Others are Paley's over a field of q
-    elements, q a prime or the square of one: I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). All
-    else is a Kronecker product of these, the one whose orders have the least sum, largest first. Paley I is not
-    symmetric: the inverse of H / sqrt(n) is its transpose.
+    Powers of two are Sylvester's, H_2n = [[H, H], [H, -H]], in natural order (1867, Thoughts on inverse orthogonal
+    matrices). Others are Paley's over a field of q elements, q a prime or the square of one (1933, On orthogonal
+    matrices): I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). All else is a Kronecker product of
+    these. Paley I is not symmetric: the inverse of H / sqrt(n) is its transpose. ValueError for an n that these do not
+    reach.
 
-    Raises TypeError or ValueError, with the nearest orders, for an n that these do not reach.
-    Sources: Sylvester 1867, Thoughts on inverse orthogonal matrices; Paley 1933, On orthogonal matrices.
-
-    Examples
-    --------
     >>> hadamard_matrix(4)
     array([[ 1,  1,  1,  1],
            [ 1, -1,  1, -1],
@@ -44,82 +40,6 @@ def hadamard_matrix(n):  # -> int8 [n, n]
     return reduce(np.kron, map(_small_matrix, factors(n)))
 
 
-def factors(n):  # -> (int, ...)
-    """Return the orders of the small matrices whose Kronecker product is `hadamard_matrix(n)`.
-
-    Examples
-    --------
-    >>> factors(8), factors(784), factors(800)
-    ((2, 2, 2), (28, 28), (20, 20, 2))
-    """
-    found = _factors(check_integer(n, "n", 1))
-    if found is None:
-        below = next(m for m in range(n - 1, 0, -1) if _factors(m))
-        above = next(m for m in range(n + 1, 2 * n) if _factors(m))
-        raise ValueError(f"no Hadamard matrix of order {n} is known here; the nearest orders are {below} and {above}")
-    return found
-
-
-def largest_block(n):  # -> int
-    """Return the largest order that divides n, for a rotation by blocks where no order is n itself.
-
-    Examples
-    --------
-    >>> largest_block(784), largest_block(92), largest_block(25)
-    (784, 4, 1)
-    """
-    return max(d for d in _divisors(check_integer(n, "n", 1)) if _factors(d))
-
-
-def additions(n):  # -> int
-    """Return how many additions the transform of one vector takes: n (f - 1) for each factor f, n log2 n for 2^k.
-
-    Examples
-    --------
-    >>> additions(1024), additions(784)
-    (10240, 42336)
-    """
-    return n * sum(f - 1 for f in factors(n))
-
-
-def hadamard_transform(x, *, axis=-1, inverse=False, block_size=None):  # [..., n, ...] -> [..., n, ...]
-    """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
-
-    Parameters
-    ----------
-    x : real numbers; floats keep their type, integers become float64
-    axis : int, the axis of length n
-    inverse : bool
-        Multiply by H^T instead: the way back. For a symmetric H, as all powers of two have, the same.
-    block_size : int, optional
-        Transform each run of so many neighbours by itself; it must divide n. `largest_block` knows one.
-
-    Raises TypeError or ValueError if x is not real, finite and non-empty, if no order is n, or if a sum overflows.
-    Source: Fino and Algazi 1976, Unified matrix treatment of the fast Walsh-Hadamard transform, for the factors.
-
-    Examples
-    --------
-    >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
-    array([4., 4., 4., 4.])
-    """
-    x = _real(x)
-    axis = _axis(x, axis)
-    n = x.shape[axis] if block_size is None else _check_block(block_size, x.shape[axis])
-    matrices = _matrices(n, np.result_type(x.dtype, np.float32))
-    if check_choice(inverse, "inverse", (True, False)):
-        matrices = [matrix.T for matrix in matrices]
-    rows = x.reshape(-1, n, math.prod(x.shape[axis + 1 :]))  # [before, n, after]
-    y = np.empty(rows.shape, x.dtype)
-    count = max(1, BLOCK // rows[0].size)
-    with np.errstate(over="ignore", invalid="ignore"):  # refused below
-        for start in range(0, len(rows), count):
-            block = y[start : start + count]
-            _multiply(rows[start : start + count], matrices, out=block)
-            if not math.isfinite(np.vdot(block, block)):  # one fast sum nearly always says that all is well
-                _refuse_overflow(x, block)
-    return y.reshape(x.shape)
-
-
 def transform_by_definition(x, *, inverse=False):  # [..., n] -> [..., n]
     """Return x H / sqrt(n), or x H^T / sqrt(n), as it is written: n^2 multiplications a vector."""
     n = np.shape(x)[-1]
@@ -127,17 +47,13 @@ def transform_by_definition(x, *, inverse=False):  # [..., n] -> [..., n]
     return x @ (H.T if inverse else H) / np.sqrt(n)
 
 
-def transform_by_butterfly(x):  # [..., n] -> [..., n], n a power of two
-    """Return x H / sqrt(n) in log2 n passes of sums and differences: n log2 n additions, as textbooks have it.
+@door
+def transform_by_butterfly(x: real):  # [..., n] -> [..., n], n a power of two
+    """Return x H / sqrt(n) in log2 n passes of sums and differences, as textbooks have it (Shanks 1969).
 
-    Raises ValueError for another n. Source: Shanks 1969, Computation of the fast Walsh-Fourier transform.
-
-    Examples
-    --------
     >>> transform_by_butterfly([1.0, 2.0, 3.0, 6.0])
     array([ 6., -2., -3.,  1.])
     """
-    x = real_array(x)
     n = x.shape[-1]
     if n & (n - 1):
         raise ValueError(f"the butterfly needs a power of two, got length {n}")
@@ -150,71 +66,194 @@ def transform_by_butterfly(x):  # [..., n] -> [..., n], n a power of two
     return x / x.dtype.type(np.sqrt(n))
 
 
-def random_signs(n, *, seed):  # -> int8 [n]
+# Rotations
+
+
+@door
+def random_signs(n: whole(1), *, seed):  # -> int8 [n]
     """Return n independent signs, +1 and -1 equally likely.
 
     Before a Hadamard transform they make sure that no fixed pattern, such as a constant vector, is gathered into one
     entry (Ailon and Chazelle 2006, section 2; Tseng et al. 2024, QuIP#, arXiv:2402.04396, section 3).
 
-    Examples
-    --------
-    >>> signs = random_signs(1000, seed=0)
-    >>> signs.shape, np.unique(signs).tolist()
-    ((1000,), [-1, 1])
+    >>> np.unique(random_signs(1000, seed=0)).tolist()
+    [-1, 1]
     """
-    signs = np.random.default_rng(seed).integers(0, 2, check_integer(n, "n", 1), np.int8)
-    return 2 * signs - 1
+    return 2 * np.random.default_rng(seed).integers(0, 2, n, np.int8) - 1
 
 
-def rotate(x, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
+def vectors(x, name):
+    """Take a `real` array; whether a float array is finite is seen in the result, which saves two passes over it."""
+    return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
+
+
+vectors.refused = real.refused
+
+
+@door
+def rotate(x: vectors, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
     """Return x D H / sqrt(n), D the diagonal matrix of signs: a random rotation of every vector along the axis.
 
-    Two arrays rotated with the same signs have the same products as before: (x R) (w R)^T = x w^T.
+    Two arrays rotated with the same signs have the same products as before: (x R) (w R)^T = x w^T. The options and
+    their errors are those of `hadamard_transform`.
 
-    Parameters and errors are those of `hadamard_transform`; signs : [n], +1 or -1 each.
-
-    Examples
-    --------
     >>> rotate([0.0, 8.0, 0.0, 0.0], [1, -1, -1, 1])
     array([-4.,  4., -4.,  4.])
     """
-    x = _real(x)
-    return hadamard_transform(x * _signs_along(x, signs, axis), axis=axis, block_size=block_size)
+    return hadamard_transform(x * _along(signs, x, axis), axis=axis, block_size=block_size)
 
 
-def unrotate(x, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
+@door
+def unrotate(x: vectors, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
     """Return x H^T D / sqrt(n), which undoes `rotate`.
 
-    Examples
-    --------
     >>> unrotate([-4.0, 4.0, -4.0, 4.0], [1, -1, -1, 1])
     array([ 0.,  8., -0.,  0.])
     """
-    x = _real(x)
-    along = _signs_along(x, signs, axis)
-    return hadamard_transform(x, axis=axis, inverse=True, block_size=block_size) * along
+    return hadamard_transform(x, axis=axis, inverse=True, block_size=block_size) * _along(signs, x, axis)
 
 
-def incoherence(x):  # [...] -> float
+def _along(signs, x, axis):  # [n] -> [n, 1, ...], as many axes as x has from the axis on
+    axis, signs = normalize_axis_index(axis, x.ndim), np.asarray(signs)
+    if signs.shape != (x.shape[axis],):
+        raise ValueError(f"signs must have shape ({x.shape[axis]},), got {signs.shape}")
+    if not np.all((signs == 1) | (signs == -1)):
+        raise ValueError("signs must all be +1 or -1")
+    return signs.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
+
+
+@door
+def incoherence(x: real):  # [...] -> float
     """Return max|x| sqrt(size) / norm, the largest magnitude over the root mean square: 1 if all are equal.
 
-    It is sqrt(size) for a single spike, and 0 is said of nothing but zeros. Rounding a tensor to b symmetric bits has
-    an SQNR of 10 log10(12 (2^(b-1) - 1)^2 / incoherence^2) dB, so halving it is worth one bit (Chee et al. 2023,
-    QuIP, arXiv:2307.13304, definition 1).
+    It is sqrt(size) for a single spike, and 0 for an array of zeros. Rounding a tensor to b symmetric bits has an SQNR
+    of 10 log10(12 (2^(b-1) - 1)^2 / incoherence^2) dB, so halving it is worth one bit (Chee et al. 2023, QuIP,
+    arXiv:2307.13304, definition 1).
 
-    Examples
-    --------
     >>> incoherence([3.0, -3.0, 3.0, 3.0]), incoherence([8.0, 0.0, 0.0, 0.0])
     (1.0, 2.0)
     """
-    x = real_array(x)
     largest = float(np.abs(x).max())
     if largest == 0:
         return 0.0
     return 1 / math.sqrt(np.mean((x / largest) ** 2, dtype=np.float64))  # divided first: squares may overflow
 
 
-# How an order is reached
+# The fast transform
+
+BLOCK = 2**15  # numbers that are transformed together: few enough that they stay in cache from factor to factor
+PASS = 60  # to pass once more over a block costs about as much as this many multiplications for each of its numbers
+
+
+def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose orders multiply to n -> out [R, n, after]
+    """Multiply x along its middle axis by the Kronecker product of the matrices, one after the other, the last first.
+
+        x (A kron B) = A^T X B        the vector x written as a matrix X, a row for each row of A
+
+    So each matrix is one small product over all the data (Fino and Algazi 1976, Unified matrix treatment of the fast
+    Walsh-Hadamard transform).
+
+    >>> x, H = np.array([[1.0, 2.0, 3.0, 6.0]]), hadamard_matrix(2)
+    >>> (x @ np.kron(H, H)).tolist(), kronecker_product(x[:, :, None], [H, H], np.empty((1, 4, 1))).ravel().tolist()
+    ([[12.0, -4.0, -6.0, 2.0]], [12.0, -4.0, -6.0, 2.0])
+    """
+    after = x.shape[2]  # numbers that stand between neighbours of the axis
+    for i, matrix in reversed(list(enumerate(matrices))):
+        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))  # if none, all rows are one large product
+        left, right = (matrix.T, x.reshape(shape)) if after > 1 else (x.reshape(shape), matrix)
+        x = np.matmul(left, right, out=out.reshape(shape) if i == 0 else None, casting="same_kind")
+        after *= len(matrix)
+    return out
+
+
+@door
+def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None):  # [..., n, ...] -> [..., n, ...]
+    """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
+
+    With `inverse` it multiplies by H^T: the way back. For a symmetric H, as all powers of two have, that is the same.
+    With `block_size` each run of so many neighbours is transformed by itself; it must divide n, and `largest_block`
+    knows one. Floats keep their type. ValueError if no order is n, or if a sum overflows.
+
+    >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
+    array([4., 4., 4., 4.])
+    """
+    rows = _rows(x, axis, block_size)  # [before, n, after]
+    matrices = [matrix.T if inverse else matrix for matrix in _matrices(rows.shape[1], x.dtype)]
+    y = np.empty(rows.shape, x.dtype)
+    count = max(1, BLOCK // rows[0].size)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        for start in range(0, len(rows), count):
+            block = kronecker_product(rows[start : start + count], matrices, out=y[start : start + count])
+            if not math.isfinite(np.vdot(block, block)):  # one fast sum nearly always says that all is well
+                _refuse_overflow(x, block)
+    return y.reshape(x.shape)
+
+
+def _rows(x, axis, block_size):  # [..., length, ...] -> [before, n, after], n the length or the block's size
+    axis = normalize_axis_index(axis, x.ndim)
+    n = x.shape[axis] if block_size is None else whole(1)(block_size, "block_size")
+    if x.shape[axis] % n:
+        raise ValueError(f"block_size must divide the length {x.shape[axis]}, got {block_size}")
+    return x.reshape(-1, n, math.prod(x.shape[axis + 1 :]))
+
+
+@lru_cache(maxsize=64)
+def _matrices(n, dtype):
+    """Return a few matrices, each orthogonal, whose Kronecker product is H / sqrt(n), in at least float32."""
+    groups = [reduce(np.kron, map(_small_matrix, orders)) for orders in _passes(factors(n))]
+    return [(H / math.sqrt(len(H))).astype(np.result_type(dtype, np.float32)) for H in groups]
+
+
+@lru_cache
+def _passes(orders):  # (2, 2, 2, 2, 2, 2, 2) -> ((2, 2, 2, 2), (2, 2, 2))
+    """Group neighbouring orders so that all passes together cost least: `PASS` for each, and its order."""
+    if not orders:
+        return ()
+    ways = ((orders[:k], *_passes(orders[k:])) for k in range(1, len(orders) + 1))
+    return min(ways, key=lambda groups: sum(math.prod(group) + PASS for group in groups))
+
+
+def _refuse_overflow(x, y):
+    if not np.isfinite(y).all():
+        check_finite(x)
+        raise ValueError(f"x is too large to be summed in {x.dtype}, its largest magnitude is {np.abs(x).max()}")
+
+
+# Which orders there are
+
+
+@door
+def factors(n: whole(1)):  # -> (int, ...)
+    """Return the orders of the small matrices whose Kronecker product is `hadamard_matrix(n)`.
+
+    >>> factors(8), factors(784), factors(800)
+    ((2, 2, 2), (28, 28), (20, 20, 2))
+    """
+    found = _factors(n)
+    if found is None:
+        below = next(m for m in range(n - 1, 0, -1) if _factors(m))
+        above = next(m for m in range(n + 1, 2 * n) if _factors(m))
+        raise ValueError(f"no Hadamard matrix of order {n} is known here; the nearest orders are {below} and {above}")
+    return found
+
+
+@door
+def largest_block(n: whole(1)):  # -> int
+    """Return the largest order that divides n, for a rotation by blocks where no order is n itself.
+
+    >>> largest_block(784), largest_block(92), largest_block(25)
+    (784, 4, 1)
+    """
+    return max(d for d in _divisors(n) if _factors(d))
+
+
+def additions(n):  # -> int
+    """Return how many additions the transform of one vector takes: n (f - 1) for each factor f, n log2 n for 2^k.
+
+    >>> additions(1024), additions(784)
+    (10240, 42336)
+    """
+    return n * sum(f - 1 for f in factors(n))
 
 
 @lru_cache(maxsize=4096)
@@ -224,19 +263,17 @@ def _factors(n):
         return (1,)
     found = []
     for d in _divisors(n):
-        rest = _factors(n // d) if _is_small(d) else None
+        rest = _factors(n // d) if d == 2 or _paley(d) else None
         if rest:
             found.append(tuple(sorted((d, *(f for f in rest if f > 1)), reverse=True)))
     return min(found, key=lambda orders: (sum(orders), orders), default=None)
 
 
-def _is_small(n):
-    return n == 2 or (n % 4 == 0 and n & (n - 1) != 0 and _paley(n) is not None)
-
-
 def _paley(n):  # -> (kind, q) or None
-    """Return which of Paley's two constructions gives order n, a multiple of 4, and over how many elements."""
-    if (n - 1) % 4 == 3 and _prime_root(n - 1):
+    """Return which of Paley's two constructions gives order n, no power of two, and over how many elements."""
+    if n % 4 or n & (n - 1) == 0:
+        return None
+    if _prime_root(n - 1):  # n - 1 is 3 (mod 4)
         return 1, n - 1
     q = n // 2 - 1
     return (2, q) if q % 4 == 1 and _prime_root(q) else None
@@ -281,69 +318,3 @@ def _quadratic_characters(q):  # -> int8 [q, q]
     chi[squares] = 1
     chi[0] = 0
     return chi[np.subtract.outer(a, a) % p + p * (np.subtract.outer(b, b) % p)]
-
-
-# The fast transform
-
-
-@lru_cache(maxsize=64)
-def _matrices(n, dtype):
-    """Return a few matrices, each orthogonal, whose Kronecker product is H / sqrt(n): neighbouring factors multiplied.
-
-    Each is one pass of the matrix product over the data, with as many multiplications a number as its order.
-    """
-    small = factors(n)
-    cuts = (c for k in range(min(4, len(small))) for c in combinations(range(1, len(small)), k))
-    groups = ([small[i:j] for i, j in pairwise((0, *cut, len(small)))] for cut in cuts)
-    best = min(groups, key=lambda parts: sum(math.prod(part) + PASS for part in parts))
-    matrices = [reduce(np.kron, map(_small_matrix, part)) / math.sqrt(math.prod(part)) for part in best]
-    return [matrix.astype(dtype) for matrix in matrices]
-
-
-def _multiply(x, matrices, *, out):  # [R, n, after] -> out [R, n, after]
-    """Multiply along the middle axis by the Kronecker product of the matrices, the last first."""
-    after = x.shape[2]
-    for i, matrix in reversed(list(enumerate(matrices))):
-        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))
-        pair = (matrix.T, x.reshape(shape)) if after > 1 else (x.reshape(shape), matrix)
-        x = np.matmul(*pair, out=out.reshape(shape) if i == 0 else None, casting="same_kind")
-        after *= len(matrix)
-
-
-# Checks
-
-
-def _real(x):
-    """Return x as a float array; whether it is finite is seen in the result, which saves two passes over it."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "iuf":
-        raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
-    check_not_empty(x, "x")
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
-
-
-def _axis(x, axis):  # -> from 0
-    if x.ndim == 0:
-        raise ValueError("x must have an axis to transform, got a single number")
-    return check_integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
-
-
-def _refuse_overflow(x, y):
-    if not np.isfinite(y).all():
-        check_finite(x)
-        raise ValueError(f"x is too large to be summed in {x.dtype}, its largest magnitude is {np.abs(x).max()}")
-
-
-def _check_block(block_size, n):
-    if n % check_integer(block_size, "block_size", 1):
-        raise ValueError(f"block_size must divide the length {n}, got {block_size}")
-    return block_size
-
-
-def _signs_along(x, signs, axis):  # -> [n, 1, ...], as many axes as there are from the axis on
-    axis, signs = _axis(x, axis), np.asarray(signs)
-    if signs.shape != (x.shape[axis],):
-        raise ValueError(f"signs must have shape ({x.shape[axis]},), got {signs.shape}")
-    if not np.all((signs == 1) | (signs == -1)):
-        raise ValueError("signs must all be +1 or -1")
-    return signs.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))

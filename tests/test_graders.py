@@ -300,7 +300,8 @@ def test_a_stub_is_the_reference_without_its_body():
     source = exercises.stubs(of_chapter("02_quantization"))
     for exercise in of_chapter("02_quantization"):
         stub = functions(source)[exercise.name]
-        assert inspect.signature(stub) == inspect.signature(exercise.reference)
+        given, asked = (inspect.signature(f).parameters.values() for f in (stub, exercise.reference))
+        assert [(p.name, p.kind, p.default) for p in given] == [(p.name, p.kind, p.default) for p in asked]
         assert inspect.getdoc(stub).split() == inspect.getdoc(exercise.reference).split()
         with pytest.raises(NotImplementedError, match=exercise.name):
             stub(

@@ -9,7 +9,6 @@ import pytest
 from nnzip.pruning import (
     activation,
     block_mask,
-    constant_schedule,
     gauss_newton_diag,
     global_magnitude_masks,
     global_masks,
@@ -19,7 +18,6 @@ from nnzip.pruning import (
     n_m_mask,
     obd,
     polynomial_schedule,
-    random_mask,
     saliency_mask,
     stability,
     taylor,
@@ -203,30 +201,11 @@ def test_one_layer_together_is_that_layer_alone():
         (lambda: global_magnitude_masks([[1.0]], 1.5), ValueError, "sparsity must be in"),
         (lambda: saliency_mask([1.0, math.nan], 0.5), ValueError, "saliency must be finite"),
         (lambda: saliency_mask([], 0.5), ValueError, "saliency must not be empty"),
-        (lambda: random_mask([1.0], 2, seed=0), ValueError, "sparsity must be in"),
-        (lambda: random_mask(["a"], 0.5, seed=0), TypeError, "w must hold real numbers"),
     ],
 )
 def test_saliencies_that_cannot_be_ranked_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-# ---------------------------------------------------------------- at random
-
-
-@pytest.mark.parametrize("sparsity", SPARSITIES)
-def test_random_masks_are_exact_and_come_from_their_seed(sparsity):
-    w = np.zeros((9, 11))
-    one, same, other = (random_mask(w, sparsity, seed=seed) for seed in (1, 1, 2))
-    assert (~one).sum() == round(sparsity * 99) and np.array_equal(one, same)
-    assert np.array_equal(one, other) == (sparsity in (0, 1))
-
-
-def test_every_weight_is_equally_likely_to_go_whatever_its_size():
-    w = np.arange(8.0)
-    counts = sum(random_mask(w, 0.25, seed=seed) for seed in range(4000))
-    assert np.abs(counts / 4000 - 0.75).max() < 5 * np.sqrt(0.75 * 0.25 / 4000)
 
 
 # ---------------------------------------------------------------- n of m
@@ -496,11 +475,6 @@ def test_a_schedule_can_fall_and_stay_level():
     assert polynomial_schedule(5, begin_step=0, end_step=10, initial_sparsity=0.5, final_sparsity=0.5) == 0.5
 
 
-def test_constant_is_nothing_and_then_all():
-    assert [constant_schedule(step, sparsity=0.9, begin_step=2) for step in range(4)] == [0, 0, 0.9, 0.9]
-    assert constant_schedule(0, sparsity=0.9) == 0.9
-
-
 @pytest.mark.parametrize(
     ("schedule", "step", "changed", "error", "message"),
     [
@@ -510,14 +484,11 @@ def test_constant_is_nothing_and_then_all():
         (polynomial_schedule, 1, {"final_sparsity": 80}, ValueError, r"final_sparsity must be in \[0, 1\], got 80"),
         (polynomial_schedule, 1, {"initial_sparsity": -0.1}, ValueError, "initial_sparsity must be in"),
         (polynomial_schedule, 1, {"power": 0}, ValueError, "power must be in"),
-        (constant_schedule, 1, {"sparsity": 2}, ValueError, "sparsity must be in"),
-        (constant_schedule, 1, {"sparsity": 0.5, "begin_step": -1}, ValueError, "begin_step must be at least 0"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(schedule, step, changed, error, message):
-    options = changed if schedule is constant_schedule else RAMP | changed
     with pytest.raises(error, match=message):
-        schedule(step, **options)
+        schedule(step, **RAMP | changed)
 
 
 @pytest.mark.parametrize(
@@ -525,7 +496,6 @@ def test_schedules_that_cannot_be_are_refused(schedule, step, changed, error, me
     [
         lambda w: saliency_mask(w, 0.5),
         lambda w: global_magnitude_masks([w], 0.5),
-        lambda w: random_mask(w, 0.5, seed=0),
         lambda w: n_m_mask(w, 1, 2),
         lambda w: block_mask(w, 0.5, block_size=(2, 2)),
         lambda w: (taylor(w, w), obd(w, w), activation(w, w), stability(w, w, w[None])),

@@ -6,7 +6,7 @@ from layer_cases import tiny_cnn
 
 from nnzip.compression.pruning import hessian_diagonals, saliencies
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from nnzip.pruning import block_mask, global_magnitude_masks, magnitude_mask, n_m_mask, random_mask
+from nnzip.pruning import block_mask, global_magnitude_masks, magnitude_mask, n_m_mask
 
 pytestmark = pytest.mark.oracle
 
@@ -52,14 +52,6 @@ def test_all_layers_together_are_global_unstructured(torch, sparsity):
     prune.global_unstructured([(layer, "weight") for layer in layers], prune.L1Unstructured, amount=sparsity)
     for mask, layer in zip(global_magnitude_masks(weights, sparsity), layers, strict=True):
         assert np.array_equal(mask, torch_mask(layer))
-
-
-@pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.8])
-def test_random_removes_as_many_as_random_unstructured(torch, sparsity):
-    weight = np.ones((7, 11), np.float32)
-    layer = torch_layer(torch, weight)
-    torch.nn.utils.prune.random_unstructured(layer, "weight", amount=sparsity)
-    assert random_mask(weight, sparsity, seed=0).sum() == torch_mask(layer).sum()
 
 
 @pytest.mark.parametrize("sparsity", [0, 0.25, 0.5, 1.0])
