@@ -564,7 +564,7 @@ def masked_sgd_step(weight, grad, velocity, mask, rate, momentum):  # [...] four
     ([0.25, 0.0], [1.5, 0.0])
     """
     optimizer, held = SGD(rate, momentum=momentum), {"weight": weight * mask}
-    optimizer.state, optimizer.steps = {"weight": [velocity * mask, np.zeros_like(velocity)]}, {"weight": 0}
+    optimizer.state, optimizer.steps = {"weight": [velocity * mask]}, {"weight": 0}
     optimizer.step(held, {"weight": grad * mask})
     return held["weight"], optimizer.state["weight"][0]
 
