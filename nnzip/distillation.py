@@ -23,7 +23,7 @@ def softmax(logits: real, *, temperature: positive = 1.0):  # [..., classes] -> 
     >>> softmax([0.0, 1.0], temperature=1e6).round(3).tolist()
     [0.5, 0.5]
     """
-    weights = np.exp(_exponents(logits, temperature))
+    weights = np.exp(_exponents(logits, temperature))  # e^((z - max z) / T): the factor e^(-max z / T) cancels
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(logits.dtype)
 
 

@@ -83,7 +83,7 @@ def random_signs(n: whole(1), *, seed):  # -> int8 [n]
 
 
 def vectors(x, name):
-    """Take a `real` array; whether a float array is finite is seen in the result, which saves two passes over it."""
+    """Take a `real` array. Whether its floats are finite is seen in the result, which saves two passes over them."""
     return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
 
 
@@ -146,20 +146,20 @@ PASS = 60  # to pass once more over a block costs about as much as this many mul
 
 
 def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose orders multiply to n -> out [R, n, after]
-    """Multiply x along its middle axis by the Kronecker product of the matrices, one after the other, the last first.
+    """Multiply x along its middle axis by the Kronecker product of the matrices, by the last one first, and so on up.
 
         x (A kron B) = A^T X B        the vector x written as a matrix X, a row for each row of A
 
-    So each matrix is one small product over all the data (Fino and Algazi 1976, Unified matrix treatment of the fast
-    Walsh-Hadamard transform).
+    So the large matrix is never made (Fino and Algazi 1976, Unified matrix treatment of the fast Walsh-Hadamard
+    transform).
 
     >>> x, H = np.array([[1.0, 2.0, 3.0, 6.0]]), hadamard_matrix(2)
     >>> (x @ np.kron(H, H)).tolist(), kronecker_product(x[:, :, None], [H, H], np.empty((1, 4, 1))).ravel().tolist()
     ([[12.0, -4.0, -6.0, 2.0]], [12.0, -4.0, -6.0, 2.0])
     """
-    after = x.shape[2]  # numbers that stand between neighbours of the axis
+    after = x.shape[2]  # how far apart in memory the neighbours along the axis are
     for i, matrix in reversed(list(enumerate(matrices))):
-        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))  # if none, all rows are one large product
+        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))  # side by side: one product for all rows
         left, right = (matrix.T, x.reshape(shape)) if after > 1 else (x.reshape(shape), matrix)
         x = np.matmul(left, right, out=out.reshape(shape) if i == 0 else None, casting="same_kind")
         after *= len(matrix)
@@ -172,7 +172,9 @@ def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None): 
 
     With `inverse` it multiplies by H^T: the way back. For a symmetric H, as all powers of two have, that is the same.
     With `block_size` each run of so many neighbours is transformed by itself; it must divide n, and `largest_block`
-    knows one. Floats keep their type. ValueError if no order is n, or if a sum overflows.
+    knows one. Floats keep their type. ValueError if there is no H of order n, or if a sum overflows.
+
+    The rows are taken a block at a time, so that a block stays in the cache while each small matrix passes over it.
 
     >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
     array([4., 4., 4., 4.])

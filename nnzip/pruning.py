@@ -4,6 +4,7 @@ A saliency is an array like the weights that says what is lost if each one goes.
 
     saliency_mask(obd(w, h), 0.9)            of any saliency, exactly round(0.9 * size) weights
     magnitude_mask(w, 0.9)                   of |w|
+    saliency_mask(rng.random(w.shape), 0.9)  at random: what every saliency must beat
 
 `n_m_mask` and `block_mask` rank by |w| too; given a saliency instead of the weights, they rank by that.
 """
@@ -25,7 +26,7 @@ def threshold_mask(w: real, threshold: number(0, np.inf, "[)")):  # [...] -> boo
 
 @door
 def saliency_mask(saliency: real, sparsity: unit):  # [...] -> bool [...]
-    """Prune the smallest saliencies: exactly round(sparsity * size) of them, of equal ones the first.
+    """Prune the smallest saliencies, a fraction `sparsity`: exactly round(sparsity * size), of equal ones the first.
 
     >>> saliency_mask([3.0, 1.0, 1.0, 2.0], 0.25).tolist()
     [True, False, True, True]
@@ -40,7 +41,7 @@ def saliency_mask(saliency: real, sparsity: unit):  # [...] -> bool [...]
 
 
 def magnitude_mask(w, sparsity):  # [...] -> bool [...]
-    """Prune the smallest magnitudes, the best known saliency (Han et al. 2015, arXiv:1506.02626, section 3).
+    """Prune the smallest magnitudes: `saliency_mask` of |w| (Han et al. 2015, arXiv:1506.02626, section 3).
 
     >>> magnitude_mask([-0.5, 0.1, 0.25, 0.3], 0.5).tolist()
     [True, False, False, True]
@@ -99,8 +100,8 @@ def n_m_mask(w: real, n, m: whole(1)):  # [out, ...] -> bool [out, ...]
 def block_mask(w: real, sparsity, *, block_size):  # [...] -> bool [...]
     """Prune whole blocks, those of the smallest L2 norm: exactly round(sparsity * blocks) of them.
 
-    block_size : an int for each dimension of w, which it must divide: (1, 8) are runs of a row, (1, in) neurons,
-        (1, in, kH, kW) filters
+    block_size has a number for each dimension of w, which it must divide: (1, 8) are runs of a row, (1, in) neurons,
+    (1, in, kH, kW) filters.
 
     Li et al. 2017 (arXiv:1608.08710) for filters, by their L1 norm; Narang et al. 2017 (arXiv:1711.02782) for blocks,
     by their largest weight.
@@ -157,7 +158,7 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
     >>> activation([[1.0, -1.0]], [[3.0, 0.0], [4.0, 0.5]]).tolist()
     [[5.0, 0.5]]
     """
-    _meet(w, x)
+    _check_inputs(w, x)
     norms = np.sqrt(np.einsum("ni,ni->i", x, x, dtype=np.float64))
     return (np.abs(w).reshape(len(w), -1) * norms).reshape(w.shape).astype(w.dtype)
 
@@ -173,7 +174,7 @@ def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
     """
-    _meet(w, x)
+    _check_inputs(w, x)
     return (w.astype(np.float64) ** 2 * gauss_newton_diag(x, jacobian).reshape(w.shape)).astype(w.dtype)
 
 
@@ -181,8 +182,7 @@ def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], 
 def obd(w: real, hessian_diag: real):  # [...], [...] -> [...]
     """Return w^2 h / 2: how much the loss rises if w goes, to second order, where its gradient is 0.
 
-    h is the second derivative of the loss by each weight. LeCun, Denker and Solla 1990, Optimal Brain Damage, section
-    2.
+    h is the second derivative of the loss by each weight (LeCun, Denker and Solla 1990, Optimal Brain Damage).
 
     >>> obd([1.0, -2.0], [0.5, 3.0]).tolist()
     [0.25, 6.0]
@@ -214,7 +214,7 @@ def gauss_newton_diag(x: reals(2, 3), responses: real):  # [N, in], [C, N, out] 
     return sum(np.sum(gradient.astype(np.float64) ** 2, axis=0) for gradient in gradients) / len(x)
 
 
-def _meet(w, x):
+def _check_inputs(w, x):
     if x.shape[-1] != w[0].size:
         raise ValueError(f"x must end in {w[0].size} inputs, as many as a row of w has weights, got shape {x.shape}")
 

@@ -63,14 +63,6 @@ def test_the_orders_are_those_that_number_theory_gives():
     assert [n for n in range(1, 1025) if is_order(n)] == ORDERS
 
 
-def test_189_multiples_of_4_with_prime_fields_and_196_with_their_squares():
-    multiples = set(range(4, 1025, 4))
-    assert len(multiples) == 256
-    assert len(multiples & orders_by_number_theory(1024, 1)) == 189
-    assert len(multiples & set(ORDERS)) == 196
-    assert 100 in ORDERS and 100 not in orders_by_number_theory(1024, 1)  # over 49 elements
-
-
 @pytest.mark.parametrize("n", [n for n in ORDERS if n <= 300] + [392, 396, 500, 676, 724, 784, 800, 1024, 1684, 2048])
 def test_all_rows_are_orthogonal_in_integers(n):
     H = hadamard_matrix(n)
@@ -111,13 +103,6 @@ def test_an_order_that_is_not_reached_names_its_neighbours(n, below, above):
             function(n)
     with pytest.raises(ValueError, match=message):
         hadamard_transform(np.ones((2, n)))
-
-
-@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-4, ValueError), (4.0, TypeError), (True, TypeError)])
-def test_what_is_no_order_is_refused(n, error):
-    for function in (hadamard_matrix, largest_block):
-        with pytest.raises(error, match="n must be"):
-            function(n)
 
 
 def test_the_largest_block_is_the_largest_order_that_divides():
@@ -199,14 +184,6 @@ def test_there_and_back_again(n):
     np.testing.assert_allclose(hadamard_transform(hadamard_transform(x, inverse=True)), x, atol=1e-13)
 
 
-def test_without_the_transpose_paley_one_does_not_come_back():
-    x = RNG.normal(size=(5, 12))
-    twice = hadamard_transform(hadamard_transform(x))
-    assert np.abs(twice - x).max() > 0.1
-    y = RNG.normal(size=(5, 28))  # a symmetric H needs none
-    np.testing.assert_allclose(hadamard_transform(hadamard_transform(y)), y, atol=1e-13)
-
-
 @pytest.mark.parametrize("n", SIZES)
 def test_linear_and_it_keeps_norms_and_products(n):
     x, w = RNG.normal(size=(2, 6, n))
@@ -214,15 +191,6 @@ def test_linear_and_it_keeps_norms_and_products(n):
     np.testing.assert_allclose(hadamard_transform(2 * x - 3 * w), 2 * x_hat - 3 * w_hat, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(x_hat, axis=1), np.linalg.norm(x, axis=1), rtol=1e-13)
     np.testing.assert_allclose(x_hat @ w_hat.T, x @ w.T, atol=1e-12)
-
-
-def test_a_spike_becomes_flat_and_a_flat_vector_a_spike():
-    for n in SIZES[1:]:
-        spike = np.zeros(n)
-        spike[n // 2] = math.sqrt(n)
-        np.testing.assert_allclose(np.abs(hadamard_transform(spike)), 1, rtol=1e-12)
-    flat = hadamard_transform(np.ones(64))  # the first column of Sylvester's H is all ones
-    np.testing.assert_allclose(flat, 8 * np.eye(64)[0], atol=1e-14)
 
 
 def test_zeros_stay_zeros_and_integers_become_float64():
@@ -258,16 +226,13 @@ def test_large_numbers_pass_and_those_that_cannot_be_summed_are_refused():
     ("x", "options", "error", "message"),
     [
         ([1.0, math.nan], {}, ValueError, "x must be finite, got nan at flat index 1"),
-        (np.full((2, 4), math.inf), {}, ValueError, "x must be finite"),
-        ([], {}, ValueError, "x must not be empty"),
         (np.ones((0, 4)), {}, ValueError, "x must not be empty"),
         (1.0, {}, ValueError, "axis -1 is out of bounds"),
-        ([1j, 1], {}, TypeError, "x must hold real numbers, got dtype complex128"),
-        ([True, False], {}, TypeError, "x must hold real numbers, got dtype bool"),
         (np.ones((4, 4)), {"axis": 2}, ValueError, "axis 2 is out of bounds for array of dimension 2"),
         (np.ones((4, 4)), {"axis": 0.0}, TypeError, "integer"),
         (np.ones(12), {"block_size": 8}, ValueError, "block_size must divide the length 12, got 8"),
         (np.ones(12), {"block_size": 0}, ValueError, "block_size must be at least 1"),
+        (np.array([1.0, math.inf, 0.0, 0.0]), {}, ValueError, "x must be finite, got inf at flat index 1"),
         (np.ones(12), {"block_size": 6}, ValueError, "no Hadamard matrix of order 6"),
     ],
 )
@@ -289,12 +254,6 @@ def test_signs_are_fair_independent_and_repeatable():
     assert random_signs(1, seed=0).shape == (1,)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.0])
-def test_no_signs_for_what_is_no_length(n):
-    with pytest.raises((ValueError, TypeError), match="n must be"):
-        random_signs(n, seed=0)
-
-
 @pytest.mark.parametrize("n", SIZES)
 def test_rotate_is_signs_then_hadamard_and_unrotate_undoes_it(n):
     x, signs = RNG.normal(size=(4, n)), random_signs(n, seed=n)
@@ -312,12 +271,6 @@ def test_rotation_along_other_axes_and_in_blocks():
         moved = rotate(np.moveaxis(x, 1, 2), signs, block_size=size)
         np.testing.assert_allclose(y, np.moveaxis(moved, 2, 1), atol=1e-6)
         np.testing.assert_allclose(unrotate(y, signs, axis=-2, block_size=size), x, atol=1e-6)
-
-
-def test_products_of_two_rotated_arrays_stay():
-    x, w = RNG.normal(size=(5, 100)), RNG.normal(size=(7, 100))
-    signs = random_signs(100, seed=1)
-    np.testing.assert_allclose(rotate(x, signs) @ rotate(w, signs).T, x @ w.T, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -361,22 +314,8 @@ def test_incoherence_is_1_when_flat_and_root_size_for_a_spike():
     assert incoherence(np.zeros((2, 2))) == 0
 
 
-def test_incoherence_is_its_formula_at_any_scale():
-    x = RNG.normal(size=(6, 7))
-    expected = np.abs(x).max() * math.sqrt(42) / np.linalg.norm(x)
-    for scale in (1, -3, 1e-200, 1e300):
-        assert incoherence(scale * x) == pytest.approx(expected, rel=1e-12)
-    assert incoherence(x.astype(np.float32)) == pytest.approx(expected, rel=1e-6)
-
-
 def test_a_rotation_flattens_outliers():
     x = RNG.normal(size=(64, 256))
     x[:, 7] *= 50
     assert incoherence(x) > 15
     assert incoherence(rotate(x, random_signs(256, seed=0))) < 6
-
-
-@pytest.mark.parametrize("x", [[], [math.nan], ["a"]])
-def test_incoherence_refuses_what_has_no_norm(x):
-    with pytest.raises((ValueError, TypeError), match="x must"):
-        incoherence(x)

@@ -38,34 +38,6 @@ def test_a_weight_on_the_threshold_is_pruned(dtype):
         assert threshold_mask(w, float(np.nextafter(w[0], dtype(0)))).all()
 
 
-def test_at_threshold_0_only_zeros_are_pruned():
-    assert threshold_mask([0.0, -0.0, 1e-300, -5.0], 0).tolist() == [False, False, True, True]
-
-
-def test_a_threshold_compares_every_magnitude():
-    w = np.random.default_rng(0).normal(size=(3, 4, 5))
-    mask = threshold_mask(w, 0.7)
-    assert mask.dtype == bool and mask.shape == w.shape
-    assert all(mask[index] == (abs(w[index]) > 0.7) for index in np.ndindex(w.shape))
-
-
-@pytest.mark.parametrize(
-    ("w", "threshold", "error", "message"),
-    [
-        ([1.0], -0.1, ValueError, r"threshold must be in \[0, inf\), got -0.1"),
-        ([1.0], math.nan, ValueError, "threshold must be in"),
-        ([1.0], math.inf, ValueError, "threshold must be in"),
-        ([1.0], "0.1", TypeError, "threshold must be a number"),
-        ([math.nan], 0.1, ValueError, "w must be finite, got nan"),
-        ([], 0.1, ValueError, "w must not be empty"),
-        ([True], 0.1, TypeError, "w must hold real numbers"),
-    ],
-)
-def test_threshold_mask_refuses_what_it_cannot_compare(w, threshold, error, message):
-    with pytest.raises(error, match=message):
-        threshold_mask(w, threshold)
-
-
 # ---------------------------------------------------------------- by magnitude
 
 
@@ -89,18 +61,6 @@ def test_the_number_of_pruned_weights_is_exact_even_under_ties(values, size, spa
         assert np.abs(w)[mask].min() >= np.abs(w)[~mask].max()
 
 
-def test_of_equal_weights_the_first_are_pruned():
-    assert magnitude_mask([1.0, -1.0, 1.0, -1.0], 0.5).tolist() == [False, False, True, True]
-    assert magnitude_mask([[2.0, 1.0], [1.0, 2.0]], 0.25).tolist() == [[True, False], [True, True]]
-
-
-def test_sparsity_0_keeps_all_and_1_keeps_none():
-    w = np.random.default_rng(0).normal(size=(3, 5))
-    assert magnitude_mask(w, 0).all() and magnitude_mask(w, 0.0).all()
-    assert not magnitude_mask(w, 1).any() and not magnitude_mask(w, 1.0).any()
-    assert magnitude_mask(np.zeros(4), 0).all()  # zeros too: nothing was asked to go
-
-
 def test_more_sparsity_prunes_a_superset():
     w = np.random.default_rng(0).integers(-3, 4, 50).astype(float)
     masks = [magnitude_mask(w, sparsity) for sparsity in SPARSITIES]
@@ -113,32 +73,6 @@ def test_neither_signs_nor_a_factor_nor_the_layout_matter():
     for same in (-w, np.abs(w), 1024 * w, np.asfortranarray(w), w.astype(np.float32)):
         assert np.array_equal(magnitude_mask(same, 0.5), mask)
     assert np.array_equal(magnitude_mask(w.T, 0.5), mask.T)
-
-
-def test_the_weights_are_not_changed():
-    w = np.random.default_rng(0).normal(size=(3, 4))
-    w.setflags(write=False)
-    magnitude_mask(w, 0.5)
-    threshold_mask(w, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("w", "sparsity", "error", "message"),
-    [
-        ([1.0], -0.01, ValueError, r"sparsity must be in \[0, 1\], got -0.01"),
-        ([1.0], 1.01, ValueError, r"sparsity must be in \[0, 1\], got 1.01"),
-        ([1.0], 90, ValueError, r"sparsity must be in \[0, 1\], got 90"),
-        ([1.0], math.nan, ValueError, "sparsity must be in"),
-        ([1.0], None, TypeError, "sparsity must be a number, got None"),
-        ([1.0], True, TypeError, "sparsity must be a number, got True"),
-        ([1.0, math.inf], 0.5, ValueError, "w must be finite, got inf"),
-        (np.ones((0, 3)), 0.5, ValueError, r"w must not be empty, got shape \(0, 3\)"),
-        ([1j], 0.5, TypeError, "w must hold real numbers"),
-    ],
-)
-def test_magnitude_mask_refuses_what_it_cannot_rank(w, sparsity, error, message):
-    with pytest.raises(error, match=message):
-        magnitude_mask(w, sparsity)
 
 
 # ---------------------------------------------------------------- by any saliency, in one array and in many
@@ -173,22 +107,6 @@ def test_the_removed_magnitude_is_the_least_over_all_layers_together(pruned):
     assert removed == pytest.approx(least, abs=1e-12)
 
 
-@pytest.mark.parametrize("sparsity", SPARSITIES)
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_the_number_pruned_over_all_layers_is_exact_under_ties(value, sparsity):
-    layers = [np.full((3, 5), value), np.full(7, -value), np.full((1, 1, 2, 2), value)]
-    masks = global_magnitude_masks(layers, sparsity)
-    assert isinstance(masks, list) and [mask.shape for mask in masks] == [(3, 5), (7,), (1, 1, 2, 2)]
-    assert abs(sum((~mask).sum() for mask in masks) - sparsity * 26) <= 0.5
-
-
-def test_one_layer_together_is_that_layer_alone():
-    w = np.random.default_rng(0).normal(size=(4, 6))
-    [mask] = global_magnitude_masks([w], 0.4)
-    assert np.array_equal(mask, magnitude_mask(w, 0.4))
-    assert np.array_equal(global_masks({"w": -np.abs(w)}, 0.4)["w"], saliency_mask(-np.abs(w), 0.4))
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -197,10 +115,6 @@ def test_one_layer_together_is_that_layer_alone():
         (lambda: global_masks(np.ones(3), 0.5), TypeError, "a dict or a list of arrays"),
         (lambda: global_magnitude_masks(np.ones((3, 2)), 0.5), TypeError, "a dict or a list of arrays"),
         (lambda: global_masks({"a": [1.0, math.nan]}, 0.5), ValueError, "saliencies\\['a'\\] must be finite"),
-        (lambda: global_masks([[1.0], []], 0.5), ValueError, "saliencies\\[1\\] must not be empty"),
-        (lambda: global_magnitude_masks([[1.0]], 1.5), ValueError, "sparsity must be in"),
-        (lambda: saliency_mask([1.0, math.nan], 0.5), ValueError, "saliency must be finite"),
-        (lambda: saliency_mask([], 0.5), ValueError, "saliency must not be empty"),
     ],
 )
 def test_saliencies_that_cannot_be_ranked_are_refused(call, error, message):
@@ -220,20 +134,6 @@ def test_every_group_keeps_its_n_largest_of_all_choices(n, m):
         assert mask.sum() == n and group[mask].sum() == pytest.approx(best, abs=1e-12)
 
 
-def test_2_of_4_is_the_best_of_the_six_masks_of_every_group():
-    w = np.random.default_rng(0).integers(-3, 4, (16, 8)).astype(float)  # with ties
-    six = [np.isin(range(4), kept) for kept in itertools.combinations(range(4), 2)]
-    assert len(six) == 6
-    for group, mask in zip(np.abs(w).reshape(-1, 4), n_m_mask(w, 2, 4).reshape(-1, 4), strict=True):
-        assert any(np.array_equal(mask, one) for one in six)
-        assert group[mask].sum() == max(group[one].sum() for one in six)
-
-
-@pytest.mark.parametrize("value", [0.0, -2.0])
-def test_equal_weights_leave_exactly_n_in_every_group(value):
-    assert (n_m_mask(np.full((3, 8), value), 2, 4).reshape(-1, 4).sum(axis=1) == 2).all()
-
-
 def test_rows_do_not_share_groups_and_convolutions_have_rows_too():
     w = np.random.default_rng(0).normal(size=(3, 2, 2, 3))
     assert np.array_equal(n_m_mask(w, 1, 4), n_m_mask(w.reshape(3, 12), 1, 4).reshape(w.shape))
@@ -247,8 +147,6 @@ def test_rows_do_not_share_groups_and_convolutions_have_rows_too():
     ("n", "m", "error", "message"),
     [
         (5, 4, ValueError, "n must be from 0 to 4, got 5"),
-        (-1, 4, ValueError, "n must be from 0 to 4"),
-        (0, 0, ValueError, "m must be at least 1"),
         (2.0, 4, TypeError, "n must be an integer"),
         (1, 3, ValueError, "m must divide"),
     ],
@@ -272,21 +170,6 @@ def test_the_blocks_that_go_have_the_least_norm_of_all_choices(pruned):
     assert sum(gone) == pruned
     least = min(sum(chosen) for chosen in itertools.combinations(norms, pruned))
     assert sum(norm for norm, is_gone in zip(norms, gone, strict=True) if is_gone) == pytest.approx(least)
-
-
-def test_blocks_of_one_are_weights_and_blocks_of_all_are_everything():
-    w = np.random.default_rng(0).normal(size=(3, 4))
-    assert np.array_equal(block_mask(w, 0.5, block_size=(1, 1)), magnitude_mask(w, 0.5))
-    assert block_mask(w, 0.4, block_size=(3, 4)).all() and not block_mask(w, 0.6, block_size=(3, 4)).any()
-
-
-def test_filters_and_kernels_are_blocks():
-    w = np.random.default_rng(0).normal(size=(4, 3, 5, 5))
-    norms = np.sqrt((w**2).sum(axis=(1, 2, 3)))
-    filters = block_mask(w, 0.5, block_size=(1, 3, 5, 5))
-    assert np.array_equal(filters.all(axis=(1, 2, 3)), norms >= np.sort(norms)[2])
-    assert np.array_equal(filters.any(axis=(1, 2, 3)), filters.all(axis=(1, 2, 3)))
-    assert block_mask(w, 0.5, block_size=(1, 1, 5, 5)).any(axis=(2, 3)).sum() == 6
 
 
 @pytest.mark.parametrize("unit", [0.0, 1e-30, 1e30])
@@ -349,13 +232,6 @@ def test_taylor_is_the_change_of_a_linear_loss_and_of_any_loss_to_first_order():
         assert abs(linear_loss(nearer, x, target)[0] - loss) / step == pytest.approx(
             taylor(w, gradient)[index], rel=1e-4
         )
-
-
-def test_activation_squared_is_how_much_the_output_of_the_layer_changes():
-    w, x, y = problem()
-    for index in np.ndindex(w.shape):
-        change = np.sum((x @ without(w, index).T - y) ** 2)
-        assert activation(w, x)[index] ** 2 == pytest.approx(change)
 
 
 def test_activation_prunes_what_hardly_any_input_reaches_and_magnitude_does_not():
@@ -436,13 +312,10 @@ def test_weights_without_effect_have_no_saliency():
         (lambda: taylor([1.0, 2.0], [1.0]), ValueError, r"w and grad must have the same shape, got \(2,\) and \(1,\)"),
         (lambda: obd([1.0, 2.0], [[1.0, 2.0]]), ValueError, "w and hessian_diag must have the same shape"),
         (lambda: activation(np.ones((2, 3)), np.ones((4, 2))), ValueError, "x must end in 3 inputs"),
-        (lambda: activation(np.ones(3), np.ones((4, 3))), ValueError, "w must have 2 or 4 dimensions"),
-        (lambda: activation(np.ones((2, 3)), np.full((4, 3), np.nan)), ValueError, "x must be finite"),
-        (lambda: activation(np.ones((2, 3)), np.ones((0, 3))), ValueError, "x must not be empty"),
+        (lambda: stability(np.ones((2, 3)), np.ones((4, 2)), np.ones((1, 4, 2))), ValueError, "x must end in 3 inputs"),
         (lambda: stability(np.ones((2, 3)), np.ones((4, 3)), np.ones((4, 2))), ValueError, r"shape \(C, 4, out\)"),
         (lambda: gauss_newton_diag(np.ones((4, 3)), np.ones((1, 5, 2))), ValueError, r"shape \(C, 4, out\)"),
         (lambda: gauss_newton_diag(np.ones((4, 6, 3)), np.ones((1, 4, 2))), ValueError, r"shape \(C, 4, 6, out\)"),
-        (lambda: magnitude([math.inf]), ValueError, "w must be finite"),
     ],
 )
 def test_saliencies_refuse_what_does_not_fit(call, error, message):
@@ -463,32 +336,14 @@ def test_schedules_wait_begin_rise_and_stay(schedule):
     assert all(value == pytest.approx(0.8) for value in values[30:])
 
 
-def test_linear_rises_evenly_and_cubic_as_the_paper_has_it():
-    # Zhu and Gupta 2017, eq. 1, with n Delta t = 20
-    for step in range(10, 31):
-        assert linear_schedule(step, **RAMP) == pytest.approx(0.2 + 0.6 * (step - 10) / 20)
-        assert polynomial_schedule(step, **RAMP) == pytest.approx(0.8 + (0.2 - 0.8) * (1 - (step - 10) / 20) ** 3)
-
-
 def test_a_schedule_can_fall_and_stay_level():
     assert linear_schedule(5, begin_step=0, end_step=10, initial_sparsity=0.5, final_sparsity=0.1) == pytest.approx(0.3)
     assert polynomial_schedule(5, begin_step=0, end_step=10, initial_sparsity=0.5, final_sparsity=0.5) == 0.5
 
 
-@pytest.mark.parametrize(
-    ("schedule", "step", "changed", "error", "message"),
-    [
-        (linear_schedule, -1, {}, ValueError, "step must be at least 0"),
-        (linear_schedule, 1.5, {}, TypeError, "step must be an integer"),
-        (linear_schedule, 1, {"end_step": 10}, ValueError, "end_step must be at least 11, got 10"),
-        (polynomial_schedule, 1, {"final_sparsity": 80}, ValueError, r"final_sparsity must be in \[0, 1\], got 80"),
-        (polynomial_schedule, 1, {"initial_sparsity": -0.1}, ValueError, "initial_sparsity must be in"),
-        (polynomial_schedule, 1, {"power": 0}, ValueError, "power must be in"),
-    ],
-)
-def test_schedules_that_cannot_be_are_refused(schedule, step, changed, error, message):
-    with pytest.raises(error, match=message):
-        schedule(step, **RAMP | changed)
+def test_a_schedule_must_have_time_to_rise():
+    with pytest.raises(ValueError, match="end_step must be at least 11, got 10"):
+        linear_schedule(1, **RAMP | {"end_step": 10})
 
 
 @pytest.mark.parametrize(
