@@ -28,6 +28,20 @@ def pytest_addoption(parser):
         "--all-mutated", action="store_true", help="20,000 mutated .nnz files, not a sample of 300 (minutes)"
     )
 
+    parser.addoption(
+        "--share",
+        type=int,
+        default=10,
+        metavar="N",
+        help="of every ten tests the first N, or the last -N (for two cores)",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    asked = config.getoption("--share")
+    share = range(asked) if asked > 0 else range(10 + asked, 10)
+    items[:] = [item for place, item in enumerate(items) if place % 10 in share]
+
 
 @pytest.fixture
 def all_mutated(request):
