@@ -294,11 +294,11 @@ def test_pickles_before_and_after_use():
 
 @pytest.mark.parametrize("name", ["lenet_5", "lenet_300_100"])
 def test_accuracy_is_within_a_tenth_of_a_point(name, digits, test_set):
-    network = trained(name, seed=0)
-    error = evaluate(network, *test_set)
+    network, images, labels = trained(name, seed=0), *(array[:2500] for array in test_set)
+    error = evaluate(network, images, labels)
     for arithmetic in ARITHMETIC:
         integer = integer_network(network, digits.train_images, arithmetic=arithmetic)
-        assert abs(evaluate(integer, *test_set) - error) <= 0.001
+        assert abs(evaluate(integer, images, labels) - error) <= 0.001
 
 
 @both
