@@ -552,6 +552,11 @@ def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, monkey
     shown = [r for r in records if not r["technique"].startswith(("integer_2", "integer_3", "integer_6"))]
     assert {report._point(r) for r in everything} >= {report._point(r) for r in shown}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    report.write_trained([row("lenet_5", "retrained", 0, FLOAT, 0.1, 0.9)], tmp_path)
+    drawn.clear()
+    report.write_report(elsewhere, tmp_path)
+    assert "results" in drawn and "05_pruning_signature" not in drawn  # the trained records are in both pictures
+    drawn.clear()
     [other] = [{**r, "error": r["error"] + 0.01} for r in select(records, technique="mixed", bits=4, seed=0)[:1]]
     everything, changes = report.write_report([other], tmp_path)
     assert [new for _, new in changes] == [other] and other in everything

@@ -108,23 +108,26 @@ def write_report(records, folder, *, complete=False, same_weights=True):
     for stem in [*CHAPTERS, INTEGER_MAP]:
         own, there = [r for r in records if _belongs(r, stem)], _records_there(stem, folder)
         if complete:
-            there = [r for r in there if r["technique"] in TRAINED or _point(r) in {_point(r) for r in own}]
+            measured = {_point(r) for r in own}
+            there = [r for r in there if r["technique"] in TRAINED or _point(r) in measured]
         rows, differing = settle(own, there, same_weights=same_weights)
         any_change |= (write_map if stem == INTEGER_MAP else write_chapter)(stem, rows, folder)
         changes += [pair for pair in differing if pair not in changes]
         everything |= {_point(r): r for r in rows}
     everything = list(everything.values())
+    rows, path = results_table(everything), folder / "results.md"
+    numbers = ("error", "lowest", "highest", "over_float")
+    write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
+    tables = (markdown_table(rows) + "\n" + sparsity_table(everything)).encode()
+    any_change |= not path.exists() or path.read_bytes() != tables  # after a retraining, which writes no tables
+    with atomic_write(path) as file:
+        file.write(tables)
     mlp = select(everything, network="lenet_300_100", technique="per_channel")
     shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
         _draw(plots.error_map, mlp, folder / "02_quantization_map.png", any_change)
     _draw(plots.sqnr_curves, everything, folder / "02_quantization_sqnr.png", any_change)
     _draw(partial(plots.error_curves, bits=FLOAT, names=OVERVIEW), shown, folder / "results.png", any_change)
-    rows = results_table(everything)
-    numbers = ("error", "lowest", "highest", "over_float")
-    write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
-    with atomic_write(folder / "results.md") as file:
-        file.write((markdown_table(rows) + "\n" + sparsity_table(everything)).encode())
     return everything, changes
 
 
