@@ -50,6 +50,7 @@ def markdown_cells(number):
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
 
 
+@cache
 def headings(number):
     lines = "\n".join(markdown_cells(number)).splitlines()
     return [line.lstrip("#").strip() for line in lines if re.match("#+ ", line)]
@@ -67,6 +68,7 @@ def rows_of(text, heads):
     return rows
 
 
+@cache
 def article_rows():
     """Return (article, section, linked chapter sections, functions) for each row of the map."""
     rows = reading_map.read("sections.csv")
