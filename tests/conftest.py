@@ -25,7 +25,7 @@ def pytest_addoption(parser):
     )
 
     parser.addoption(
-        "--all-mutated", action="store_true", help="20,000 mutated .nnz files, not a sample of 300 (minutes)"
+        "--all-mutated", action="store_true", help="20,000 mutated .nnz files, not a sample of 150 (minutes)"
     )
 
     parser.addoption(

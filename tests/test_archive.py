@@ -359,7 +359,7 @@ def test_mutated_files_are_refused_or_read(tmp_path, all_mutated):
     """Checksums are made to fit, so that what lies behind them is tried; a file takes no more than its share."""
     rng, contents, path = np.random.default_rng(0), whole_files(tmp_path), tmp_path / "mutated.nnz"
     read = 0
-    for i in range(20_000 if all_mutated else 300):
+    for i in range(20_000 if all_mutated else 150):
         data = mutated(contents[i % len(contents)], rng)
         path.write_bytes(sealed(data) if i % 20 else data + bytes(4))
         if i % 10 == 0:  # it is slow

@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc):
         each = each if everything else each[::24]
         metafunc.parametrize("bug", each, ids=[f"{name}-{what}" for name, what, *_ in each])
     if "kind_of_file" in metafunc.fixturenames:
-        metafunc.parametrize("kind_of_file", NO_WORK if everything else ["stub", "lambda"])
+        metafunc.parametrize("kind_of_file", NO_WORK if everything else ["stub"])
     if "kind_of_answer" in metafunc.fixturenames:
         kinds = ["stub", "lambda", "none", "argument back"]
         metafunc.parametrize("kind_of_answer", kinds if everything else ["argument back"])
@@ -51,6 +51,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("submission", names if everything else names[:1])
     if "through_doors" in metafunc.fixturenames:  # a process for every exercise: one chapter will do in a plain run
         metafunc.parametrize("through_doors", CHAPTERS if everything else ["02_quantization"])
+    if "without_nnzip" in metafunc.fixturenames:
+        metafunc.parametrize("without_nnzip", CHAPTERS if everything else CHAPTERS[1::4])
     if "solved" in metafunc.fixturenames:  # all are held to more by test_graders_need_no_reference_and_no_order
         firsts = [of_chapter(chapter)[0].name for chapter in CHAPTERS]
         metafunc.parametrize("solved", KNOWN if everything else firsts)
@@ -108,7 +110,9 @@ def test_solutions_pass_in_a_notebook(solved, capsys):
     assert passed, said
 
 
-def test_solutions_pass_by_the_command_and_by_pytest(through_doors, tmp_path, capsys):
+def test_solutions_pass_by_the_command_and_by_pytest(through_doors, tmp_path, capsys, request):
+    if not request.config.getoption("--all-planted"):
+        pytest.skip("needs --all-planted: in a plain run test_the_gradescope_script_runs has a file that passes")
     path = student_file(tmp_path, through_doors, solution(through_doors))
     names = {exercise.name for exercise in of_chapter(through_doors)}
     for passed, said in both_doors(path, capsys):
@@ -122,8 +126,7 @@ def test_the_reference_passes(solved, capsys):
     assert "this is nnzip's own" in said
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_graders_need_no_reference_and_no_order(chapter, monkeypatch):
+def test_graders_need_no_reference_and_no_order(without_nnzip, monkeypatch):
     """With every function of nnzip's techniques out of order, and the checks backwards, a solution still passes."""
 
     def broken(*args, **kwargs):
@@ -134,8 +137,8 @@ def test_graders_need_no_reference_and_no_order(chapter, monkeypatch):
         for name, value in list(vars(module).items()):
             if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == module.__name__:
                 monkeypatch.setattr(module, name, broken)
-    written = functions(solution(chapter))
-    for exercise in of_chapter(chapter):
+    written = functions(solution(without_nnzip))
+    for exercise in of_chapter(without_nnzip):
         for check in reversed(exercise.checks):
             result = grading.run_check(exercise, check, lambda *a, n=exercise.name, **k: sandbox.call(written[n], a, k))
             assert result.state == "passed", result.message
@@ -244,7 +247,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_files_get_no_pass_and_an_answer(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(KNOWN["dequantize"], "seconds", 1 if "while True" in source else 10)  # what ends has time
+    monkeypatch.setattr(KNOWN["dequantize"], "seconds", 0.5 if "while True" in source else 10)  # what ends has time
     path = student_file(tmp_path, "02_quantization", source)
     [result] = exercises.grade_file(path, ["dequantize"])
     assert result.state == "failing" and HOSTILE[source] in result.message, result.message
