@@ -1,11 +1,13 @@
 """The headings of the chapters."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 CHAPTERS = Path(__file__).resolve().parents[1] / "chapters"
 
 
+@cache
 def headings(stem):
     """The texts of a chapter's second-level headings, in their order."""
     cells = json.loads((CHAPTERS / f"{stem}.ipynb").read_text(encoding="utf-8"))["cells"]
