@@ -5,9 +5,6 @@
 A rotation mixes each number into all the others. A vector with one large entry becomes one whose entries are all alike,
 and that is what a uniform grid rounds best. H is a Kronecker product of small matrices, so multiplying by it takes far
 fewer operations than n^2; nothing but additions for powers of two.
-
-Below: the matrix and the transform as they are written; rotations and what they do; the fast transform; at the end,
-which orders n there are.
 """
 
 import math
@@ -22,20 +19,15 @@ from nnzip.checks import check_finite, door, real, whole
 def hadamard_matrix(n):  # -> int8 [n, n]
     """Return a Hadamard matrix of order n: entries +1 and -1, H H^T = n I.
 
-    Powers of two are Sylvester's, H_2n = [[H, H], [H, -H]], in natural order (1867, Thoughts on inverse orthogonal
-    matrices). Others are Paley's over a field of q elements, q a prime or the square of one (1933, On orthogonal
-    matrices): I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). All else is a Kronecker product of
-    these. Paley I is not symmetric: the inverse of H / sqrt(n) is its transpose. ValueError for an n that these do not
-    reach.
+    Powers of two are Sylvester's (1867), H_2n = [[H, H], [H, -H]]. Others are Paley's (1933) over a field of q
+    elements, q a prime or the square of one: I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). All
+    else is a Kronecker product of these. Paley I is not symmetric: the inverse of H / sqrt(n) is its transpose.
 
     >>> hadamard_matrix(4)
     array([[ 1,  1,  1,  1],
            [ 1, -1,  1, -1],
            [ 1,  1, -1, -1],
            [ 1, -1, -1,  1]], dtype=int8)
-    >>> H = hadamard_matrix(28).astype(int)
-    >>> bool(np.all(H @ H.T == 28 * np.eye(28)))
-    True
     """
     return reduce(np.kron, map(_small_matrix, factors(n)))
 
@@ -75,15 +67,12 @@ def random_signs(n: whole(1), *, seed):  # -> int8 [n]
 
     Before a Hadamard transform they make sure that no fixed pattern, such as a constant vector, is gathered into one
     entry (Ailon and Chazelle 2006, section 2; Tseng et al. 2024, QuIP#, arXiv:2402.04396, section 3).
-
-    >>> np.unique(random_signs(1000, seed=0)).tolist()
-    [-1, 1]
     """
     return 2 * np.random.default_rng(seed).integers(0, 2, n, np.int8) - 1
 
 
 def vectors(x, name):
-    """Take a `real` array. Whether its floats are finite is seen in the result, which saves two passes over them."""
+    """Take a `real` array; whether its floats are finite is seen in the result, which saves two passes over them."""
     return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
 
 
@@ -94,8 +83,7 @@ vectors.refused = real.refused
 def rotate(x: vectors, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
     """Return x D H / sqrt(n), D the diagonal matrix of signs: a random rotation of every vector along the axis.
 
-    Two arrays rotated with the same signs have the same products as before: (x R) (w R)^T = x w^T. The options and
-    their errors are those of `hadamard_transform`.
+    Two arrays rotated with the same signs have the same products as before: (x R) (w R)^T = x w^T.
 
     >>> rotate([0.0, 8.0, 0.0, 0.0], [1, -1, -1, 1])
     array([-4.,  4., -4.,  4.])
@@ -126,8 +114,8 @@ def _along(signs, x, axis):  # [n] -> [n, 1, ...], as many axes as x has from th
 def incoherence(x: real):  # [...] -> float
     """Return max|x| sqrt(size) / norm, the largest magnitude over the root mean square: 1 if all are equal.
 
-    It is sqrt(size) for a single spike, and 0 for an array of zeros. Rounding a tensor to b symmetric bits has an SQNR
-    of 10 log10(12 (2^(b-1) - 1)^2 / incoherence^2) dB, so halving it is worth one bit (Chee et al. 2023, QuIP,
+    It is sqrt(size) for a single spike, and 0 for zeros. Rounding to b symmetric bits has an SQNR of
+    10 log10(12 (2^(b-1) - 1)^2 / incoherence^2) dB, so halving it is worth one bit (Chee et al. 2023, QuIP,
     arXiv:2307.13304, definition 1).
 
     >>> incoherence([3.0, -3.0, 3.0, 3.0]), incoherence([8.0, 0.0, 0.0, 0.0])
@@ -152,10 +140,6 @@ def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose or
 
     So the large matrix is never made (Fino and Algazi 1976, Unified matrix treatment of the fast Walsh-Hadamard
     transform).
-
-    >>> x, H = np.array([[1.0, 2.0, 3.0, 6.0]]), hadamard_matrix(2)
-    >>> (x @ np.kron(H, H)).tolist(), kronecker_product(x[:, :, None], [H, H], np.empty((1, 4, 1))).ravel().tolist()
-    ([[12.0, -4.0, -6.0, 2.0]], [12.0, -4.0, -6.0, 2.0])
     """
     after = x.shape[2]  # how far apart in memory the neighbours along the axis are
     for i, matrix in reversed(list(enumerate(matrices))):
@@ -170,11 +154,8 @@ def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose or
 def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None):  # [..., n, ...] -> [..., n, ...]
     """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
 
-    With `inverse` it multiplies by H^T: the way back. For a symmetric H, as all powers of two have, that is the same.
-    With `block_size` each run of so many neighbours is transformed by itself; it must divide n, and `largest_block`
-    knows one. Floats keep their type. ValueError if there is no H of order n, or if a sum overflows.
-
-    The rows are taken a block at a time, so that a block stays in the cache while each small matrix passes over it.
+    With `inverse` it multiplies by H^T: the way back. With `block_size` each run of so many neighbours is transformed
+    by itself; it must divide n, and `largest_block` knows one. ValueError if a sum overflows.
 
     >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
     array([4., 4., 4., 4.])
@@ -271,37 +252,36 @@ def _factors(n):
     return min(found, key=lambda orders: (sum(orders), orders), default=None)
 
 
-def _paley(n):  # -> (kind, q) or None
-    """Return which of Paley's two constructions gives order n, no power of two, and over how many elements."""
-    if n % 4 or n & (n - 1) == 0:
-        return None
-    if _prime_root(n - 1):  # n - 1 is 3 (mod 4)
-        return 1, n - 1
-    q = n // 2 - 1
-    return (2, q) if q % 4 == 1 and _prime_root(q) else None
+def _paley(n):  # -> q or None
+    """Return the size of the field from which Paley I, q = n - 1, or II, q = n / 2 - 1, makes order n."""
+    if n % 4 == 0 and n & (n - 1):  # powers of two are Sylvester's
+        for q, rest in ((n - 1, 3), (n // 2 - 1, 1)):
+            if q % 4 == rest and _prime_root(q):
+                return q
+    return None
 
 
 def _prime_root(q):
     """Return the prime p of which q is the first or second power, or None."""
     for p in (q, math.isqrt(q)):
-        if p > 1 and q in (p, p * p) and _divisors(p) == [1, p]:
+        if q in (p, p * p) and _divisors(p) == [1, p]:
             return p
     return None
 
 
 def _divisors(n):
     low = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    return low + [n // d for d in reversed(low) if d * d != n]
+    return sorted({*low, *(n // d for d in low)})
 
 
 def _small_matrix(n):  # -> int8 [n, n]
     if n <= 2:
         return np.array([[1, 1], [1, -1]], np.int8)[:n, :n]
-    kind, q = _paley(n)
+    q = _paley(n)
     C = np.ones((q + 1, q + 1), np.int8)  # C C^T = q I, zeros on the diagonal
     C[0, 0], C[1:, 1:] = 0, _quadratic_characters(q)
     one = np.eye(q + 1, dtype=np.int8)
-    if kind == 1:
+    if q == n - 1:
         C[1:, 0] = -1  # C^T = -C
         return C + one
     return np.kron(C, _small_matrix(2)) + np.kron(one, np.array([[1, -1], [-1, -1]], np.int8))
@@ -310,7 +290,7 @@ def _small_matrix(n):  # -> int8 [n, n]
 def _quadratic_characters(q):  # -> int8 [q, q]
     """Return Q[a, b] = chi(a - b): +1 if the difference is a square of the field of q elements, -1 if not, 0 for 0.
 
-    The field of p^2 elements is made of a + b t, t^2 = g, g without a root modulo p; the element's number is a + p b.
+    The field of p^2 elements is made of a + b t, t^2 = g, g without a root modulo p; a + b t has the number a + p b.
     """
     p = _prime_root(q)
     b, a = np.divmod(np.arange(q), p)
