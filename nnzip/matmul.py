@@ -11,8 +11,7 @@ additions, the float32 product of the codes *is* the integer product. How far a 
 
 Where a column is too large for the whole depth K, K is split into blocks that are not, and the blocks are added as
 integers. Zero points never touch the codes: they come in afterwards, by the row and the column sums (Jacob et al. 2018,
-arXiv:1712.05877, equations 7 and 8). The CPU's own int8 instructions are in `nnzip.matmul_native`. What follows such a
-product, the way back to 8 bits, is in `nnzip.requantization`.
+arXiv:1712.05877, equations 7 and 8). The CPU's own int8 instructions are in `nnzip.matmul_native`.
 """
 
 from functools import cache, cached_property
@@ -21,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 
 from nnzip import matmul_native
-from nnzip.checks import check_ndim, check_not_empty, one_of
+from nnzip.checks import check_ndim, check_not_empty, integers, one_of
 from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point  # noqa: F401
 
 FLOAT32_EXACT = 2**24  # every integer up to it is a float32
@@ -43,12 +42,8 @@ def matmul_as(a, b, dtype):  # [M, K], [K, N] -> dtype [M, N]
     """Return the product computed in one number type: the ways to go wrong, and the slow way that is right.
 
     >>> a, b = np.full((1, 259), 255, np.uint8), np.full((259, 1), 255, np.uint8)
-    >>> matmul_as(a, b, np.int32).item()  # right, but without BLAS
-    16841475
-    >>> matmul_as(a, b, np.uint8).item()  # what `a @ b` is: the sum modulo 256
-    3
-    >>> matmul_as(a, b, np.float16).item()  # ends at 65504
-    inf
+    >>> [matmul_as(a, b, dtype).item() for dtype in (np.int32, np.uint8, np.float16)]
+    [16841475, 3, inf]
     >>> matmul_as(a, b, np.float32).item() == 16841475  # odd and above 2^24: there is no such float32
     False
     """
@@ -61,9 +56,6 @@ def exact_depth(a_dtype, b):
 
     It is the number of leading rows of b for which no partial sum can pass 2^24, for every a of that dtype: in every
     column 128 sum |b| (int8), or 255 times the larger of the positive and the negative sum (uint8), is at most that.
-
-    a_dtype is int8 or uint8; b has shape (K, N) and is int8, uint8 or a PackedMatrix. TypeError or ValueError for other
-    matrices or dtypes.
 
     >>> exact_depth(np.int8, np.full((2000, 1), -128, np.int8))  # 2^24 / (128 * 128)
     1024
@@ -124,11 +116,7 @@ class PackedMatrix:
     """A weight matrix for many products, made by `pack`. What a product needs besides the codes is computed once."""
 
     def __init__(self, codes):
-        self.codes, self.shape, self.dtype = codes, codes.shape, codes.dtype
-        self._edges = {}
-
-    def __repr__(self):
-        return f"PackedMatrix(shape={self.shape}, dtype={self.dtype})"
+        self.codes, self.shape, self.dtype, self._edges = codes, codes.shape, codes.dtype, {}
 
     @cached_property
     def floats(self):  # [K, N]
@@ -151,8 +139,8 @@ class PackedMatrix:
 def pack(b):  # [K, N] -> PackedMatrix
     """Prepare an int8 or uint8 matrix for many products; the codes are copied.
 
-    >>> pack(np.zeros((784, 300), np.int8))
-    PackedMatrix(shape=(784, 300), dtype=int8)
+    >>> pack(np.zeros((784, 300), np.int8)).shape
+    (784, 300)
     """
     codes = np.array(code_matrix(b, "b"), order="C")
     codes.setflags(write=False)
@@ -168,11 +156,8 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     a_zero_point, b_zero_point : an integer that the codes' dtype holds, or one for each of the M rows, the N columns
     out_dtype : np.int32, or np.int64 for sums beyond it, which are an OverflowError otherwise; that takes a K of at
         least 33,026 (65,794 with one int8 matrix, 131,072 with two, without zero points)
-    backend : "numpy"; "numkong", the CPU's int8 instructions; "auto", numkong for large products if it is installed and
-        was faster on this machine, which a process tries once. The result is the same. Sums that might pass int32 are
-        always NumPy's.
-
-    Jacob et al. 2018, arXiv:1712.05877, equations 4, 7 and 8.
+    backend : "numpy"; "numkong", the CPU's int8 instructions, for sums that fit int32; "auto", numkong for large
+        products if it is installed and was faster on this machine, which a process tries once
 
     >>> a, b = np.array([[255, 1]], np.uint8), np.array([[-128], [127]], np.int8)
     >>> int8_matmul(a, b)
@@ -184,8 +169,8 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     (M, K), N = a.shape, right.shape[1]
     if right.shape[0] != K:
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
-    a_zero_point = _zero_point(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
-    b_zero_point = _zero_point(b_zero_point, "b_zero_point", right.dtype, N)  # [N or 1]
+    a_zero_point = _zero_points(a_zero_point, "a_zero_point", np.iinfo(a.dtype), M)[:, None]  # [M or 1, 1]
+    b_zero_point = _zero_points(b_zero_point, "b_zero_point", np.iinfo(right.dtype), N)  # [N or 1]
     out_dtype = np.dtype(one_of("int32", "int64")(np.dtype(out_dtype).name, "out_dtype"))
     native = matmul_native.chosen(backend, M, K, N, packed=right is b)
 
@@ -206,9 +191,7 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
 def _float_product(a, right, packed, dtype):  # codes [M, K], PackedMatrix [K, N] -> dtype [M, N]
     """Do what `product_in_blocks` does, with less memory to fill: a third of the time at K = 512.
 
-    The floats of a block become int32 in their own memory, read and written in the same order. A matrix that is used
-    once is cut for any codes, since finding its own edges costs as much as the product; with few rows into blocks so
-    small that each stays in cache from its conversion to its product.
+    The floats of a block become int32 in their own memory, read and written in the same order.
     """
     edges, b = right.edges(a.dtype) if packed else _any_edges(a, right), right.floats if packed else right.codes
     total = None
@@ -221,8 +204,14 @@ def _float_product(a, right, packed, dtype):  # codes [M, K], PackedMatrix [K, N
 
 
 def _any_edges(a, b):
-    certain = FLOAT32_EXACT // (_reach(a.dtype) * _reach(b.dtype))
-    depth = min(certain, max(16, 2**18 // b.shape[1])) if len(a) <= 8 else certain
+    """Return edges that are exact for any codes: for a matrix that is used once, its own cost as much as the product.
+
+    With few rows the blocks are so small that each stays in cache from its conversion to its product.
+    """
+    reach = {"int8": 128, "uint8": 255}  # how far from 0 codes get
+    depth = FLOAT32_EXACT // (reach[a.dtype.name] * reach[b.dtype.name])
+    if len(a) <= 8:
+        depth = min(depth, max(16, 2**18 // b.shape[1]))
     return [*range(0, len(b.codes), depth), len(b.codes)]
 
 
@@ -239,10 +228,6 @@ def float32_is_exact():
     return True
 
 
-def _reach(dtype):  # how far from 0 codes get
-    return max(-np.iinfo(dtype).min, np.iinfo(dtype).max)
-
-
 def code_matrix(x, name):
     array = np.asarray(x)
     check_code_dtype(array.dtype, name)
@@ -257,12 +242,8 @@ def check_code_dtype(dtype, name):
     return dtype
 
 
-def _zero_point(value, name, dtype, length):  # -> int64 [length or 1]
-    array, codes = np.asarray(value), np.iinfo(dtype)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an integer or integers, got {value!r}")
+def _zero_points(values, name, codes, length):  # -> int64 [length or 1]
+    array = integers(values, name, codes.min, codes.max)
     if array.shape not in ((), (1,), (length,)):
         raise ValueError(f"{name} must be one number or have shape ({length},), got shape {array.shape}")
-    if array.min() < codes.min or array.max() > codes.max:
-        raise ValueError(f"{name} must be from {codes.min} to {codes.max} for {dtype} codes, got {value}")
     return array.astype(np.int64).reshape(-1)

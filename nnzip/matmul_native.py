@@ -8,7 +8,6 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,6 @@ SMALL = 2**25  # multiplications below which a second thread does not pay
 LARGE = 2**23  # multiplications from which it matters who does them
 DEEP = 128  # K from which numkong can pay: it adds up along K, and each sum has a cost of its own
 FEW = 8  # rows: then reading b is most of the work, and codes are a quarter of floats
-ENOUGH = 0.02  # seconds of trying
 
 
 def chosen(backend, M, K, N, *, packed):
@@ -32,40 +30,33 @@ def chosen(backend, M, K, N, *, packed):
     return numkong is not None and (backend == "numkong" or _numkong_is_faster(M <= FEW))
 
 
-class Packed(NamedTuple):
-    """A matrix [K, N] as numkong multiplies by it."""
-
-    matrix: object
-    dtype: np.dtype
-    column_sums: np.ndarray  # [N]
-
-
-def packed(codes):  # [K, N] -> Packed
+def packed(codes):  # [K, N] -> the matrix as numkong multiplies by it, its dtype, its column sums [N]
     """Transpose the codes for numkong, sixteen rows at a time to stay in cache."""
     transposed = np.empty(codes.shape[::-1], codes.dtype)
     for start in range(0, len(codes), 16):
         transposed[:, start : start + 16] = codes[start : start + 16].T
-    return Packed(_numkong()[0].dots_pack(transposed), codes.dtype, codes.sum(axis=0, dtype=np.int64))
+    return _numkong()[0].dots_pack(transposed), codes.dtype, codes.sum(axis=0, dtype=np.int64)
 
 
-def product(a, b):  # codes [M, K], Packed [K, N] -> int32 [M, N]
+def product(a, b):  # codes [M, K], `packed` [K, N] -> int32 [M, N]
     """Return the product, whose sums fit int32; the rows of a large one are shared among threads."""
+    matrix, dtype, column_sums = b
     moved = 0
-    if a.dtype != b.dtype:
-        a, moved = (a.view(np.uint8) ^ 128).view(b.dtype), 128 if b.dtype == np.uint8 else -128
-    a, total = np.ascontiguousarray(a), np.empty((len(a), len(b.column_sums)), np.int32)
+    if a.dtype != dtype:
+        a, moved = (a.view(np.uint8) ^ 128).view(dtype), 128 if dtype == np.uint8 else -128
+    a, total = np.ascontiguousarray(a), np.empty((len(a), len(column_sums)), np.int32)
     numkong, (pool, threads) = _numkong()[0], _pool(os.getpid())
-    out = numkong.from_dlpack(total.view(np.uint32) if b.dtype == np.uint8 else total)
+    out = numkong.from_dlpack(total.view(np.uint32) if dtype == np.uint8 else total)
     share = -(-len(a) // threads) if total.size * a.shape[1] >= SMALL else len(a)  # rows for each thread
 
     def rows(start):
-        numkong.dots_packed(a, b.matrix, out=out, start_row=start, end_row=min(start + share, len(a)))
+        numkong.dots_packed(a, matrix, out=out, start_row=start, end_row=min(start + share, len(a)))
 
     others = [pool.submit(rows, start) for start in range(share, len(a), share)]
     rows(0)
     for other in others:
         other.result()
-    return total - (moved * b.column_sums).astype(np.int32) if moved else total
+    return total - (moved * column_sums).astype(np.int32) if moved else total
 
 
 @cache
@@ -74,19 +65,16 @@ def _numkong_is_faster(few_rows):
     M, K, N = (1, 1024, 1024) if few_rows else (256, 512, 256)
     a, b = np.ones((M, K), np.int8), np.ones((K, N), np.int8)
     native, floats = packed(b), b.astype(np.float32)
-    ways = {
-        "numkong": lambda: product(a, native),
-        "numpy": lambda: (a.astype(np.float32) @ floats).astype(np.int32),
-    }
-    least, begun = dict.fromkeys(ways, np.inf), time.perf_counter()
-    for turn in range(5):  # the best of each: the first turn wakes threads up
-        if turn > 1 and time.perf_counter() - begun > ENOUGH:
-            break
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            least[name] = min(least[name], time.perf_counter() - start)
-    return least["numkong"] < least["numpy"]
+    ways = (lambda: product(a, native), lambda: (a.astype(np.float32) @ floats).astype(np.int32))
+    times = [[_seconds(way) for way in ways] for _ in range(3)]  # the best of each: the first turn wakes threads up
+    numkong, numpy = np.min(times, axis=0)
+    return bool(numkong < numpy)
+
+
+def _seconds(way):
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start
 
 
 @cache
@@ -94,14 +82,11 @@ def _numkong():
     """Return (numkong, "") if it is there, new enough and exact on this machine, else (None, why not)."""
     try:
         import numkong
-    except Exception as error:  # it loads machine code: whatever goes wrong, NumPy takes over
-        return None, f"the import fails ({error}); `pip install numkong` installs it"
-    name = f"numkong {getattr(numkong, '__version__', '')}"
-    try:
+
         wrong = [dtype for dtype in ("int8", "uint8") if not _is_exact(numkong, np.iinfo(dtype))]
-    except Exception as error:
-        return None, f"{name} fails on this machine: {error}; `pip install --upgrade numkong` may help"
-    return (None, f"{name} gives wrong {wrong[0]} products on this machine") if wrong else (numkong, "")
+    except Exception as error:  # it loads machine code: whatever goes wrong, NumPy takes over
+        return None, f"{error}; `pip install --upgrade numkong` may help"
+    return (None, f"it gives wrong {wrong[0]} products on this machine") if wrong else (numkong, "")
 
 
 def _is_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
@@ -116,6 +101,6 @@ def _is_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
 
 @cache
 def _pool(process):  # one for each process, as threads do not survive a fork
-    """Return threads to share, and how many to use with the one that calls; none starts before it is needed."""
+    """Return threads to share, and how many to use with the one that calls."""
     threads = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     return ThreadPoolExecutor(max(1, threads - 1)), threads

@@ -9,7 +9,7 @@ as in gemmlowp and TensorFlow Lite. The two differ where a product is near a tie
 
 import numpy as np
 
-from nnzip.checks import check_not_empty, real, whole
+from nnzip.checks import check_not_empty, integers, real, whole
 from nnzip.quantization import round_to_integer
 
 INT32 = np.iinfo(np.int32)
@@ -22,13 +22,9 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
         codes = clip(rint(float32(acc) * float32(multiplier)) + zero_point, qmin, qmax)
 
     acc : int32 sums of any shape; beyond 2^24 they are rounded to float32, as ONNX Runtime does
-    multiplier : scale_a * scale_b / scale_y, positive; one number, (N,) for each column, or any shape that broadcasts
-        to that of acc
-    zero_point : an integer in the range of out_dtype
+    multiplier : positive; one number, (N,) for each column, or any shape that broadcasts to that of acc
     out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
     rounding : as in `nnzip.quantization.round_to_integer`
-
-    TypeError or ValueError for anything else. ONNX QLinearMatMul and QLinearConv.
 
     >>> acc = np.array([-1000, -3, -1, 1, 3, 5, 1000], np.int32)
     >>> requantize(acc, 0.5, 10, out_dtype=np.uint8)
@@ -63,14 +59,9 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
     RoundingDivideByPOT; a negative shift first multiplies acc by 2^-shift, where it saturates at int32. Single rounding
     is TFLITE_SINGLE_ROUNDING, and nearer to the real product.
 
-    acc : int32 sums of any shape
     m0 : integers from 2^30 to 2^31 - 1; one, (N,) for each column, or any shape that broadcasts to that of acc
-    shift : integers from -30 to 31, of such a shape; to the right, so that m = m0 * 2^-31 * 2^-shift
-    zero_point : an integer in the range of out_dtype
-    out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
-
-    TypeError or ValueError for anything else. gemmlowp, fixedpoint/fixedpoint.h; TensorFlow Lite,
-    MultiplyByQuantizedMultiplier, whose shift has the other sign; Jacob et al. 2018, arXiv:1712.05877, section 2.2.
+    shift : integers from -30 to 31, of such a shape; TensorFlow Lite's has the other sign
+    acc, zero_point, out_dtype : as in `requantize`
 
     >>> acc = np.array([-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7], np.int32)
     >>> m0, shift = fixed_point_multiplier(0.25)
@@ -96,8 +87,7 @@ def fixed_point_multiplier(m):  # [...] -> int32 [...], [...]
     """Return m as (m0, shift): m = m0 * 2^-31 * 2^-shift, with m0 from 2^30 to 2^31 - 1, rounded to the nearest.
 
     m holds positive numbers from 2^-32 to below 2^30: one, which gives two ints, or an array, which gives two int32
-    arrays. TypeError or ValueError for anything else. Jacob et al. 2018, arXiv:1712.05877, equation 6; TensorFlow
-    Lite's QuantizeMultiplier, which turns smaller multipliers into 0.
+    arrays. TensorFlow Lite's QuantizeMultiplier turns smaller ones into 0.
 
     >>> fixed_point_multiplier(0.75)
     (1610612736, 0)
@@ -126,20 +116,14 @@ def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_p
 
 
 def _integers(values, name, ends, shape):  # -> int64, broadcasting to shape
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {values!r}")
+    array = integers(values, name, *ends)
     _check_broadcast(array, name, shape)
-    if array.min() < ends[0] or array.max() > ends[1]:
-        raise ValueError(f"{name} must be from {ends[0]} to {ends[1]}, got {values}")
     return array.astype(np.int64)
 
 
 def _check_broadcast(array, name, shape):
-    check_not_empty(array, name)
     try:
         np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(
-            f"{name} must be one number or broadcast to acc's shape {shape}, got shape {array.shape}"
-        ) from None
+        got = f"got shape {array.shape}"
+        raise ValueError(f"{name} must be one number or broadcast to acc's shape {shape}, {got}") from None
