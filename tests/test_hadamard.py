@@ -54,7 +54,7 @@ def test_the_orders_are_those_that_number_theory_gives():
     assert [n for n in range(1, 1025) if is_order(n)] == ORDERS
 
 
-@pytest.mark.parametrize("n", [n for n in ORDERS if n <= 300] + [392, 396, 500, 676, 724, 784, 800, 1024, 1684, 2048])
+@pytest.mark.parametrize("n", [n for n in ORDERS if n <= 300] + [392, 396, 500, 676, 724, 784, 800, 1024, 1684])
 def test_all_rows_are_orthogonal_in_integers(n):
     H = hadamard_matrix(n)
     assert H.dtype == np.int8 and H.shape == (n, n)

@@ -27,27 +27,12 @@ from nnzip.pruning import (
 SPARSITIES = (0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1)
 
 
-# ---------------------------------------------------------------- by threshold
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_weight_on_the_threshold_is_pruned(dtype):
     w = np.array([0.1, -0.1, 0.2, -0.2], dtype)
     assert threshold_mask(w, float(w[0])).tolist() == [False, False, True, True]
     if dtype != np.float16:  # below it the next float still is; in float16 0.1 is compared as float16
         assert threshold_mask(w, float(np.nextafter(w[0], dtype(0)))).all()
-
-
-# ---------------------------------------------------------------- by magnitude
-
-
-@pytest.mark.parametrize("kept", range(9))
-def test_no_other_mask_of_as_many_weights_keeps_more_magnitude(kept):
-    w = np.random.default_rng(kept).normal(size=(2, 4))
-    mask = magnitude_mask(w, 1 - kept / 8)
-    assert mask.sum() == kept and mask.shape == w.shape and mask.dtype == bool
-    best = max(sum(combination) for combination in itertools.combinations(np.abs(w).ravel().tolist(), kept))
-    assert np.abs(w)[mask].sum() == pytest.approx(best, rel=1e-14)
 
 
 @pytest.mark.parametrize("sparsity", SPARSITIES)
@@ -107,19 +92,9 @@ def test_the_removed_magnitude_is_the_least_over_all_layers_together(pruned):
     assert removed == pytest.approx(least, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: global_magnitude_masks([], 0.5), TypeError, "a dict or a list of arrays and not empty"),
-        (lambda: global_magnitude_masks({}, 0.5), TypeError, "a dict or a list of arrays and not empty"),
-        (lambda: global_masks(np.ones(3), 0.5), TypeError, "a dict or a list of arrays"),
-        (lambda: global_magnitude_masks(np.ones((3, 2)), 0.5), TypeError, "a dict or a list of arrays"),
-        (lambda: global_masks({"a": [1.0, math.nan]}, 0.5), ValueError, "saliencies\\['a'\\] must be finite"),
-    ],
-)
-def test_saliencies_that_cannot_be_ranked_are_refused(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+def test_what_cannot_be_ranked_is_named():
+    with pytest.raises(ValueError, match=r"saliencies\['a'\] must be finite"):
+        global_masks({"a": [1.0, math.nan]}, 0.5)
 
 
 # ---------------------------------------------------------------- n of m
@@ -143,17 +118,9 @@ def test_rows_do_not_share_groups_and_convolutions_have_rows_too():
         n_m_mask(np.ones((2, 6)), 2, 4)  # 12 in all would do
 
 
-@pytest.mark.parametrize(
-    ("n", "m", "error", "message"),
-    [
-        (5, 4, ValueError, "n must be from 0 to 4, got 5"),
-        (2.0, 4, TypeError, "n must be an integer"),
-        (1, 3, ValueError, "m must divide"),
-    ],
-)
-def test_patterns_that_do_not_exist_are_refused(n, m, error, message):
-    with pytest.raises(error, match=message):
-        n_m_mask(np.ones((2, 8)), n, m)
+def test_no_more_can_stay_than_there_are():
+    with pytest.raises(ValueError, match="n must be from 0 to 4, got 5"):
+        n_m_mask(np.ones((2, 8)), 5, 4)
 
 
 # ---------------------------------------------------------------- blocks
@@ -299,28 +266,21 @@ def test_stability_of_the_last_layer_is_the_square_of_activation():
     np.testing.assert_allclose(stability(w, x, identity), activation(w, x) ** 2 / len(x))
 
 
-def test_weights_without_effect_have_no_saliency():
-    w, x = np.ones((2, 3)), np.zeros((4, 3))
-    nothing = np.zeros((2, 3))
-    assert not activation(w, x).any() and not stability(w, x, np.ones((1, 4, 2))).any()
-    assert not taylor(w, nothing).any() and not obd(w, nothing).any() and not magnitude(nothing).any()
-
-
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("function", "shapes", "message"),
     [
-        (lambda: taylor([1.0, 2.0], [1.0]), ValueError, r"w and grad must have the same shape, got \(2,\) and \(1,\)"),
-        (lambda: obd([1.0, 2.0], [[1.0, 2.0]]), ValueError, "w and hessian_diag must have the same shape"),
-        (lambda: activation(np.ones((2, 3)), np.ones((4, 2))), ValueError, "x must end in 3 inputs"),
-        (lambda: stability(np.ones((2, 3)), np.ones((4, 2)), np.ones((1, 4, 2))), ValueError, "x must end in 3 inputs"),
-        (lambda: stability(np.ones((2, 3)), np.ones((4, 3)), np.ones((4, 2))), ValueError, r"shape \(C, 4, out\)"),
-        (lambda: gauss_newton_diag(np.ones((4, 3)), np.ones((1, 5, 2))), ValueError, r"shape \(C, 4, out\)"),
-        (lambda: gauss_newton_diag(np.ones((4, 6, 3)), np.ones((1, 4, 2))), ValueError, r"shape \(C, 4, 6, out\)"),
+        (taylor, [(2,), (1,)], r"w and grad must have the same shape, got \(2,\) and \(1,\)"),
+        (obd, [(2,), (1, 2)], "w and hessian_diag must have the same shape"),
+        (activation, [(2, 3), (4, 2)], "x must end in 3 inputs"),
+        (stability, [(2, 3), (4, 2), (1, 4, 2)], "x must end in 3 inputs"),
+        (stability, [(2, 3), (4, 3), (4, 2)], r"shape \(C, 4, out\)"),
+        (gauss_newton_diag, [(4, 3), (1, 5, 2)], r"shape \(C, 4, out\)"),
+        (gauss_newton_diag, [(4, 6, 3), (1, 4, 2)], r"shape \(C, 4, 6, out\)"),
     ],
 )
-def test_saliencies_refuse_what_does_not_fit(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+def test_saliencies_refuse_what_does_not_fit(function, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        function(*map(np.ones, shapes))
 
 
 # ---------------------------------------------------------------- schedules
@@ -344,21 +304,3 @@ def test_a_schedule_can_fall_and_stay_level():
 def test_a_schedule_must_have_time_to_rise():
     with pytest.raises(ValueError, match="end_step must be at least 11, got 10"):
         linear_schedule(1, **RAMP | {"end_step": 10})
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda w: saliency_mask(w, 0.5),
-        lambda w: global_magnitude_masks([w], 0.5),
-        lambda w: n_m_mask(w, 1, 2),
-        lambda w: block_mask(w, 0.5, block_size=(2, 2)),
-        lambda w: (taylor(w, w), obd(w, w), activation(w, w), stability(w, w, w[None])),
-    ],
-)
-def test_no_argument_is_changed(call):
-    w = np.random.default_rng(0).normal(size=(4, 4))
-    before = w.copy()
-    w.setflags(write=False)
-    call(w)
-    assert np.array_equal(w, before)
