@@ -3,8 +3,7 @@
     loss = alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy with the labels
 
 (Hinton, Vinyals and Dean 2015, arXiv:1503.02531.) The softmax with its temperature, this loss, and two that match what
-lies between input and output: hints and attention maps. Every loss comes with its gradient at the student, an array of
-the shape and float dtype of the student's.
+lies between input and output. Every loss comes with its gradient, of the shape and float dtype of the student's array.
 """
 
 import numpy as np
@@ -18,10 +17,8 @@ def softmax(logits: real, *, temperature: positive = 1.0):  # [..., classes] -> 
 
     T = 1 is the usual softmax; larger is softer (Hinton et al. 2015, eq. 1).
 
-    >>> softmax([0.0, 0.0, 1000.0]).tolist()
-    [0.0, 0.0, 1.0]
-    >>> softmax([0.0, 1.0], temperature=1e6).round(3).tolist()
-    [0.5, 0.5]
+    >>> softmax([0.0, 1000.0]).tolist(), softmax([0.0, 1.0], temperature=1e6).round(3).tolist()
+    ([0.0, 1.0], [0.5, 0.5])
     """
     weights = np.exp(_exponents(logits, temperature))  # e^((z - max z) / T): the factor e^(-max z / T) cancels
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(logits.dtype)
@@ -61,15 +58,14 @@ def kl_divergence(
     """Return KL(p || q) = sum p log(p / q) in nats, the mean over the rows, and its gradient at the student's logits.
 
     With p and q the softmax of teacher and student at temperature T the gradient is (q - p) / (T N): Hinton et al.
-    2015, eq. 2. The order matters: what the teacher holds likely the student must hold likely too.
+    2015, eq. 2.
 
     >>> value, gradient = kl_divergence([[0.0, 0.0]], [[0.0, np.log(3.0)]])
     >>> round(value, 4), gradient.round(2).tolist()
     (0.1438, [[-0.25, 0.25]])
     """
     same_shape(teacher_logits, student_logits, ("teacher_logits", "student_logits"))
-    log_p = log_softmax(teacher_logits.astype(np.float64), temperature=temperature)
-    log_q = log_softmax(student_logits.astype(np.float64), temperature=temperature)
+    log_p, log_q = (log_softmax(z.astype(float), temperature=temperature) for z in (teacher_logits, student_logits))
     gradient = (np.exp(log_q) - np.exp(log_p)) / (temperature * len(log_q))
     return mean_kl(log_p, log_q), gradient.astype(student_logits.dtype)
 
@@ -82,8 +78,7 @@ def distillation_loss(
 
     The gradient at the student's logits is alpha T (q_T - p_T) / N + (1 - alpha) (q_1 - one_hot) / N, where p and q are
     the softmax of teacher and student at the temperature in the index. T^2 makes up for the gradient of the KL, which
-    falls as 1 / T^2, so that alpha means the same at every temperature (Hinton et al. 2015, section 2). alpha is the
-    teacher's share: 0 is cross-entropy with the labels, 1 does without labels.
+    falls as 1 / T^2 (Hinton et al. 2015, section 2). alpha is the teacher's share: 0 is cross-entropy with the labels.
 
     >>> loss, gradient = distillation_loss([[0.0, 0.0]], [[1.0, -1.0]], [0], temperature=2.0)
     >>> round(loss, 4), gradient.round(4).tolist()
@@ -104,9 +99,8 @@ def distillation_loss(
 def hint_loss(student_features: real, teacher_features: real):  # [N, ...] twice -> value, [N, ...]
     """Return 1/2 ||student - teacher||^2, the mean over the batch, and its gradient at the student's features.
 
-    The student's middle layer is to say what the teacher's says (Romero et al. 2015, FitNets, arXiv:1412.6550, eq. 3).
-    If the widths differ, a regressor stands between, a layer that is trained along and thrown away afterwards:
-    `hint_loss(regressor.forward(features), hints)`, and `regressor.backward(gradient)` gives both gradients.
+    (Romero et al. 2015, FitNets, arXiv:1412.6550, eq. 3.) If the widths differ, a regressor stands between, a layer
+    that is trained along and thrown away afterwards: `hint_loss(regressor.forward(features), hints)`.
 
     >>> value, gradient = hint_loss([[1.0, 2.0]], [[1.0, 4.0]])
     >>> value, gradient.tolist()
@@ -122,9 +116,8 @@ def hint_loss(student_features: real, teacher_features: real):  # [N, ...] twice
 def attention_loss(student_maps: reals(4), teacher_maps: reals(4)):  # [N, C, H, W], [N, D, H, W] -> value, [N, C, H, W]
     """Return 1/2 ||a_s - a_t||^2, the mean over the batch, and its gradient at the student's feature maps.
 
-    a = Q / ||Q|| with Q[h, w] = sum over the channels of maps^2 says where a layer looks, however many channels it has
-    (Zagoruyko and Komodakis 2017, arXiv:1612.03928, eq. 2). The distance is squared, as in their published code:
-    without the square it has no gradient where the two agree. Maps that are all zero look nowhere: a = 0, gradient 0.
+    a = Q / ||Q|| with Q[h, w] = sum over the channels of maps^2 says where a layer looks (Zagoruyko and Komodakis 2017,
+    arXiv:1612.03928, eq. 2, squared as in their code). Maps that are all zero look nowhere: a = 0, gradient 0.
 
     >>> student, teacher = np.array([[[[1.0, 0.0]]]]), np.array([[[[0.0, 3.0]], [[0.0, 4.0]]]])
     >>> attention_loss(student, teacher)[0], attention_loss(teacher[:, :1], teacher)[0]
