@@ -8,7 +8,7 @@ from layer_cases import tiny_cnn
 
 from nnzip.compression.distillation import distill, repair
 from nnzip.compression.pruning import prune_network
-from nnzip.compression.quantization import export_rounded, quantize_activations, round_weights_in_training
+from nnzip.compression.quantization import export_rounded, round_weights_in_training
 from nnzip.distillation import distillation_loss, kl_divergence
 from nnzip.nn.layers import Flatten, Linear, ReLU
 from nnzip.nn.network import Network
@@ -174,12 +174,3 @@ def test_the_seed_decides():
     one, same, other = (repair(small(), tiny_cnn(), DATA, seed=seed, **options) for seed in (0, 0, 1))
     assert_same_parameters(one, same.parameters())
     assert any(not np.array_equal(array, other.parameters()[name]) for name, array in one.parameters().items())
-
-
-def test_rounded_inputs_are_kept_while_weights_are_rounded():
-    student = round_weights_in_training(quantize_activations(tiny_cnn(), IMAGES, bits=4), bits=3)
-    history = distill(student, tiny_cnn(), DATA, **recipe(epochs=20), alpha=1)
-    assert history[-1]["loss"] < history[0]["loss"]
-    finished = export_rounded(student)
-    assert np.array_equal(finished.forward(IMAGES), student.forward(IMAGES))
-    assert all(lies_on_a_grid(w, 3) for n, w in finished.parameters().items() if n.endswith("weight"))

@@ -4,18 +4,19 @@ The numbers are fake-quantized floats: float32 values that lie on the integer gr
 toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.
 """
 
-from nnzip.checks import door, real, whole
+from nnzip.checks import door, real
 from nnzip.nn.layers import Conv2d, Linear
 from nnzip.nn.network import check_network, weights_of
 from nnzip.quantization import RangeObserver, choose_qparams, fake_quantize
 
+BATCH = 250  # calibration images at a time
 
-def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmetric=True, method="minmax"):
+
+def quantize_weights(network, *, bits, per_channel=True, **options):
     """Return a copy whose weights are rounded to `bits` bits, 2 to 16.
 
     per_channel : a scale for each output neuron or filter (Krishnamoorthi 2018, section 3.2), or one for each array
-    group_size : a scale for every so many consecutive weights of a row, instead
-    symmetric, method : as in `choose_qparams`
+    options : the rest of `choose_qparams`'s: method, symmetric, group_size in place of per_channel
 
     >>> import numpy as np
     >>> from nnzip.nn.network import lenet_300_100
@@ -25,33 +26,32 @@ def quantize_weights(network, *, bits, per_channel=True, group_size=None, symmet
     """
     check_network(network)
     rounded = network.copy()
-    axis = 0 if per_channel and group_size is None else None
-    grid = {"bits": bits, "symmetric": symmetric, "axis": axis, "group_size": group_size, "method": method}
+    axis = 0 if per_channel and options.get("group_size") is None else None
     for weight in weights_of(rounded).values():
-        weight[...] = fake_quantize(weight, choose_qparams(weight, **grid))
+        weight[...] = fake_quantize(weight, choose_qparams(weight, bits=bits, axis=axis, **options))
     return rounded
 
 
-def quantize_activations(network, calibration_images, *, bits, method="minmax", batch_size=250):
+def quantize_activations(network, calibration_images, *, bits, method="minmax"):
     """Return a copy that rounds the input of every Linear and Conv2d to `bits` bits, affine and per tensor.
 
     calibration_images : [N, C, H, W], training images, on which the ranges are seen (Jacob et al. 2018, section 3.1)
-    method : as in `choose_qparams`, applied to a histogram of all the calibration batches
+    method : as in `choose_qparams`, applied to a histogram of all the calibration images
     """
-    qparams = activation_qparams(network, calibration_images, bits=bits, method=method, batch_size=batch_size)
+    check_plain(network)
     rounded = network.copy()
-    for i, grid in qparams.items():
-        rounded.layers[i] = as_rounded(rounded.layers[i], input=Grid(grid))
+    for i, grid in activation_qparams(network, calibration_images, bits=bits, method=method).items():
+        rounded.layers[i] = Rounded(rounded.layers[i], input=Grid(grid))
     return rounded
 
 
 @door
-def activation_qparams(network, calibration_images: real, *, bits, method="minmax", batch_size: whole(1) = 250):
+def activation_qparams(network, calibration_images: real, *, bits, method="minmax"):
     """Return the affine grid for what enters each Linear and Conv2d: {index of the layer: QuantParams}."""
     check_network(network)
     observers = {i: RangeObserver("histogram") for i, layer in enumerate(network.layers) if has_weight(layer)}
-    for start in range(0, len(calibration_images), batch_size):
-        x = calibration_images[start : start + batch_size]
+    for start in range(0, len(calibration_images), BATCH):
+        x = calibration_images[start : start + BATCH]
         for i, layer in enumerate(network.layers):
             if i in observers:
                 observers[i].observe(x)
@@ -92,17 +92,13 @@ class Rounded:
         self.grads = {**self.layer.grads, "weight": grad_weight, **self.weight.grads, **self.input.grads}
         return grad_x if input_gradient else None
 
-    @property
-    def roundings(self):
-        """What is rounded, by name: "weight", "input" or both."""
-        both = {"weight": self.weight, "input": self.input}
-        return {name: rounding for name, rounding in both.items() if type(rounding) is not Identity}
-
     def __getstate__(self):  # copies and pickles carry the weights, not the last batch
         return {**self.__dict__, "grads": {}, "_x": None}
 
     def __repr__(self):
-        return f"Rounded({', '.join([str(self.layer), *(f'{name}={one}' for name, one in self.roundings.items())])})"
+        both = {"weight": self.weight, "input": self.input}
+        rounded = "".join(f", {name}={one}" for name, one in both.items() if type(one) is not Identity)
+        return f"Rounded({self.layer}{rounded})"
 
 
 class Identity:
@@ -132,20 +128,11 @@ class Grid(Identity):
         return f"{type(self).__name__}(bits={self.qparams.bits})"
 
 
-def as_rounded(layer, **roundings):
-    """Return a Rounded layer with these roundings, and those that the layer has already."""
-    if not isinstance(layer, Rounded):
-        return Rounded(layer, **roundings)
-    if layer.roundings.keys() & roundings.keys():
-        raise ValueError(f"the {', '.join(roundings)} of this layer is rounded already: {layer}")
-    return Rounded(layer.layer, **layer.roundings, **roundings)
-
-
-def round_weights_in_training(network, *, bits, per_channel=True, method="mse"):
+def round_weights_in_training(network, *, bits, per_channel=True):
     """Return a copy to be trained, whose layers compute with rounded weights and keep float ones beneath.
 
-    The grids are chosen once, here; `export_rounded` gives the network that is left when the training is over. Few bits
-    start better from the method "mse" than from "minmax".
+    The grids are those of least squared error, chosen once, here; `export_rounded` gives the network that is left when
+    the training is over.
 
     >>> import numpy as np
     >>> from nnzip.nn.network import lenet_300_100
@@ -153,13 +140,13 @@ def round_weights_in_training(network, *, bits, per_channel=True, method="mse"):
     >>> [len(np.unique(net.parameters()["5.weight"][0])) for net in (student, export_rounded(student))]
     [100, 3]
     """
-    check_network(network)
-    wrapped, axis = network.copy(), 0 if per_channel else None
-    for i, layer in enumerate(wrapped.layers):
+    check_plain(network)
+    student, axis = network.copy(), 0 if per_channel else None
+    for i, layer in enumerate(student.layers):
         if has_weight(layer):
-            qparams = choose_qparams(layer.params["weight"], bits=bits, axis=axis, method=method)
-            wrapped.layers[i] = as_rounded(layer, weight=Grid(qparams))
-    return wrapped
+            grid = choose_qparams(layer.params["weight"], bits=bits, axis=axis, method="mse")
+            student.layers[i] = Rounded(layer, weight=Grid(grid))
+    return student
 
 
 def export_rounded(network):
@@ -168,9 +155,8 @@ def export_rounded(network):
     exported = network.copy()
     for i, layer in enumerate(exported.layers):
         if isinstance(layer, Rounded):
-            plain = layer.rounded()
-            kept = "input" in layer.roundings
-            exported.layers[i] = Rounded(plain, input=Grid(layer.input.qparams)) if kept else plain
+            plain, entering = layer.rounded(), layer.input
+            exported.layers[i] = plain if type(entering) is Identity else Rounded(plain, input=Grid(entering.qparams))
     return exported
 
 
