@@ -7,8 +7,8 @@ inputs of the layer then sees them rotated. (Chee et al. 2023, QuIP, arXiv:2307.
 QuaRot, arXiv:2404.00456, section 4.)
 """
 
+from collections import namedtuple
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,8 @@ def rotate_network(network, *, seed: whole(0) = 0):
     """Return a copy with a Rotation before each Linear and Conv2d and with their weights rotated: the outputs stay.
 
     A Linear is rotated along its inputs; a Conv2d along its input channels, at every place and tap alike, since a
-    convolution is a sum over them. A layer is left as it is where there is nothing to mix: one input channel, or an
-    odd number of inputs. Where no order is that number, blocks of the largest order that divides it are rotated.
-    Quantize or prune afterwards, in the new basis.
+    convolution is a sum over them. Where no order is that number, blocks of the largest order that divides it are
+    rotated; if that is 1, the layer is left as it is.
 
     >>> from nnzip.nn.network import lenet_5
     >>> [layer for layer in rotate_network(lenet_5()).layers if isinstance(layer, Rotation)]
@@ -51,12 +50,7 @@ class Rotation(Layer):
     """Rotate what comes along its features or channels, axis 1; it has no parameters to learn.
 
     signs : [n], as from `random_signs`
-    block_size : as in `rotate`; the largest order that divides n if there is none that is n
-
-    >>> layer = Rotation(random_signs(20, seed=0))
-    >>> y = layer.forward(np.ones((3, 20), np.float32))
-    >>> bool(np.allclose(layer.backward(y), 1))
-    True
+    block_size : as in `rotate`; without it, the largest order that divides n
     """
 
     def __init__(self, signs, *, block_size=None):
@@ -92,15 +86,8 @@ class Rotation(Layer):
 def unrotate_network(network):
     """Return a copy without its Rotations, each multiplied into the weights that follow it: the outputs stay.
 
-    So a network that was rounded or pruned in the rotated basis is measured without rotating every image, and its
-    weights can be compared with the original's. It is not what a device would run: these weights lie on no grid.
-    A Rotation that no Linear or Conv2d follows is refused: what a Rounded layer rounds depends on the basis.
-
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> network = lenet_300_100()
-    >>> back = unrotate_network(rotate_network(network))
-    >>> bool(np.allclose(back.parameters()["1.weight"], network.parameters()["1.weight"], atol=1e-6))
-    True
+    So a network that was rounded or pruned in the rotated basis is measured without rotating every image. It is not
+    what a device would run: these weights lie on no grid.
     """
     check_network(network)
     old = network.copy().layers
@@ -112,18 +99,13 @@ def unrotate_network(network):
     return Network([layer for layer in old if not isinstance(layer, Rotation)])
 
 
-class Operations(NamedTuple):
-    """What one image costs: the additions of the rotations, the multiplications of the layers with weights."""
-
-    additions: int
-    multiplications: int
+Operations = namedtuple("Operations", "additions multiplications")
 
 
 def extra_operations(network, *, image_shape=(1, 28, 28)):
     """Count, for one image, the additions that the online rotations cost, and the multiplications of all layers.
 
-    A rotation of n numbers takes n (f - 1) additions for every factor f of its matrix, n log2 n for a power of two; a
-    convolution's input is rotated at each of its places.
+    A convolution's input is rotated at each of its places.
 
     >>> from nnzip.nn.network import lenet_300_100
     >>> extra_operations(rotate_network(lenet_300_100()))
