@@ -4,33 +4,27 @@ A layer y = x W^T whose weights move by D changes its outputs, on average over i
 
     mean_n |D x_n|^2 = 1/2 sum over rows d of D: d H d^T        H = 2 mean_n x_n^T x_n
 
-so that H, the Hessian, is all that has to be known of the inputs. Rounding to nearest makes every element of d small;
-the methods here let the errors of a row cancel each other where inputs are correlated.
+so H, the Hessian, is all that has to be known of the inputs. Where inputs are correlated, the errors of a row's weights
+can cancel each other.
 
     pruned   obd_prune    the diagonal of H alone                    LeCun, Denker and Solla 1990
              obs_prune    the others make up for the one that goes   Hassibi and Stork 1993
-             refit        the best weights under a given mask        least squares
     rounded  gptq         column by column, the rest makes up        Frantar et al. 2023, arXiv:2210.17323
              adaround     up or down, learned by gradient descent    Nagel et al. 2020, arXiv:2004.10568
-             best_rounding   all 2^n ways up or down: the judge
-             fit_scales      where to clip, so that the outputs gain most
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from nnzip.checks import door, number, one_of, positive, real, reals, same_shape, unit, whole
+from nnzip.checks import door, number, one_of, real, reals, same_shape, unit, whole
 from nnzip.pruning import obd, saliency_mask
-from nnzip.quantization import QuantParams, dequantize, quantize
+from nnzip.quantization import QuantParams, aligned, dequantize
 
 ORDERS = ("natural", "descending")
+BLOCK = 128  # columns of `gptq` whose errors are collected together
 SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6)  # of `fit_scales`
-GAMMA, ZETA = -0.1, 1.1  # the ends of the stretched sigmoid: it reaches 0 and 1
-STRENGTH = 1.0  # of the term that drives AdaRound's h to 0 or 1
-BETA = 20.0, 2.0  # its power, first and last
-WARMUP = 0.2  # the part of the steps before it comes in
-MOST_INPUTS = 16  # of `best_rounding`
+GAMMA, ZETA = -0.1, 1.1  # the ends of AdaRound's stretched sigmoid
 
 
 def square(x, name):
@@ -41,21 +35,14 @@ def square(x, name):
     return array
 
 
-def grid(value, name):
-    """Take QuantParams; whether they fit the weight, the body asks."""
-    if not isinstance(value, QuantParams):
-        raise TypeError(f"{name} must be QuantParams, got {type(value).__name__}")
-    return value
-
-
-square.refused, grid.refused = (*reals(2).refused, np.ones((2, 3))), (0.5, None)
+square.refused = (*reals(2).refused, np.ones((2, 3)))
 
 
 @door
 def input_hessian(x: reals(2), *, damping=0.01):  # [N, in] -> float64 [in, in]
     """Return H = 2 mean_n x_n^T x_n + damping * mean(diagonal) I.
 
-    x is what enters the layer; of a convolution its windows, (N, in * kH * kW). damping is that of `damped`.
+    x is what enters the layer; of a convolution its windows, (N, in * kH * kW).
 
     >>> input_hessian([[1.0, 2.0], [3.0, 0.0]], damping=0.0)
     array([[10.,  2.],
@@ -69,12 +56,8 @@ def input_hessian(x: reals(2), *, damping=0.01):  # [N, in] -> float64 [in, in]
 def damped(hessian: square, damping: number(0, np.inf, "[)") = 0.01):  # [in, in] -> float64 [in, in]
     """Return H + damping * mean(diagonal) I, which has an inverse.
 
-    Without it H is singular where an input is always 0, where inputs repeat each other, and with fewer samples than
-    inputs: some moves of the weights then cost nothing, and a method that divides by their cost makes them large.
-    Damping charges for every move (Frantar et al. 2023, section 3.3, step 3). If H is all 0 it becomes damping * I.
-
-    >>> damped([[2.0, 0.0], [0.0, 0.0]], damping=0.01).tolist()
-    [[2.01, 0.0], [0.0, 0.01]]
+    H alone is singular where an input is always 0, where inputs repeat each other, and with fewer samples than inputs.
+    If H is all 0 it becomes damping * I. Source: Frantar et al. 2023, section 3.3, step 3.
     """
     return hessian + damping * (np.mean(np.diag(hessian)) or 1.0) * np.eye(len(hessian))
 
@@ -83,8 +66,7 @@ def damped(hessian: square, damping: number(0, np.inf, "[)") = 0.01):  # [in, in
 def output_error(weight: reals(2), changed: reals(2), hessian: square):  # [out, in], [out, in], [in, in] -> float
     """Return mean_n |(W' - W) x_n|^2 = 1/2 sum d H d^T: how far the layer's outputs move, H not damped.
 
-    >>> x = np.array([[1.0, 2.0], [3.0, 0.0]])
-    >>> output_error([[1.0, 1.0]], [[1.0, 0.5]], input_hessian(x, damping=0.0))
+    >>> output_error([[1.0, 1.0]], [[1.0, 0.5]], [[10.0, 2.0], [2.0, 4.0]])
     0.5
     """
     _meet(weight, hessian)
@@ -93,15 +75,11 @@ def output_error(weight: reals(2), changed: reals(2), hessian: square):  # [out,
     return float(np.sum(d @ hessian * d) / 2)
 
 
-# Pruned
-
-
 @door
 def obd_prune(weight: reals(2), hessian: square, sparsity):  # [out, in], [in, in] -> [out, in]
     """Optimal Brain Damage: zero the weights of the smallest w^2 H_jj / 2, all rows together; the others stay.
 
-    sparsity, from 0 to 1, is the part of the weights that goes. Source: LeCun, Denker and Solla 1990, section 2, with
-    the layer's own squared error in place of the network's loss.
+    Source: LeCun, Denker and Solla 1990, section 2, with the layer's squared error in place of the network's loss.
 
     >>> obd_prune([[1.0, 2.0]], [[9.0, 0.0], [0.0, 1.0]], 0.5).tolist()
     [[1.0, 0.0]]
@@ -131,12 +109,9 @@ def obs_prune(weight: reals(2), hessian: square, sparsity: unit):  # [out, in], 
 
         cost of w_p = w_p^2 / (2 [H^-1]_pp)        w <- w - w_p / [H^-1]_pp [H^-1]_p
 
-    and H^-1 without row and column p is the inverse that is left. The cost is of the best move that makes w_p zero.
-    Every row loses round(sparsity * in) weights; a row takes O(in^3), so this is for small layers. `obs_saliency` and
-    `refit` do it in one step, for large ones.
-
-    Raises ValueError if H has no inverse. Sources: Hassibi and Stork 1993, eq. 5; Frantar and Alistarh 2022 (Optimal
-    Brain Compression, arXiv:2208.11580), section 4, Algorithm 1.
+    and H^-1 without row and column p is the inverse that is left. Every row loses round(sparsity * in) weights and
+    takes O(in^3). ValueError if H has no inverse. Sources: Hassibi and Stork 1993, eq. 5; Frantar and Alistarh 2022
+    (arXiv:2208.11580), Algorithm 1.
 
     >>> obs_prune([[1.0, 1.1]], [[1.0, 0.9], [0.9, 1.0]], 0.5).round(3).tolist()
     [[0.0, 2.0]]
@@ -147,11 +122,7 @@ def obs_prune(weight: reals(2), hessian: square, sparsity: unit):  # [out, in], 
 
 @door
 def obs_saliency(weight: reals(2), hessian: square):  # [out, in], [in, in] -> [out, in]
-    """Return w^2 / (2 [H^-1]_jj): what it costs to zero one weight if all others make up for it.
-
-    >>> obs_saliency([[1.0, 3.0]], [[4.0, 0.0], [0.0, 2.0]]).tolist()
-    [[2.0, 9.0]]
-    """
+    """Return w^2 / (2 [H^-1]_jj): what it costs to zero one weight if all others make up for it."""
     return weight**2 / (2 * np.diag(_inverse(weight, hessian)))
 
 
@@ -160,8 +131,6 @@ def refit(weight: reals(2), mask, hessian: square):  # [out, in], bool [out, in]
     """Return the weights under a mask that change the layer's outputs least: least squares, for each row
 
         w'_S = w_S + H_SS^-1 H_SP w_P        S kept (True), P pruned
-
-    Raises ValueError if H has no inverse.
 
     >>> refit([[1.0, 1.1]], [[False, True]], [[1.0, 0.9], [0.9, 1.0]]).tolist()
     [[0.0, 2.0]]
@@ -175,18 +144,15 @@ def refit(weight: reals(2), mask, hessian: square):  # [out, in], bool [out, in]
     return fitted.astype(weight.dtype)
 
 
-# Rounded
-
-
 @door
-def gptq_by_definition(weight: reals(2), hessian: square, qparams: grid):  # [out, in], [in, in] -> float32 [out, in]
+def gptq_by_definition(weight: reals(2), hessian: square, qparams):  # [out, in], [in, in] -> float32 [out, in]
     """Return what `gptq` does as Optimal Brain Surgeon says it: fix a weight, move all others that are left.
 
         w <- w - (w_k - w^_k) / [H^-1]_kk [H^-1]_k        and H^-1 without row and column k is what is left
 
     Source: Frantar et al. 2023, eq. 2 and 3, for all rows in one order (section 3.3, step 1).
     """
-    scale, zero_point = _per_weight(qparams, weight.shape)
+    scale, zero_point = _per_weight(weight, hessian, qparams)
     left, inverse = weight.astype(np.float64), _inverse(weight, hessian)
     steps = np.empty(weight.shape, np.int32)
     for k in range(weight.shape[1]):
@@ -200,46 +166,36 @@ def gptq_by_definition(weight: reals(2), hessian: square, qparams: grid):  # [ou
 
 @door
 def gptq(
-    weight: reals(2), hessian: square, qparams: grid, *,
-    block_size: whole(1) = 128, order: one_of(*ORDERS) = "natural", mask=None,
-):  # [out, in], [in, in] -> float32 [out, in], on the grid  # fmt: skip
+    weight: reals(2), hessian: square, qparams, *, order: one_of(*ORDERS) = "natural", mask=None
+):  # [out, in], [in, in] -> float32 [out, in], on the grid
     """Round column after column, each after it has made up for what the columns before it got wrong.
 
         H = R R^T, R upper triangular        column k <- round(w_k + sum_{i<k} (w_i - w^_i) R_ik / R_kk)
 
-    The error of the outputs is |d R|^2 / 2, d = w^ - w; its k-th term is the last one that column k can still make
-    small, once the columns before k are fixed. The paper writes the same with the Cholesky factor of the inverse,
-    H^-1 = U^T U, U = R^-1, and pushes each error on at once (`gptq_by_definition`); here it is collected when the
-    column's turn comes: for each block of columns one matrix product, and no inverse.
+    The k-th term of the error, |d R|^2 / 2, is the last one that column k can still make small.
 
-    weight : the products are computed in its precision, the factor R in float64
-    hessian : positive definite, as `input_hessian` gives it with damping; if it is not, the ValueError says what to do
-    qparams : QuantParams of the weight: per tensor, axis or group_size; the scales stay as they are
-    block_size : columns whose errors are collected together; it changes the speed, not the result
-    order : "natural", the first input first, or "descending": the largest H_jj first, while there are still many
-        columns that can make up for it
+    hessian : positive definite, as `input_hessian` gives it with damping
+    order : "natural", the first input first, or "descending", the largest H_jj first
     mask : bool (out, in), optional: where it is False the weight becomes zero, and the others make up for that too
-        (Frantar and Alistarh 2023, SparseGPT, arXiv:2301.00774, section 3.4)
 
-    Source: Frantar et al. 2023, section 3.3 and Algorithm 1; the form used here is the one of Chen et al. 2025
-    (arXiv:2507.18553), Babai's nearest plane.
+    The products are in the weight's precision. Sources: Frantar et al. 2023, Algorithm 1, in the form of Chen et al.
+    2025 (arXiv:2507.18553); for the mask SparseGPT, Frantar and Alistarh 2023 (arXiv:2301.00774), section 3.4.
 
     >>> grid = QuantParams(scale=1.0, zero_point=0, bits=4, signed=True)
     >>> gptq([[0.4, 0.4]], [[2.0, 1.9], [1.9, 2.0]], grid).tolist()  # to nearest, both would become 0
     [[0.0, 1.0]]
     """
-    _meet(weight, hessian)
-    scale, zero_point = _per_weight(qparams, weight.shape)
+    scale, zero_point = _per_weight(weight, hessian, qparams)
     columns = np.arange(len(hessian)) if order == "natural" else np.argsort(-np.diag(hessian), kind="stable")
-    factor = _cholesky(hessian[np.ix_(columns, columns)][::-1, ::-1])[::-1, ::-1]  # R, in float64
-    push = (factor / np.diag(factor)).astype(weight.dtype)  # R_ik / R_kk
+    R = _cholesky(hessian[np.ix_(columns, columns)][::-1, ::-1])[::-1, ::-1]
+    push = (R / np.diag(R)).astype(weight.dtype)  # R_ik / R_kk
     kept = np.ones(weight.shape, bool) if mask is None else _kept(mask, weight)
-    arrays = (array.T[columns].T for array in (weight, scale, zero_point, kept))  # each column in one piece of memory
-    weight, scale, zero_point, kept = arrays
+    # each column in one piece of memory
+    weight, scale, zero_point, kept = (array.T[columns].T for array in (weight, scale, zero_point, kept))
     steps = np.empty(weight.shape, np.int32, order="F")
     missing = np.zeros(weight.shape, weight.dtype, order="F")  # w - w^
-    for start in range(0, len(columns), block_size):
-        block = slice(start, start + block_size)
+    for start in range(0, len(columns), BLOCK):
+        block = slice(start, start + BLOCK)
         target = np.asfortranarray(weight[:, block] + missing[:, :start] @ push[:start, block])
         for k, j in enumerate(range(start, start + target.shape[1])):
             value = target[:, k] + missing[:, start:j] @ push[start:j, j]
@@ -249,19 +205,17 @@ def gptq(
 
 
 @door
-def fit_scales(weight: reals(2), hessian: square, qparams: grid, *, rounder=gptq):  # [out, in], [in, in] -> QuantParams
+def fit_scales(weight: reals(2), hessian: square, qparams, *, rounder=gptq) -> QuantParams:  # [out, in], [in, in]
     """Return the grid with its scales shrunk to where the rounded layer's outputs err least.
 
-    Clipping the largest weights makes the steps of all others finer. Each row chooses for itself among `SHRINKS` (its
-    groups together); one scale for all is chosen for the sum of the rows. rounder is the function (weight, hessian,
-    qparams) -> rounded weight that will be used.
+    Each row chooses among `SHRINKS` for all its groups; one scale for all is chosen for the sum of the rows. rounder is
+    the function (weight, hessian, qparams) -> rounded weight that will be used.
 
     >>> grid = QuantParams(scale=1.0, zero_point=0, bits=2, signed=True, narrow=True)
     >>> fit_scales([[1.0, 0.6, -0.6, 0.5]], np.eye(4), grid).scale.tolist()
     0.699999988079071
     """
-    _meet(weight, hessian)
-    _per_weight(qparams, weight.shape)
+    _per_weight(weight, hessian, qparams)
     if qparams.axis is not None and qparams.axis % 2:
         raise ValueError(f"qparams must have a scale for each row or group, or one for all, got axis={qparams.axis}")
     grids = [replace(qparams, scale=qparams.scale * np.float32(shrink)) for shrink in SHRINKS]
@@ -274,106 +228,83 @@ def fit_scales(weight: reals(2), hessian: square, qparams: grid, *, rounder=gptq
 
 
 def rectified_sigmoid(v):  # [...] -> [...], [...]
-    """Return h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1) and dh/dv (Nagel et al. 2020, eq. 23).
-
-    >>> [array.round(6).tolist() for array in rectified_sigmoid(np.array([-9.0, 0.0, 9.0]))]
-    [[0.0, 0.5, 1.0], [0.0, 0.3, 0.0]]
-    """
+    """Return h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1) and dh/dv (Nagel et al. 2020, eq. 23)."""
     sigmoid = 1 / (1 + np.exp(-v))
     h = (ZETA - GAMMA) * sigmoid + GAMMA
-    inside = (h > 0) & (h < 1)
-    return np.clip(h, 0, 1), (ZETA - GAMMA) * sigmoid * (1 - sigmoid) * inside
+    return np.clip(h, 0, 1), (ZETA - GAMMA) * sigmoid * (1 - sigmoid) * ((h > 0) & (h < 1))
 
 
-def adaround_loss(v, target, share, hessian, low, high, strength, beta):
+def adaround_loss(v, target, share, hessian, low, high, strength, beta):  # [out, in], hessian [in, in]
     """Return the value of AdaRound's loss, and its gradient by v, for weights counted in steps of the grid.
 
-    target [out, in] is w / s, share [out, in] s over the root mean square of s in its row, hessian [in, in] H over the
-    mean of its diagonal, low and high [out, in] the ends of the grid in steps from 0.
+    target is w / s, share s over its row's root mean square, hessian H over its diagonal's mean, low to high the grid.
     """
     h, slope = rectified_sigmoid(v)
     position = np.floor(target) + h
     d = (np.clip(position, low, high) - target) * share
     pull = d @ hessian
-    u = 2 * h - 1  # from -1, down, to 1, up
-    distance = np.abs(u)
     value = np.sum(d * pull) / 2
     grad = pull * share * ((position >= low) & (position <= high))
     if strength:
-        power = distance ** (beta - 1)
-        value += strength * np.sum(1 - power * distance)
+        u = 2 * h - 1  # from -1, down, to 1, up
+        power = np.abs(u) ** (beta - 1)
+        value += strength * np.sum(1 - power * np.abs(u))
         grad -= 2 * strength * beta * power * np.sign(u)
     return float(value), grad * slope
 
 
 @door
-def adaround(weight: reals(2), hessian: square, qparams: grid, *, iterations: whole(1) = 500, rate: positive = 0.05):
+def adaround(weight: reals(2), hessian: square, qparams, *, iterations: whole(1) = 500):
     """Learn for every weight whether it is rounded up or down, all rows at once, by gradient descent.
 
         w^ = s clip(floor(w / s) + h(V), qmin, qmax)        h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
         minimize 1/2 sum d H d^T / u + sum 1 - |2 h(V) - 1|^beta
 
-    u, the mean of s^2 H_jj over a row, makes the two terms comparable. V starts where h(V) is the fraction of w / s.
-    The second term, absent during the first fifth of the iterations, drives each h to 0 or 1, all the more as beta
-    falls in a straight line from 20 to 2. The inputs come in through H alone, so that a step costs the same for any
-    number of them.
-
-    Weight, hessian and qparams are those of `gptq`; H needs no damping. The steps are Adam's, of size `rate`, in the
-    precision of the weight, float32 at least. Source: Nagel et al. 2020, eq. 21 to 25.
+    u is the mean of s^2 H_jj over a row. The second term, absent during the first fifth of the iterations, drives each
+    h to 0 or 1, all the more as beta falls in a straight line from 20 to 2. The steps are Adam's, in the precision of
+    the weight, float32 at least. H needs no damping. Source: Nagel et al. 2020, eq. 21 to 25.
 
     >>> grid = QuantParams(scale=1.0, zero_point=0, bits=4, signed=True)
     >>> sum(adaround([[0.4, 0.45]], [[2.0, 1.9], [1.9, 2.0]], grid)[0].tolist())  # together they are nearly 1
     1.0
     """
-    zero_point = _per_weight(qparams, weight.shape)[1]
+    scale, zero_point = (array.astype(np.float64) for array in _per_weight(weight, hessian, qparams))
+    low, high = qparams.qmin - zero_point, qparams.qmax - zero_point
+    target = np.clip(weight / scale, low - 1, high + 1)  # what is clipped anyway need not be large
+    share = scale / np.sqrt(np.mean(scale**2, axis=1, keepdims=True))
+    unit_hessian = hessian / (np.mean(np.diag(hessian)) or 1.0)
     dtype = np.promote_types(weight.dtype, np.float32)  # in float16 the fraction can be 1 - 0
-    target, share, h, low, high = (array.astype(dtype) for array in _in_steps(weight, hessian, qparams))
+    target, share, h, low, high = (array.astype(dtype) for array in (target, share, unit_hessian, low, high))
     p = (target - np.floor(target) - GAMMA) / (ZETA - GAMMA)
     v = np.log(p / (1 - p))  # h(v) is the fraction
-    mean, square_mean, begin = np.zeros_like(v), np.zeros_like(v), WARMUP * iterations
+    mean, square_mean, begin = np.zeros_like(v), np.zeros_like(v), 0.2 * iterations
     for t in range(iterations):
-        beta = BETA[0] + (BETA[1] - BETA[0]) * max(0.0, (t - begin) / (iterations - begin))
-        _, grad = adaround_loss(v, target, share, h, low, high, STRENGTH if t >= begin else 0.0, beta)
+        beta = 20 - 18 * max(0.0, (t - begin) / (iterations - begin))
+        _, grad = adaround_loss(v, target, share, h, low, high, 1.0 if t >= begin else 0.0, beta)
         mean += 0.1 * (grad - mean)  # Adam
         square_mean += 0.001 * (grad**2 - square_mean)
-        v -= rate * mean / (1 - 0.9 ** (t + 1)) / (np.sqrt(square_mean / (1 - 0.999 ** (t + 1))) + 1e-8)
-    up = rectified_sigmoid(v)[0] >= 0.5
-    return dequantize(np.clip(np.floor(target) + up, low, high).astype(np.int32) + zero_point, qparams)
+        v -= 0.05 * mean / (1 - 0.9 ** (t + 1)) / (np.sqrt(square_mean / (1 - 0.999 ** (t + 1))) + 1e-8)
+    steps = np.clip(np.floor(target) + (v >= 0), low, high)
+    return dequantize((steps + zero_point).astype(np.int32), qparams)
 
 
 @door
-def best_rounding(weight: reals(2), hessian: square, qparams: grid):  # [out, in], [in, in] -> float32 [out, in]
+def best_rounding(weight: reals(2), hessian: square, qparams):  # [out, in], [in, in] -> float32 [out, in]
     """Return the best of all 2^in ways to round each row's weights up or down: the judge, for 16 inputs or fewer.
-
-    Arguments and errors are those of `adaround`. `gptq` may do better still: it also moves a weight by whole steps.
 
     >>> grid = QuantParams(scale=1.0, zero_point=0, bits=4, signed=True)
     >>> best_rounding([[0.4, 0.45]], [[2.0, 1.9], [1.9, 2.0]], grid).tolist()
     [[0.0, 1.0]]
     """
-    n = whole(1, MOST_INPUTS)(weight.shape[1], "the number of inputs")
-    scale, zero_point = _per_weight(qparams, weight.shape)
-    target, _, _, low, high = _in_steps(weight, hessian, qparams)
+    n = whole(1, 16)(weight.shape[1], "the number of inputs")
+    scale, zero_point = (array.astype(np.float64) for array in _per_weight(weight, hessian, qparams))
     up = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [2^n, n], every choice
     best = np.empty(weight.shape, np.int32)
-    for i, row in enumerate(target):
-        steps = np.clip(np.floor(row) + up, low[i], high[i])
-        d = (steps - row) * scale[i]
-        best[i] = steps[np.argmin(np.einsum("ij,ij->i", d @ hessian, d))]
-    return dequantize(best + zero_point, qparams)
-
-
-# Shared
-
-
-def _in_steps(weight, hessian, qparams):  # -> what `adaround_loss` takes after v
-    _meet(weight, hessian)
-    scale, zero_point = _per_weight(qparams, weight.shape)
-    low, high = qparams.qmin - zero_point, qparams.qmax - zero_point
-    scale = scale.astype(np.float64)
-    target = np.clip(weight / scale, low - 1.0, high + 1.0)  # what is clipped anyway need not be large
-    share = scale / np.sqrt(np.mean(scale**2, axis=1, keepdims=True))
-    return target, share, hessian / (np.mean(np.diag(hessian)) or 1.0), low, high
+    for i, row in enumerate(weight):
+        codes = np.clip(np.floor(row / scale[i]) + zero_point[i] + up, qparams.qmin, qparams.qmax)
+        d = (codes - zero_point[i]) * scale[i] - row
+        best[i] = codes[np.argmin(np.einsum("ij,ij->i", d @ hessian, d))]
+    return dequantize(best, qparams)
 
 
 def _steps(value, scale, zero_point, qparams):  # [out] -> int32 steps from the zero point, those of `quantize`
@@ -382,14 +313,10 @@ def _steps(value, scale, zero_point, qparams):  # [out] -> int32 steps from the 
     return np.clip(steps, qparams.qmin - zero_point, qparams.qmax - zero_point).astype(np.int32)
 
 
-def _per_weight(qparams, shape):  # -> scale, zero_point, of every weight: views, as far as they can be
-    quantize(np.zeros(shape, np.float32), qparams)  # refuses what does not fit
-    scale, zero_point = qparams.scale, qparams.zero_point
-    if qparams.group_size is not None:
-        return np.repeat(scale, qparams.group_size, axis=1), np.repeat(zero_point, qparams.group_size, axis=1)
-    if qparams.axis is not None and qparams.axis % 2 == 0:
-        scale, zero_point = scale[:, None], zero_point[:, None]
-    return np.broadcast_to(scale, shape), np.broadcast_to(zero_point, shape)
+def _per_weight(weight, hessian, qparams):  # -> scale, zero_point, of every weight: views, as far as they can be
+    _meet(weight, hessian)
+    view, *grid = aligned(weight, qparams)
+    return [np.broadcast_to(array, view.shape).reshape(weight.shape) for array in grid]
 
 
 def _kept(mask, weight):
@@ -401,11 +328,8 @@ def _kept(mask, weight):
 
 
 def _meet(weight, hessian):
-    n = weight.shape[1]
-    if len(hessian) != n:
-        raise ValueError(
-            f"hessian must be ({n}, {n}) for a weight of shape {weight.shape} (out, in), got {hessian.shape}"
-        )
+    if len(hessian) != weight.shape[1]:
+        raise ValueError(f"hessian must be (in, in), got {hessian.shape} for a weight (out, in) of {weight.shape}")
 
 
 def _cholesky(hessian):  # -> lower triangular

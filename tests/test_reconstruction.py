@@ -1,8 +1,12 @@
 """Second-order pruning and rounding of a layer: against least squares, the explicit loop, and all 2^n roundings."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nnzip import reconstruction
 from nnzip.quantization import QuantParams, choose_qparams, fake_quantize, quantize
 from nnzip.reconstruction import (
     adaround,
@@ -33,11 +37,8 @@ LAYOUTS = {
 def layer(seed, out=5, n=9, samples=40):
     """Return a weight and correlated inputs: a few common causes, and noise."""
     rng = np.random.default_rng(seed)
-    x = (
-        rng.normal(size=(samples, 3)) @ rng.normal(size=(3, n))
-        + 0.3 * rng.normal(size=(samples, n))
-        + rng.normal(size=n)
-    )
+    causes = rng.normal(size=(samples, 3)) @ rng.normal(size=(3, n))
+    x = causes + 0.3 * rng.normal(size=(samples, n)) + rng.normal(size=n)
     return rng.normal(size=(out, n)), x
 
 
@@ -58,9 +59,6 @@ def test_damping_adds_to_the_diagonal_alone_and_makes_anything_invertible():
     assert np.allclose(damped(h, 0.5), h + 0.5 * 2 * np.eye(4)) and np.array_equal(damped(h, 0), h)
     for x in (np.ones((3, 4)), np.zeros((3, 4)), np.eye(4)[:1], 1e-12 * np.ones((1, 4))):
         np.linalg.cholesky(input_hessian(x))
-
-
-# ---------------------------------------------------------------- pruned
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -108,18 +106,14 @@ def test_damage_takes_the_smallest_products():
         assert count in (0, 6) or cost[gone].max() <= cost[~gone].min()
 
 
-# ---------------------------------------------------------------- rounded
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("bits", [2, 4])
-def test_gptq_is_the_explicit_loop_in_any_blocks(layout, bits):
-    for seed in range(4):
+def test_gptq_is_the_explicit_loop_in_any_blocks(layout, bits, monkeypatch):
+    for seed, block in itertools.product(range(4), (1, 2, 4, 9, 100)):
+        monkeypatch.setattr(reconstruction, "BLOCK", block)
         w, x = layer(seed)
         h, grid = input_hessian(x), choose_qparams(w, bits=bits, **LAYOUTS[layout])
-        expected = gptq_by_definition(w, h, grid)
-        for block_size in (1, 2, 4, 9, 100):
-            assert np.array_equal(gptq(w, h, grid, block_size=block_size), expected)
+        assert np.array_equal(gptq(w, h, grid), gptq_by_definition(w, h, grid))
 
 
 def test_descending_order_rounds_the_largest_diagonal_first():
@@ -141,7 +135,7 @@ def test_masked_weights_become_zero_and_the_others_make_up_for_it():
     h, grid = input_hessian(x), choose_qparams(w, bits=8, symmetric=False)
     mask = np.random.default_rng(0).random(w.shape) < 0.6
     for order in ("natural", "descending"):
-        rounded = gptq(w, h, grid, mask=mask, order=order, block_size=4)
+        rounded = gptq(w, h, grid, mask=mask, order=order)
         assert not rounded[~mask].any() and np.array_equal(rounded, fake_quantize(rounded, grid))
         assert output_error(w, rounded, h) < output_error(w, fake_quantize(w * mask, grid), h)
     everything = gptq(w, h, grid, mask=np.ones(w.shape, bool))
@@ -212,10 +206,15 @@ def test_nearest_is_farther_from_the_best_than_the_learned_and_the_second_order_
         for name, rounded in found.items():
             ratios[name].append(output_error(w, rounded, h) / best)
     means = {name: np.exp(np.mean(np.log(values))) for name, values in ratios.items()}
-    assert (
-        min(ratios["adaround"]) >= 1 - 1e-6 and min(ratios["nearest"]) >= 1 - 1e-6
-    )  # up or down: never below the best
+    assert min(ratios["adaround"] + ratios["nearest"]) >= 1 - 1e-6  # up or down: never below the best
     assert means["gptq"] < means["nearest"] / 1.5 and means["adaround"] < means["nearest"] / 1.5
+
+
+def test_the_judge_knows_how_far_a_weight_beyond_the_grid_is():
+    w, h = np.array([[6.0, 0.3]]), np.array([[2.0, 0.25], [0.25, 2.0]])
+    grid = QuantParams(scale=1.0, zero_point=0, bits=3, signed=True, narrow=True)
+    ways = [[3.0, 0.0], [3.0, 1.0]]
+    assert best_rounding(w, h, grid).tolist() == [min(ways, key=lambda way: output_error(w, [way], h))] == [ways[1]]
 
 
 def test_the_geometric_mean_of_gptqs_error_over_200_layers_is_below_that_of_rounding_to_nearest():
@@ -236,19 +235,16 @@ def test_scales_shrink_where_the_outputs_gain_and_nowhere_else():
     for options in ({}, {"axis": 0}, {"group_size": 4}):
         grid = choose_qparams(w, bits=2, **options)
         fitted = fit_scales(w, h, grid)
-        row_errors = {}
+        by_shrink = []
         for shrink in (1.0, 0.9, 0.8, 0.7, 0.6):
-            scaled = QuantParams(
-                grid.scale * np.float32(shrink), grid.zero_point, 2, True, True, grid.axis, grid.group_size
-            )
-            d = gptq(w, h, scaled) - w
-            row_errors[shrink] = np.einsum("ij,jk,ik->i", d, h, d)
-        got = gptq(w, h, fitted) - w
-        got = np.einsum("ij,jk,ik->i", got, h, got)
+            d = gptq(w, h, replace(grid, scale=grid.scale * np.float32(shrink))) - w
+            by_shrink.append(np.einsum("ij,jk,ik->i", d, h, d))
+        d = gptq(w, h, fitted) - w
+        got = np.einsum("ij,jk,ik->i", d, h, d)
         if options:
-            assert np.allclose(got, np.min(list(row_errors.values()), axis=0))
+            assert np.allclose(got, np.min(by_shrink, axis=0))
         else:
-            assert np.isclose(got.sum(), min(errors.sum() for errors in row_errors.values()))
+            assert np.isclose(got.sum(), np.sum(by_shrink, axis=1).min())
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.7])
@@ -274,14 +270,13 @@ def test_adaround_starts_at_the_float_weights_and_ends_up_or_down():
     steps = w / grid.scale[:, None].astype(np.float64)
     rounded = quantize(adaround(w, h, grid), grid)
     assert ((rounded == np.floor(steps)) | (rounded == np.ceil(steps)) | (np.abs(steps) > 6.99)).all()
-    one = adaround(w, h, grid, iterations=1, rate=1e-9)  # not moved yet: the fraction decides
-    assert np.array_equal(one, fake_quantize(w, grid))
+    clear = np.abs(steps - np.floor(steps) - 0.5) > 0.1
+    one = adaround(w, h, grid, iterations=1)  # hardly moved yet: the fraction decides
+    assert np.array_equal(one[clear], fake_quantize(w, grid)[clear])
 
 
 def test_weights_in_float16_are_rounded_as_in_float32():
-    w = np.array(
-        [[0.5, 1 - 2**-11, 2**-12, -1.0]], np.float16
-    )  # fractions next to 0 and 1, where the logits are far out
+    w = np.array([[0.5, 1 - 2**-11, 2**-12, -1.0]], np.float16)  # fractions next to 0 and 1: logits far out
     grid = QuantParams(scale=1.0, zero_point=0, bits=4, signed=True)
     rounded = adaround(w, np.eye(4), grid, iterations=30)
     assert np.array_equal(rounded, adaround(w.astype(np.float32), np.eye(4), grid, iterations=30))
@@ -292,9 +287,6 @@ def test_a_weight_beyond_all_codes_is_clipped_though_its_ratio_is_no_float():
     grid = QuantParams(scale=2e-38, zero_point=0, bits=4, signed=True, narrow=True)
     w = np.array([[3e38, -3e38]], np.float32)
     assert np.array_equal(gptq(w, np.eye(2), grid), fake_quantize(w, grid))
-
-
-# ---------------------------------------------------------------- refusals
 
 
 SINGULAR = input_hessian(np.ones((3, 4)), damping=0)
@@ -313,21 +305,18 @@ def test_a_hessian_without_inverse_is_refused_with_the_remedy(method):
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
-        (ValueError, r"hessian must be \(3, 3\) for", lambda: gptq(np.ones((4, 3)), np.eye(4), GRID)),  # wrong axis
-        (ValueError, r"hessian must be \(3, 3\) for", lambda: obd_prune(np.ones((4, 3)), np.eye(4), 0.5)),
-        (ValueError, r"hessian must be \(3, 3\) for", lambda: refit(np.ones((4, 3)), np.ones((4, 3), bool), np.eye(4))),
-        (ValueError, r"hessian must be \(3, 3\) for", lambda: fit_scales(np.ones((4, 3)), np.eye(4), GRID)),
-        (ValueError, "hessian must be square", lambda: gptq(np.ones((4, 3)), np.ones((4, 3)), GRID)),
+        (ValueError, r"hessian must be \(in, in\), got", lambda: gptq(np.ones((4, 3)), np.eye(4), GRID)),  # wrong axis
+        (ValueError, r"hessian must be \(in, in\), got", lambda: obd_prune(np.ones((4, 3)), np.eye(1), 0.5)),
+        (ValueError, r"hessian must be \(in, in\), got", lambda: refit(np.ones((4, 3)), np.ones((4, 3)), np.eye(4))),
+        (ValueError, r"hessian must be \(in, in\), got", lambda: fit_scales(np.ones((4, 3)), np.eye(4), GRID)),
         (TypeError, "qparams must be QuantParams, got float", lambda: gptq([[1, 1]], np.eye(2), 0.5)),
+        (TypeError, "qparams must be QuantParams, got NoneType", lambda: fit_scales([[1, 1]], np.eye(2), None)),
         (ValueError, "scales", lambda: gptq(np.ones((3, 2)), np.eye(2), choose_qparams(np.ones((4, 2)), axis=0))),
         (ValueError, "from 1 to 16", lambda: best_rounding(np.ones((1, 17)), np.eye(17), GRID)),
         (ValueError, "axis=1", lambda: fit_scales(np.ones((3, 2)), np.eye(2), choose_qparams(np.ones((3, 2)), axis=1))),
         (ValueError, "weight and mask must have the same shape", lambda: refit([[1, 1]], [[True]], np.eye(2))),
-        (ValueError, "weight and mask", lambda: gptq([[1, 1]], np.eye(2), GRID, mask=np.array([True]))),
-        (TypeError, "mask must be bool, got int", lambda: refit([[1, 1]], [[1, 0]], np.eye(2))),
         (TypeError, "mask must be bool, got int", lambda: gptq([[1, 1]], np.eye(2), GRID, mask=[[1, 0]])),
         (ValueError, "same shape", lambda: output_error([[1, 1]], [[1, 1], [1, 1]], np.eye(2))),
-        (ValueError, "damping", lambda: input_hessian([[1.0]], damping=-1)),
     ],
 )
 def test_what_does_not_meet_is_refused_in_one_line(error, message, call):

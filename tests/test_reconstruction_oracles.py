@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nnzip import reconstruction
 from nnzip.quantization import choose_qparams
 from nnzip.reconstruction import adaround_loss, gptq, input_hessian, obs_prune
 
@@ -16,9 +17,8 @@ def torch():
 
 def layer(seed, out, n, samples):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(out, n)), rng.normal(size=(samples, 5)) @ rng.normal(size=(5, n)) + rng.normal(
-        size=(samples, n)
-    )
+    weight, causes = rng.normal(size=(out, n)), rng.normal(size=(samples, 5)) @ rng.normal(size=(5, n))
+    return weight, causes + rng.normal(size=(samples, n))
 
 
 def published(torch, weight, hessian, scale, qmin, qmax, block_size):
@@ -38,12 +38,13 @@ def published(torch, weight, hessian, scale, qmin, qmax, block_size):
 
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("block_size", [16, 50])
-def test_gptq_is_the_published_algorithm(torch, bits, block_size):
+def test_gptq_is_the_published_algorithm(torch, bits, block_size, monkeypatch):
+    monkeypatch.setattr(reconstruction, "BLOCK", block_size)
     weight, x = layer(bits, 20, 70, 200)
     h, grid = input_hessian(x), choose_qparams(weight, bits=bits, axis=0)
     scale = torch.from_numpy(grid.scale.astype(np.float64))
     expected = published(torch, torch.from_numpy(weight), torch.from_numpy(h), scale, grid.qmin, grid.qmax, block_size)
-    got = gptq(weight, h, grid, block_size=block_size)
+    got = gptq(weight, h, grid)
     assert np.allclose(got, expected.numpy(), rtol=1e-6, atol=0)  # the scales are float32, the codes equal
 
 
