@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from layer_cases import in_float64, tiny_cnn, with_biases
 
-from nnzip.book.techniques import TECHNIQUES
 from nnzip.compression.pruning import (
     CRITERIA,
     SCOPES,
@@ -22,22 +21,13 @@ from nnzip.compression.pruning import (
     sparsity_of,
 )
 from nnzip.compression.quantization import quantize_activations, quantize_weights
-from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU, windows
+from nnzip.nn.layers import Flatten, Linear, ReLU
 from nnzip.nn.network import Network, lenet_300_100, weights_of
 from nnzip.nn.training import SGD, Adam, cross_entropy, evaluate, fit
 from nnzip.nn.zoo import trained
-from nnzip.pruning import polynomial_schedule
 
 IMAGES = np.random.default_rng(0).normal(size=(60, 2, 9, 8)).astype(np.float32)  # more than a batch, and not two
 LABELS = np.random.default_rng(1).integers(0, 3, 60)
-
-
-def test_the_result_shares_nothing_with_the_given_network():
-    network = tiny_cnn()
-    pruned = prune_network(network, 0.5)
-    for array in pruned.parameters().values():
-        array[...] = 7
-    assert all((array != 7).all() for array in network.parameters().values())
 
 
 def test_networks_with_rounded_inputs_can_be_pruned():
@@ -53,12 +43,6 @@ def test_half_of_the_weights_of_a_trained_network_are_not_missed(digits):
     network = trained("lenet_300_100")
     errors = [evaluate(prune_network(network, s), digits.test_images, digits.test_labels) for s in (0, 0.5, 0.99)]
     assert abs(errors[1] - errors[0]) <= 0.01 < errors[2]
-
-
-@pytest.mark.parametrize("network", [None, tiny_cnn().parameters()])
-def test_what_is_no_network_is_refused(network):
-    with pytest.raises(TypeError, match="network must be a Network, got"):
-        prune_network(network, 0.5)
 
 
 # ---------------------------------------------------------------- every criterion, in each layer and over all
@@ -191,15 +175,6 @@ def test_stability_is_the_mean_squared_slope_of_all_logits():
             assert found[name][index] == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-@pytest.mark.parametrize(("k", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (2, 2, 0), (3, 2, 2), (2, 3, 1)])
-def test_windows_times_the_weight_are_the_convolution(k, stride, padding):
-    layer = with_biases(Conv2d(2, 4, k, stride=stride, padding=padding, rng=0))
-    x = np.random.default_rng(0).normal(size=(3, 2, 7, 6)).astype(np.float32)
-    rows = windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
-    y = rows @ layer.params["weight"].reshape(4, -1).T + layer.params["bias"]  # [N, H' W', O]
-    np.testing.assert_allclose(y.transpose(0, 2, 1).reshape(3, 4, -1), layer.forward(x).reshape(3, 4, -1), atol=1e-5)
-
-
 def test_activation_beats_magnitude_where_inputs_differ_in_size():
     rng = np.random.default_rng(0)
     network = Network([Linear(20, 3, rng=rng)])
@@ -269,16 +244,10 @@ def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_
     assert not all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_gradual_pruning_follows_a_schedule_with_epochs_of_its_own():
-    schedule = [polynomial_schedule(t, begin_step=0, end_step=3, final_sparsity=0.8) for t in (1, 2, 3)]
-    found = list(gradual(sparsities=schedule, epochs_each=[1, 2, 1]))
-    assert [sparsity for sparsity, _ in found] == schedule
-
-
 def test_retraining_repairs_what_pruning_broke(digits):
     network = trained("lenet_300_100")
     [(_, repaired)] = gradual_pruning(
-        network, digits[:2], sparsities=[0.9], epochs_each=3, rate=0.05, scope="layer", progress=False
+        network, digits[:2], sparsities=[0.9], epochs_each=1, rate=0.05, scope="layer", progress=False
     )
     broken, healed = (evaluate(n, *digits[2:]) for n in (prune_network(network, 0.9), repaired))
     assert healed < broken / 2
@@ -294,7 +263,7 @@ def test_retraining_repairs_what_pruning_broke(digits):
 )
 def test_plans_that_cannot_be_are_refused_before_any_training(options, error, message):
     with pytest.raises(error, match=message):
-        gradual(**options)
+        next(gradual(**options))
 
 
 def test_a_ticket_has_the_mask_of_the_trained_and_the_weights_of_the_first():
@@ -324,21 +293,19 @@ def test_the_reference_networks_start_where_their_seed_says():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"criterion": "size"}, ValueError, "criterion must be one of magnitude, random, taylor"),
-        ({"criterion": "taylor"}, ValueError, r"criterion 'taylor' needs data=\(images, labels\), got NoneType"),
-        ({"criterion": "obd", "data": (IMAGES,)}, ValueError, "needs data"),
+        ({"network": None}, TypeError, "network must be a Network, got NoneType"),
+        ({"criterion": "taylor"}, ValueError, r"criterion 'taylor' needs data=\(images, labels\)"),
         ({"criterion": "obd", "data": (IMAGES, LABELS[:5])}, ValueError, "images and labels must be equally many"),
+        (
+            {"network": quantize_activations(tiny_cnn(), IMAGES, bits=8), "criterion": "obd", "data": (IMAGES, LABELS)},
+            TypeError,
+            "needs Linear and Conv2d, layer 0 is Rounded",
+        ),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, error, message):
+def test_what_cannot_be_pruned_is_refused(options, error, message):
     with pytest.raises(error, match=message):
-        prune_network(tiny_cnn(), 0.5, **options)
-
-
-def test_criteria_that_look_at_inputs_refuse_layers_without_plain_inputs():
-    rounded = quantize_activations(tiny_cnn(), IMAGES, bits=8)
-    with pytest.raises(TypeError, match="needs Linear and Conv2d, layer 0 is Rounded"):
-        prune_network(rounded, 0.5, criterion="activation", data=(IMAGES, LABELS))
+        prune_network(**{"network": tiny_cnn(), "sparsity": 0.5} | options)
 
 
 @pytest.mark.parametrize(
@@ -351,19 +318,3 @@ def test_criteria_that_look_at_inputs_refuse_layers_without_plain_inputs():
 def test_masks_that_do_not_fit_are_refused(masks, message):
     with pytest.raises(ValueError, match=message):
         apply_masks(tiny_cnn(), masks)
-
-
-# ---------------------------------------------------------------- in the study
-
-
-@pytest.mark.parametrize("name", ["global_magnitude", "activation_aware"])
-def test_the_techniques_prune_all_layers_together_and_then_round(name, digits):
-    network = trained("lenet_300_100")
-    technique = TECHNIQUES[name].function
-    pruned = technique(network, digits, bits=32, sparsity=0.8)
-    assert sparsity_of(pruned) == pytest.approx(0.8, abs=1e-5)
-    assert len({round((w == 0).mean(), 3) for w in weights_of(pruned).values()}) == 3  # each layer has its own share
-    rounded = weights_of(technique(network, digits, bits=4, sparsity=0.8))
-    expected = weights_of(quantize_weights(pruned, bits=4))
-    assert all(np.array_equal(rounded[key], weight) for key, weight in expected.items())
-    assert technique(network, digits, bits=32, sparsity=0.0) is network

@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from nnzip.checks import check_choice, door, number, one_of, real, same_shape, unit, whole
+from nnzip.checks import door, number, one_of, real, same_shape, unit, whole
 from nnzip.distillation import softmax
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import SGD, check_images_and_labels, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
 
+CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
 SCOPES = ("layer", "network")
 BATCH = 50  # images at a time: enough for BLAS, few enough for a convolution's windows and gradients
 
@@ -22,9 +23,9 @@ BATCH = 50  # images at a time: enough for BLAS, few enough for a convolution's 
 def prune_network(network, sparsity, *, criterion="magnitude", scope="layer", data=None, seed=0):
     """Return a copy without the weights of the smallest saliency, a fraction `sparsity` of all.
 
-    criterion : "magnitude", "random", "taylor", "activation", "stability" or "obd", as in `nnzip.pruning`
+    criterion : one of `CRITERIA`, see `saliencies`
     scope : "layer", every layer gets this sparsity, or "network", the smallest of all layers together
-    data : (images, labels, ...), a thousand training images or so; for all criteria but the first two
+    data : (images, labels, ...), a thousand training images or so; for all criteria but "magnitude" and "random"
     seed : of "random"
 
     >>> from nnzip.nn.network import lenet_300_100
@@ -53,9 +54,9 @@ def apply_masks(network, masks):
     pruned = network.copy()
     parameters = pruned.parameters()
     for name, mask in masks.items():
-        check_choice(name, "a mask's name", parameters)
-        same_shape(np.asarray(mask), parameters[name], ("the mask", name))
-        parameters[name] *= mask
+        weight = parameters[one_of(*parameters)(name, "a mask's name")]
+        same_shape(np.asarray(mask), weight, ("the mask", name))
+        weight *= mask
     return pruned
 
 
@@ -94,52 +95,45 @@ def gradual_pruning(
     rate, l2 : of SGD with momentum 0.9, whose rate falls as a cosine at each sparsity; batches of 128 shifted images
     seed : of the order of the images
     """
-    check_network(network)
     sparsities = [unit(sparsity, "a sparsity") for sparsity in sparsities]
     epochs = [epochs_each] * len(sparsities) if np.ndim(epochs_each) == 0 else epochs_each
     epochs = [whole(1)(count, "epochs") for count in epochs]
     if len(epochs) != len(sparsities) or sparsities != sorted(sparsities):
         raise ValueError(f"sparsities must rise, with epochs for each, got {sparsities} and {epochs}")
     recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, "progress": progress}
-
-    def stages(network):
-        for stage, (sparsity, count) in enumerate(zip(sparsities, epochs, strict=True)):
-            masks = pruning_masks(network, sparsity, scope=scope)
-            network = apply_masks(network, masks)
-            fit(network, data, epochs=count, optimizer=SGD(rate, l2=l2), masks=masks, seed=[seed, stage], **recipe)
-            yield sparsity, network.copy()
-
-    return stages(network)  # so that what cannot be is refused now, and not when the first network is asked for
+    for stage, (sparsity, count) in enumerate(zip(sparsities, epochs, strict=True)):
+        masks = pruning_masks(network, sparsity, scope=scope)
+        network = apply_masks(network, masks)
+        fit(network, data, epochs=count, optimizer=SGD(rate, l2=l2), masks=masks, seed=[seed, stage], **recipe)
+        yield sparsity, network.copy()
 
 
 # What each criterion needs to know
 
 
 @door
-def saliencies(network, criterion, *, data=None, seed: whole(0) = 0):
-    """Return the saliency of every weight by a criterion of `CRITERIA`: {name: array of the weight's shape}.
+def saliencies(network, criterion: one_of(*CRITERIA), *, data=None, seed: whole(0) = 0):
+    """Return the saliency of every weight by a criterion, as in `nnzip.pruning`: {name: array of the weight's shape}.
 
     "taylor" is the mean over batches of 50 of |w times the gradient of the cross-entropy|; "obd" has the diagonal
     Hessian of the same loss, "stability" the Jacobian of the logits.
     """
-    check_choice(criterion, "criterion", CRITERIA)
     weights, rng = weights_of(network), np.random.default_rng(seed)
-    if criterion in OF_WEIGHTS:
-        return {name: OF_WEIGHTS[criterion](weight, rng) for name, weight in weights.items()}
-    images, labels = _images_and_labels(data, criterion)
+    if criterion == "magnitude":
+        return {name: magnitude(weight) for name, weight in weights.items()}
+    if criterion == "random":
+        return {name: rng.random(weight.shape) for name, weight in weights.items()}
+    if data is None:
+        raise ValueError(f"criterion {criterion!r} needs data=(images, labels)")
+    images = real(data[0], "images")
+    labels = check_images_and_labels(images, data[1])
+    of_batch = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}[criterion]
     network, totals = network.copy(), dict.fromkeys(weights, 0)  # the copy remembers the batches, not the network
     for start in range(0, len(images), BATCH):
-        batch, batch_labels = images[start : start + BATCH], labels[start : start + BATCH]
-        for name, score in OF_BATCHES[criterion](network, batch, batch_labels).items():
+        batch = images[start : start + BATCH]
+        for name, score in of_batch(network, batch, labels[start : start + BATCH]).items():
             totals[name] = totals[name] + len(batch) / len(images) * score
     return {name: np.sqrt(total) for name, total in totals.items()} if criterion == "activation" else totals
-
-
-def _images_and_labels(data, criterion):
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        raise ValueError(f"criterion {criterion!r} needs data=(images, labels), got {type(data).__name__}")
-    images = real(data[0], "images")
-    return images, check_images_and_labels(images, data[1])
 
 
 def _taylor(network, images, labels):
@@ -164,14 +158,6 @@ def _stability(network, images, labels):  # as `nnzip.pruning.stability`, square
 def _obd(network, images, labels):
     hessian = hessian_diagonals(network, images)
     return {name: obd(weight, hessian[name]) for name, weight in weights_of(network).items()}
-
-
-OF_WEIGHTS = {
-    "magnitude": lambda w, rng: magnitude(w),
-    "random": lambda w, rng: rng.random(w.shape),
-}
-OF_BATCHES = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}
-CRITERIA = (*OF_WEIGHTS, *OF_BATCHES)
 
 
 def hessian_diagonals(network, images):
@@ -219,7 +205,7 @@ def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolut
 def unit_norms(network):
     """Return the L2 norm of every unit's weights: {index of the layer: float64 [units]}, without the last layer.
 
-    Source: Li et al. 2017 (arXiv:1608.08710), section 3.1, who take the L1 norm.
+    Li et al. 2017 (arXiv:1608.08710), section 3.1, take the L1 norm.
     """
     weights = {i: network.layers[i].params["weight"] for i, _ in _neighbours(network)}
     return {i: np.sqrt(np.sum(w.astype(np.float64) ** 2, axis=tuple(range(1, w.ndim)))) for i, w in weights.items()}
@@ -237,11 +223,11 @@ def strongest_units(network, sparsity: number(0, 1, "[)")):
 
 
 def mask_units(network, kept):
-    """Return a copy of the same shapes in which the units that are not kept have zero weights and bias.
+    """Return a copy with zero weights and biases for the units that are not kept.
 
-    `kept` is a dict {index of a layer: bool [units]}, as `strongest_units` returns it; layers without an entry stay.
+    `kept` is as from `strongest_units`; the units of a layer without an entry stay.
     """
-    kept, masked = _check_kept(network, kept), network.copy()
+    kept, masked = _checked_units(network, kept), network.copy()
     for i, units in kept.items():
         for array in masked.layers[i].params.values():
             array[~units] = 0
@@ -251,12 +237,11 @@ def mask_units(network, kept):
 def remove_units(network, kept):
     """Return the smaller network that gives what `mask_units` gives, up to the rounding of float32.
 
-    >>> from nnzip.nn.network import lenet_5
-    >>> remove_units(lenet_5(), {2: np.arange(50) < 30})
-    Network([Conv2d(1, 20, 5), MaxPool2d(2), Conv2d(20, 30, 5), MaxPool2d(2), Flatten(), Linear(480, 500), ReLU(), \
-Linear(500, 10)])
+    >>> from nnzip.nn.network import lenet_300_100
+    >>> remove_units(lenet_300_100(), {1: np.arange(300) < 200})
+    Network([Flatten(), Linear(784, 200), ReLU(), Linear(200, 100), ReLU(), Linear(100, 10)])
     """
-    kept, smaller = _check_kept(network, kept), network.copy()
+    kept, smaller = _checked_units(network, kept), network.copy()
     readers = dict(_neighbours(network))
     for i, units in kept.items():
         weight, bias = smaller.layers[i].params.values()
@@ -339,14 +324,11 @@ def _neighbours(network):  # -> [(index of a layer with weights, index of the on
     return list(pairwise(i for i, layer in enumerate(network.layers) if layer.params))
 
 
-def _check_kept(network, kept):
-    inner = [i for i, _ in _neighbours(network)]
-    if not isinstance(kept, dict):
-        raise TypeError(f"kept must be a dict of bool arrays by the index of a layer, got {type(kept).__name__}")
-    kept = {i: np.asarray(units) for i, units in kept.items()}
+def _checked_units(network, kept):  # -> {index of a layer: bool [units]}
+    inner, checked = [i for i, _ in _neighbours(network)], {}
     for i, units in kept.items():
-        check_choice(i, "a layer of kept", inner)
-        count = len(network.layers[i].params["bias"])
+        count = len(network.layers[one_of(*inner)(i, "a layer of kept")].params["bias"])
+        checked[i] = units = np.asarray(units)
         if units.dtype != bool or units.shape != (count,) or not units.any():
             raise ValueError(f"kept[{i}] must be {count} bools, at least one True, got {units.dtype} {units.shape}")
-    return kept
+    return checked
