@@ -15,7 +15,7 @@ from nnzip.nn.zoo import trained
 
 # Everything that the summary and the figures show of one network, on as few points as they can do with.
 SMALL_PLAN = [
-    {"network": network, "seed": 0, "technique": technique, "bits": bits, "sparsities": sparsities}
+    (network, 0, technique, bits, sparsities)
     for network in study.NETWORKS
     for technique, bits, sparsities in (
         ("per_tensor", (2, 3, 4, 8, study.FLOAT), (0.0,)),

@@ -64,7 +64,7 @@ def killing(folder, networks, grid):
 def test_a_study_whose_worker_is_killed_has_the_same_records(executor, tmp_path, monkeypatch):
     (tmp_path / "fuse").touch()
     techniques = ("per_tensor", "per_channel", "global_magnitude")
-    grids = [dict(zip(study.GRID, ("lenet_300_100", 1, name, (2, 8), (0.5,)), strict=True)) for name in techniques]
+    grids = [("lenet_300_100", 1, name, (2, 8), (0.5,)) for name in techniques]
     monkeypatch.setattr(study, "plan", lambda **options: grids)
     alone = study.run_study(progress=False)
     monkeypatch.setattr(study, "measure_grid", functools.partial(killing, tmp_path))

@@ -11,7 +11,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from nnzip.book import plots, report, study
 from nnzip.book.study import NETWORKS, error_grid, plan, read_records, run_study, select, write_records
@@ -32,7 +31,7 @@ from nnzip.compression.reconstruction import (
 from nnzip.data import load_mnist
 from nnzip.jobs import open_executor
 from nnzip.nn.layers import Flatten, Linear, MaxPool2d, ReLU
-from nnzip.nn.network import Network
+from nnzip.nn.network import Network, weights_of
 from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import trained
 from nnzip.quantization import sqnr_db
@@ -49,14 +48,28 @@ def closed_figures():
     plt.close("all")
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Let nothing be drawn, which takes longest; return the stems of the pictures that are written."""
+    stems = []
+    for name in ("error_curves", "error_map", "integer_map", "sqnr_curves"):
+        monkeypatch.setattr(plots, name, lambda records, **options: None)
+    monkeypatch.setattr(
+        plots, "save_figure", lambda figure, path: (stems.append(path.stem), path.write_bytes(b"a figure"))
+    )
+    return stems
+
+
 WIDTHS = (2, 3, 4, 8, FLOAT)
 ZEROS = (0.0, 0.5, 0.8, 0.9, 0.99)
 
 
-def synthetic_records():
+def synthetic_records(techniques=None):
     """A record of every point, with errors from a formula: worse for fewer bits and for more zeros."""
     records = []
-    for network, technique, bits, sparsity, seed in itertools.product(NETWORKS, UNTRAINED, WIDTHS, ZEROS, (0, 1)):
+    for network, technique, bits, sparsity, seed in itertools.product(
+        NETWORKS, techniques or UNTRAINED, WIDTHS, ZEROS, (0, 1)
+    ):
         error = 0.01 + 0.5 * 4.0**-bits + 0.3 * sparsity**4 + 0.002 * seed
         error += 0.0001 * list(TECHNIQUES).index(technique) * (bits != FLOAT)
         noise = math.inf if bits == FLOAT and sparsity == 0 else 6.0 * bits - 20 * sparsity
@@ -77,97 +90,21 @@ def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
 # ---------------------------------------------------------------- error_grid
 
 
-def by_hand(network, data, technique, bits, sparsity):
-    """Prune, round and count wrong answers without the study."""
-    names = [name for name in network.parameters() if name.endswith("weight")]
-    before = flat_weights(network, names)
-    basis = rotate_network(network) if technique.startswith("rotated") else network
-    compressed = prune_network(basis, sparsity)
-    if technique in ("global_magnitude", "activation_aware"):
-        compressed = pruned_together(network, data, sparsity, by_inputs=technique == "activation_aware")
-    if technique in RECONSTRUCTED:
-        compressed = RECONSTRUCTED[technique](network, data.train_images[:1000], bits, sparsity)
-    elif bits != FLOAT and technique.startswith("integer"):
-        pruned, widths = compressed, {"weight_bits": bits, "activation_bits": int(technique[-1])}
-        integers = integer_network(pruned, data.train_images[:1000], **widths)
-        codes = integers.quantize_input(data.test_images)
-        wrong = sum(integers.forward(codes).argmax(axis=1) != data.test_labels)
-        layers = [layer for layer in integers.layers if hasattr(layer, "weight")]
-        after = [(layer.weight * np.reshape(layer.weight_scale, (-1, 1))).ravel() for layer in layers]
-        return wrong / len(data.test_labels), sqnr_db(before, np.concatenate(after))
-    if bits != FLOAT and technique in ("codebook", "by_rule"):
-        for name in names:
-            weight = compressed.parameters()[name]
-            values = shared_values(weight, technique, bits, sparsity).astype(np.float32)
-            weight[...] = values[np.abs(weight[..., None] - values).argmin(axis=-1)]
-    elif bits != FLOAT and technique not in RECONSTRUCTED:
-        compressed = quantize_weights(compressed, bits=bits, per_channel=technique not in ("per_tensor", "rotated"))
-    if bits != FLOAT and technique in ("with_activations", "smoothed"):
-        compressed = quantize_activations(compressed, data.train_images[:1000], bits=bits)
-    wrong = sum(compressed.predict(data.test_images) != data.test_labels)
-    names = [name for name in basis.parameters() if name.endswith("weight")]  # a rotation keeps lengths, so the SQNR
-    return wrong / len(data.test_labels), sqnr_db(flat_weights(basis, names), flat_weights(compressed, names))
+def pruned(network, sparsity):
+    return prune_network(network, sparsity)
 
 
-def rounded(network, bits, **options):
-    return network if bits == FLOAT else quantize_weights(network, bits=bits, **options)
+def rounded(network, bits, *, inputs=None, per_channel=True):
+    """Round the weights, and with images what enters the layers too; in float neither."""
+    if bits == FLOAT:
+        return network
+    network = quantize_weights(network, bits=bits, per_channel=per_channel)
+    return network if inputs is None else quantize_activations(network, inputs, bits=bits)
 
 
-def second_order(network, images, bits, sparsity, *, method="obs"):
-    return (
-        rounded(reconstruct_pruned(network, images, sparsity, method=method), bits)
-        if sparsity
-        else rounded(network, bits)
-    )
-
-
-def by_gptq(network, images, bits, sparsity):
-    pruned = second_order(network, images, FLOAT, sparsity)
-    return pruned if bits == FLOAT else reconstruct_weights(pruned, images, bits=bits, method="gptq")
-
-
-def with_corrected_biases(network, images, bits, sparsity):
-    pruned = prune_network(network, sparsity)
-    return pruned if bits == FLOAT else correct_biases(pruned, quantize_weights(pruned, bits=bits), images)
-
-
-def by_mixed_widths(network, images, bits, sparsity):
-    pruned = prune_network(network, sparsity)
-    return pruned if bits == FLOAT else mixed_precision(pruned, images, bits=bits)
-
-
-RECONSTRUCTED = {  # (network, images, bits, sparsity) -> Network
-    "obd": partial(second_order, method="obd"),
-    "obs": second_order,
-    "gptq": by_gptq,
-    "gptq_rotated": lambda network, *rest: unrotate_network(by_gptq(rotate_network(network), *rest)),
-    "bias_corrected": with_corrected_biases,
-    "equalized": lambda network, _, bits, sparsity: rounded(
-        prune_network(equalize_network(network), sparsity), bits, per_channel=False
-    ),
-    "smoothed": lambda network, images, bits, sparsity: rounded(
-        prune_network(smooth_network(network, images), sparsity), bits
-    ),
-    "mixed": by_mixed_widths,
-}
-
-
-def shared_values(weight, technique, bits, sparsity):
-    """The values of a layer: k-means of what is not pruned, and 0; or powers of two."""
-    if technique == "codebook" and sparsity:
-        return np.sort(np.append(kmeans(weight[weight != 0], 2**bits - 1, init="k-means++"), 0))
-    if technique == "codebook":
-        return kmeans(weight, 2**bits, init="k-means++")
-    return power_of_two_codebook(weight, bits=bits)
-
-
-def flat_weights(network, names):
-    return np.concatenate([network.parameters()[name].ravel() for name in names])
-
-
-def pruned_together(network, data, sparsity, *, by_inputs):
+def pruned_together(network, images, sparsity, *, by_inputs):
     """Zero the smallest |w|, or |w| times the norm of its input, of all layers in one long list."""
-    pruned, x, scores = network.copy(), data.train_images[:1000], []
+    pruned, x, scores = network.copy(), images, []
     for layer in network.layers:
         if layer.params:
             norms = np.sqrt((x.astype(float) ** 2).sum(axis=0)) if by_inputs else 1.0
@@ -176,11 +113,91 @@ def pruned_together(network, data, sparsity, *, by_inputs):
     order = np.argsort(np.concatenate([score.ravel() for score in scores]), kind="stable")
     keep = np.ones(len(order), bool)
     keep[order[: round(sparsity * len(order))]] = False
-    for name, array in pruned.parameters().items():
-        if name.endswith("weight"):
-            array *= keep[: array.size].reshape(array.shape)
-            keep = keep[array.size :]
+    for array in weights_of(pruned).values():
+        array *= keep[: array.size].reshape(array.shape)
+        keep = keep[array.size :]
     return pruned
+
+
+def shared(network, bits, values_of):
+    """Give each weight the nearest of its layer's values."""
+    network = network.copy()
+    for weight in weights_of(network).values() if bits != FLOAT else ():
+        values = values_of(weight, bits).astype(np.float32)
+        weight[...] = values[np.abs(weight[..., None] - values).argmin(axis=-1)]
+    return network
+
+
+def means_of(weight, bits):
+    kept = weight[weight != 0]
+    if kept.size == weight.size:
+        return kmeans(kept, 2**bits, init="k-means++")
+    return np.append(kmeans(kept, 2**bits - 1, init="k-means++"), 0)
+
+
+def by_gptq(network, images, bits, sparsity):
+    left = reconstruct_pruned(network, images, sparsity, method="obs") if sparsity else network
+    return left if bits == FLOAT else reconstruct_weights(left, images, bits=bits, method="gptq")
+
+
+def corrected(network, images, bits, sparsity):
+    left = pruned(network, sparsity)
+    return left if bits == FLOAT else correct_biases(left, quantize_weights(left, bits=bits), images)
+
+
+def by_mixed_widths(network, images, bits, sparsity):
+    left = pruned(network, sparsity)
+    return left if bits == FLOAT else mixed_precision(left, images, bits=bits)
+
+
+def in_integers(network, images, bits, sparsity, *, activation_bits):
+    left = pruned(network, sparsity)
+    if bits == FLOAT:
+        return left
+    return integer_network(left, images, weight_bits=bits, activation_bits=activation_bits)
+
+
+def reconstructed(network, images, bits, sparsity, *, method):
+    return rounded(reconstruct_pruned(network, images, sparsity, method=method) if sparsity else network, bits)
+
+
+BY_HAND = {  # (network, images, bits, sparsity) -> what predicts
+    "per_tensor": lambda net, x, bits, zeros: rounded(pruned(net, zeros), bits, per_channel=False),
+    "per_channel": lambda net, x, bits, zeros: rounded(pruned(net, zeros), bits),
+    "with_activations": lambda net, x, bits, zeros: rounded(pruned(net, zeros), bits, inputs=x),
+    "rotated": lambda net, x, bits, zeros: unrotate_network(
+        rounded(pruned(rotate_network(net), zeros), bits, per_channel=False)
+    ),
+    "rotated_per_channel": lambda net, x, bits, zeros: unrotate_network(
+        rounded(pruned(rotate_network(net), zeros), bits)
+    ),
+    "global_magnitude": lambda net, x, bits, zeros: rounded(pruned_together(net, x, zeros, by_inputs=False), bits),
+    "activation_aware": lambda net, x, bits, zeros: rounded(pruned_together(net, x, zeros, by_inputs=True), bits),
+    "codebook": lambda net, x, bits, zeros: shared(pruned(net, zeros), bits, means_of),
+    "by_rule": lambda net, x, bits, zeros: shared(
+        pruned(net, zeros), bits, lambda weight, bits: power_of_two_codebook(weight, bits=bits)
+    ),
+    **{f"integer_{bits}": partial(in_integers, activation_bits=bits) for bits in (8, 6, 4, 3, 2)},
+    **{method: partial(reconstructed, method=method) for method in ("obd", "obs")},
+    "gptq": by_gptq,
+    "gptq_rotated": lambda net, *rest: unrotate_network(by_gptq(rotate_network(net), *rest)),
+    "bias_corrected": corrected,
+    "equalized": lambda net, x, bits, zeros: rounded(pruned(equalize_network(net), zeros), bits, per_channel=False),
+    "smoothed": lambda net, x, bits, zeros: rounded(pruned(smooth_network(net, x), zeros), bits, inputs=x),
+    "mixed": by_mixed_widths,
+}
+
+
+def by_hand(network, data, technique, bits, sparsity):  # -> error, SQNR of the weights in dB
+    compressed, images = BY_HAND[technique](network, data.train_images[:1000], bits, sparsity), data.test_images
+    if technique.startswith("integer") and bits != FLOAT:
+        answers = compressed.forward(compressed.quantize_input(images)).argmax(axis=1)
+        layers = [layer for layer in compressed.layers if hasattr(layer, "weight")]
+        after = [(layer.weight * np.reshape(layer.weight_scale, (-1, 1))).ravel() for layer in layers]
+    else:
+        answers, after = compressed.predict(images), [array.ravel() for array in weights_of(compressed).values()]
+    before = np.concatenate([array.ravel() for array in weights_of(network).values()])
+    return np.mean(answers != data.test_labels), sqnr_db(before, np.concatenate(after))
 
 
 @pytest.fixture(scope="module")
@@ -191,25 +208,18 @@ def thin():
 
 
 @pytest.mark.parametrize("technique", UNTRAINED)
-def test_records_are_what_measuring_by_hand_gives(technique, mlp, thin, digits):
-    mlp = thin if technique in {*RECONSTRUCTED, "integer_6", "integer_4", "integer_3", "integer_2"} else mlp
-    before = {name: array.copy() for name, array in mlp.parameters().items()}
-    wide = 4 if technique in ("codebook", "by_rule") else 8  # by hand, the distance to each of 256 values takes long
-    widths = (3, wide, FLOAT)
-    records = error_grid(mlp, digits, technique=technique, bits=widths, sparsities=(0, 0.9))
-    assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product(widths, (0.0, 0.9)))
+def test_records_are_what_measuring_by_hand_gives(technique, thin, digits):
+    before = {name: array.copy() for name, array in thin.parameters().items()}
+    records = error_grid(thin, digits, technique=technique, bits=(3, 4, FLOAT), sparsities=(0, 0.9))
+    assert [(r["bits"], r["sparsity"]) for r in records] == list(itertools.product((3, 4, FLOAT), (0.0, 0.9)))
     for record in records:
         assert list(record) == ["technique", "bits", "sparsity", "error", "sqnr_db"]
         assert record["technique"] == technique and type(record["sparsity"]) is float
-        expected = by_hand(mlp, digits, technique, record["bits"], record["sparsity"])
-        if "rotated" in technique:  # the study folds the rotation back, which rounds
-            assert record["error"] == pytest.approx(expected[0], abs=2 / len(digits.test_labels))
-            assert record["sqnr_db"] == pytest.approx(expected[1], rel=1e-4) or record["sqnr_db"] > 100
-        else:
-            assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
+        expected = by_hand(thin, digits, technique, record["bits"], record["sparsity"])
+        assert (record["error"], record["sqnr_db"]) == pytest.approx(expected, rel=1e-12)
     if technique not in ("equalized", "smoothed"):  # whose weights are others, though the network computes the same
         assert records[4]["sqnr_db"] > 100  # float, nothing pruned: the network itself
-    assert all(np.array_equal(mlp.parameters()[name], array) for name, array in before.items())
+    assert all(np.array_equal(thin.parameters()[name], array) for name, array in before.items())
 
 
 @pytest.mark.parametrize("spec", ["threads:2", "processes:2"])
@@ -260,13 +270,11 @@ class Idea:
 
 
 def test_partial_functions_and_objects_are_techniques_too(mlp, digits):
-    asked = {"bits": [8], "sparsities": [0]}
-    named, partial = functools.partial(per_channel), functools.partial(per_channel)
-    named.__name__ = "mine"
-    [expected] = error_grid(mlp, digits, technique="per_channel", **asked)
-    assert error_grid(mlp, digits, technique=partial, **asked) == [expected]
-    assert error_grid(mlp, digits, technique=named, **asked) == [{**expected, "technique": "mine"}]
-    assert error_grid(mlp, digits, technique=Idea(), **asked)[0]["technique"] == "Idea"
+    def found(technique):
+        return error_grid(mlp, digits, technique=technique, bits=[8], sparsities=[0])[0]
+
+    assert found(functools.partial(per_channel)) == found("per_channel")
+    assert found(Idea())["technique"] == "Idea"
 
 
 def test_iterators_serve_as_bits_and_sparsities(mlp, digits):
@@ -286,23 +294,30 @@ def test_iterators_serve_as_bits_and_sparsities(mlp, digits):
         ({"sparsities": (0.5, 1.5)}, ValueError, r"a sparsity must be in \[0, 1\], got 1.5"),
         ({"sparsities": (-0.1,)}, ValueError, r"a sparsity must be in \[0, 1\]"),
         ({"sparsities": ("half",)}, TypeError, "a sparsity must be a number"),
+        ({"bits": 8}, TypeError, "bits must be a list or other iterable, got 8"),
+        ({"sparsities": 0.5}, TypeError, "sparsities must be a list or other iterable, got 0.5"),
+        ({"network": "lenet_5"}, TypeError, "network must be a Network, got str"),
+        ({"data": None}, TypeError, "data must be a Mnist, as load_mnist"),
+        ({"data": (1, 2)}, TypeError, "data must be a Mnist, as load_mnist"),
     ],
 )
-def test_points_that_do_not_exist_are_refused_before_anything_runs(options, error, message, mlp, digits, monkeypatch):
+def test_what_cannot_be_measured_is_refused_before_anything_runs(options, error, message, mlp, digits, monkeypatch):
     monkeypatch.setattr(study, "measure", lambda *point: pytest.fail("measured before the points were checked"))
+    usual = {"network": mlp, "data": digits, "technique": "per_tensor", "bits": (8,), "sparsities": (0,)} | options
     with pytest.raises(error, match=message):
-        error_grid(mlp, digits, **({"technique": "per_tensor", "bits": (8,), "sparsities": (0,)} | options))
+        error_grid(**usual)
+
+
+def test_a_technique_must_give_a_network(mlp, digits):
+    with pytest.raises(TypeError, match="network must be a Network, got NoneType"):
+        error_grid(mlp, digits, technique=lambda network, data, *, bits, sparsity: None, bits=[8], sparsities=[0])
 
 
 # ---------------------------------------------------------------- plan, run_study, files
 
 
 def points_of(**extent):  # -> (network, seed, technique, bits, sparsity)
-    return [
-        (g["network"], g["seed"], g["technique"], bits, sparsity)
-        for g in plan(**extent)
-        for bits, sparsity in itertools.product(g["bits"], g["sparsities"])
-    ]
+    return [(*grid[:3], *point) for grid in plan(**extent) for point in itertools.product(*grid[3:])]
 
 
 EXTENTS = ({"quick": True}, {}, {"everything": True})
@@ -322,56 +337,42 @@ def test_every_plan_has_the_four_techniques_and_the_integers_on_both_axes(extent
     points = points_of(**extent)
     for network in NETWORKS:
         own = [p for p in points if p[:2] == (network, 0)]
-        widths = {
-            technique: {p[3] for p in own if p[2] == technique and p[4] == 0}
-            for technique in ("per_tensor", "per_channel", "with_activations", "rotated", "rotated_per_channel")
-        } | {
-            technique: {p[3] for p in own if p[2] == technique and p[4] == 0}
-            for technique in ("integer_8", "integer_4")
-        }
-        assert all(seen >= {2, 4, 8, FLOAT} for seen in widths.values())
-        for technique, bits in (("per_channel", 4), ("per_channel", FLOAT), ("rotated_per_channel", 4)):
-            assert {p[4] for p in own if p[2:4] == (technique, bits)} >= {0.0, 0.5, 0.9}
-        assert {p[4] for p in own if p[2:4] == ("global_magnitude", FLOAT)} >= {0.5, 0.9}
-        assert {p[4] for p in own if p[2:4] == ("integer_8", 4)} >= {0.5, 0.9}
+        for technique in ("per_tensor", "per_channel", "with_activations", "rotated", "integer_8", "integer_4"):
+            assert {p[3] for p in own if p[2] == technique and p[4] == 0} >= {2, 4, 8, FLOAT}
+        for technique, bits in (
+            *(("per_channel", 4), ("per_channel", FLOAT), ("rotated_per_channel", 4)),
+            *(("global_magnitude", FLOAT), ("integer_8", 4)),
+        ):
+            assert {p[4] for p in own if p[2:4] == (technique, bits)} >= {0.5, 0.9}
 
 
 def test_the_whole_plan_measures_every_technique_and_its_maps():
     points = points_of(everything=True)
-    drawn = {name for stem in CHAPTERS for name in in_chapter(stem, drawn=True)}
-    for network, technique in itertools.product(NETWORKS, drawn & set(UNTRAINED)):
-        own = [point for point in points if point[0] == network and point[1] == 0 and point[2] == technique]
-        seen = {bits for *_, bits, sparsity in own if sparsity == 0}
-        if technique in ("global_magnitude", "activation_aware"):  # at sparsity 0 nothing of them is left to see
-            assert own and not seen
-        elif technique in ("codebook", "by_rule"):
-            assert seen == {1, 2, 3, 4, 5, 6, 7, 8, FLOAT}
-        elif technique in ("gptq", "gptq_rotated", "mixed"):
-            assert 2 in seen and seen < {2, 3, 4, 5, 6, 7, 8, FLOAT}
-        else:
-            assert seen == {2, 3, 4, 5, 6, 7, 8, FLOAT} or (network == "lenet_5" and seen == {2, 3, 4, 8, FLOAT})
+    for network, technique in itertools.product(NETWORKS, UNTRAINED):
+        own = {p[3:] for p in points if p[:3] == (network, 0, technique)}
+        assert own or (network == "lenet_5" and not TECHNIQUES[technique].cnn)
     for stem in CHAPTERS:  # each figure has curves against sparsity too
         zeros = [p for p in points if p[2] in in_chapter(stem) and p[3] == 4 and p[4] > 0]
         assert {p[0] for p in zeros} == set(NETWORKS), stem
-    mapped = [p for p in points if p[0] == "lenet_300_100" and p[2].startswith("integer_") and p[4] in (0.0, 0.8)]
-    for bits, technique in itertools.product((2, 3, 4, 8), ("integer_8", "integer_4", "integer_3", "integer_2")):
-        assert {p[4] for p in mapped if p[2:4] == (technique, bits)} == {0.0, 0.8}
+    for bits, technique in itertools.product((2, 3, 4, 6, 8), (f"integer_{bits}" for bits in (8, 6, 4, 3, 2))):
+        assert {p[4] for p in points if p[:4] == ("lenet_300_100", 0, technique, bits)} >= {0.0, 0.8}
     whole_map = {p[3:] for p in points if p[:3] == ("lenet_300_100", 0, "per_channel")}
     assert whole_map == set(itertools.product(study.BITS, study.SPARSITIES))
 
 
-def test_every_committed_record_that_needs_no_training_is_in_the_whole_plan():
-    points = set(points_of(everything=True))
+def test_the_whole_plan_has_the_points_of_the_committed_records_and_no_others():
+    found = set()
     for stem in [*CHAPTERS, INTEGER_MAP]:
         there = read_records(Path(__file__).parents[1] / "figures" / f"{stem}.csv")
-        assert {report._point(r) for r in there if r["technique"] not in TRAINED} <= points
+        found |= {report._point(r) for r in there if r["technique"] not in TRAINED}
+    assert found == set(points_of(everything=True))
 
 
 def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monkeypatch, tmp_path, capsys):
     grids = [
-        {"network": "lenet_300_100", "seed": 1, "technique": "per_tensor", "bits": (2, FLOAT), "sparsities": (0.0,)},
-        {"network": "lenet_300_100", "seed": 0, "technique": "per_channel", "bits": (4,), "sparsities": (0.5,)},
-        {"network": "lenet_300_100", "seed": 1, "technique": "rotated", "bits": (FLOAT,), "sparsities": (0.0,)},
+        ("lenet_300_100", 1, "per_tensor", (2, FLOAT), (0.0,)),
+        ("lenet_300_100", 0, "per_channel", (4,), (0.5,)),
+        ("lenet_300_100", 1, "rotated", (FLOAT,), (0.0,)),
     ]
     monkeypatch.setattr(
         study, "plan", lambda **extent: grids if extent == EXTENTS[0] | {"everything": False} else 1 / 0
@@ -407,14 +408,14 @@ def test_the_studys_data_are_the_first_thousand_images_and_the_test_set(test_set
 
 
 def test_retrain_trains_each_network_once(digits, monkeypatch):
-    grid = {"network": "lenet_300_100", "technique": "per_tensor", "bits": (FLOAT,), "sparsities": (0.0,)}
     asked = []
 
     def fake_trained(name, *, seed, retrain):
         asked.append((name, seed, retrain))
         return Network([Flatten(), Linear(784, 10)])
 
-    monkeypatch.setattr(study, "plan", lambda **extent: [{**grid, "seed": seed} for seed in (0, 1, 0)])
+    grids = [("lenet_300_100", seed, "per_tensor", (FLOAT,), (0.0,)) for seed in (0, 1, 0)]
+    monkeypatch.setattr(study, "plan", lambda **extent: grids)
     monkeypatch.setattr(study, "trained", fake_trained)
     monkeypatch.setattr(study, "study_data", lambda: digits)
     run_study(retrain=True, progress=False)
@@ -539,13 +540,11 @@ def test_close_records_leave_those_of_the_file_and_others_replace_them():
     assert report.settle(infinite, infinite) == (infinite, [])
 
 
-def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: plt.close(figure) or path.write_bytes(b"a figure"))
+def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, drawn):
     records = [{**r, "error": round(r["error"], 4)} for r in synthetic_records()]  # as images of 10,000 come
     report.write_report(records, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(path.stem) or plt.close(figure))
+    drawn.clear()
     elsewhere = [{**r, "error": r["error"] + 0.0004, "sqnr_db": r["sqnr_db"] - 0.04} for r in records[::2]]
     everything, changes = report.write_report(elsewhere, tmp_path)
     assert changes == [] == drawn
@@ -565,14 +564,8 @@ def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, monkey
     assert not select(read_records(tmp_path / "10_reconstruction.csv"), technique="smoothed")  # measured no more
 
 
-def test_the_report_writes_its_files(tmp_path, report_files, monkeypatch):
-    records, save = synthetic_records(), plots.save_figure
-
-    def save_a_few(figure, path):  # all are drawn, few become pixels, which takes longest
-        save(figure, path) if path.name.startswith("02") else path.write_bytes(b"a figure")
-        plt.close(figure)
-
-    monkeypatch.setattr(plots, "save_figure", save_a_few)
+def test_the_report_writes_its_files(tmp_path, report_files, drawn):
+    records = synthetic_records()
     report.write_report(records, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == report_files
     for stem, techniques in IN_FILES.items():
@@ -580,18 +573,19 @@ def test_the_report_writes_its_files(tmp_path, report_files, monkeypatch):
         assert len(read_records(tmp_path / f"{stem}.csv")) == len(own) > 0
     mapped = [r for r in records if r["network"] == "lenet_300_100" and "integer" in r["technique"]]
     mapped = [r for r in mapped if r["sparsity"] in (0.0, 0.8) and r["bits"] != FLOAT]
-    points = [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in mapped]
-    written = read_records(tmp_path / "08_integer_map.csv")
-    assert [(r["technique"], r["seed"], r["bits"], r["sparsity"]) for r in written] == points
+    assert [report._point(r) for r in read_records(tmp_path / "08_integer_map.csv")] == list(map(report._point, mapped))
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * SHOWN * 5 and rows[0]["bits"] == "32" and rows[0]["over_float"] == "0.0000"
     tables = report.markdown_table(report.results_table(records)) + "\n" + report.sparsity_table(records)
     assert (tmp_path / "results.md").read_text() == tables
-    assert plt.get_fignums() == []
 
 
 # ---------------------------------------------------------------- figures
+
+
+DRAWN = synthetic_records(IN_FILES["02_quantization"])
+PER_CHANNEL = select(DRAWN, technique="per_channel")
 
 
 def line_of(axes, label):
@@ -599,102 +593,85 @@ def line_of(axes, label):
     return line
 
 
+def labels_of(axes):
+    return [line.get_label() for line in axes.get_lines()]
+
+
+def mean_of(records, **point):  # percent
+    return 100 * np.mean([record["error"] for record in select(records, **point)])
+
+
+def fields_of(axes):  # -> {(column, row): text}
+    return {text.get_position(): text.get_text() for text in axes.texts}
+
+
 def test_the_signature_figure_draws_means_and_bands_of_the_records():
-    records = synthetic_records()
-    figure = plots.error_curves(records)
-    assert isinstance(figure, Figure)
-    left, right = figure.axes
-    line = line_of(left, "per channel, MLP")
-    bits, errors = line.get_data()
+    left, right = plots.error_curves(DRAWN).axes
+    bits, errors = line_of(left, "per channel, MLP").get_data()
     named = {label.get_text(): at for at, label in zip(left.get_xticks(), left.get_xticklabels(), strict=True)}
     assert list(bits) == [2, 3, 4, 8, named["float"]] and named["float"] > named["8"] == 8
-    own = select(records, network="lenet_300_100", technique="per_channel", sparsity=0.0)
-    for width, error in zip((2, 3, 4, 8, FLOAT), errors, strict=True):
-        assert error == pytest.approx(100 * np.mean([r["error"] for r in select(own, bits=width)]))
-    line = line_of(right, "4 bits per channel, CNN")
-    own = select(records, network="lenet_5", technique="per_channel", bits=4)
-    assert list(line.get_xdata()) == [0, 0.5, 0.8, 0.9, 0.99]
-    for sparsity, error in zip(*line.get_data(), strict=True):
-        assert error == pytest.approx(100 * np.mean([r["error"] for r in select(own, sparsity=sparsity)]))
+    own = select(PER_CHANNEL, network="lenet_300_100", sparsity=0.0)
+    assert list(errors) == pytest.approx([mean_of(own, bits=width) for width in WIDTHS])
+    sparsities, errors = line_of(right, "4 bits per channel, CNN").get_data()
+    own = select(PER_CHANNEL, network="lenet_5", bits=4)
+    assert tuple(sparsities) == ZEROS
+    assert list(errors) == pytest.approx([mean_of(own, sparsity=sparsity) for sparsity in ZEROS])
     bands = [band.get_paths()[0].vertices[:, 1] for band in left.collections]
-    own = [100 * r["error"] for r in select(records, network="lenet_300_100", technique="per_tensor", sparsity=0.0)]
+    own = [100 * r["error"] for r in select(DRAWN, network="lenet_300_100", technique="per_tensor", sparsity=0.0)]
     assert bands[0].min() == pytest.approx(min(own)) and bands[0].max() == pytest.approx(max(own))
     assert len(bands) == len(left.get_lines())
 
 
 def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
-    own = [record for record in synthetic_records() if record["technique"] in in_chapter("02_quantization")]
-    figure = plots.error_curves(own)
-    for axes, count in zip(
-        figure.axes, (6, 8), strict=True
-    ):  # three techniques of two networks; on the right float too
-        labels = [line.get_label() for line in axes.get_lines()]
+    left, right = plots.error_curves(DRAWN).axes
+    for axes, count in ((left, 6), (right, 8)):  # three techniques of two networks; on the right float too
+        labels = labels_of(axes)
         assert len(set(labels)) == len(labels) == count and not any(label.startswith("_") for label in labels)
         assert sorted(text.get_text() for text in axes.get_legend().get_texts()) == sorted(labels)
         looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()}
         assert len(looks) == count
 
 
-def test_given_axes_are_drawn_into():
-    figure, axes = plt.subplots(1, 2)
-    assert plots.error_curves(synthetic_records(), axes=axes) is figure
-    assert all(panel.get_lines() for panel in axes) and len(plt.get_fignums()) == 1
-    figure, axis = plt.subplots()
-    assert plots.error_map(select(synthetic_records(), technique="per_channel"), axis=axis) is figure and axis.images
-    figure, axis = plt.subplots()
-    assert plots.sqnr_curves(synthetic_records(), axis=axis) is figure and axis.get_lines()
-
-
 def test_a_technique_of_a_reader_is_drawn_under_its_own_name():
-    records = [{**r, "technique": "my_idea"} for r in select(synthetic_records(), technique="per_channel")]
-    left, right = plots.error_curves(records).axes
-    assert {line.get_label() for line in left.get_lines()} == {"my_idea, MLP", "my_idea, CNN"}
-    assert "4 bits my_idea, MLP" in {line.get_label() for line in right.get_lines()}
+    left, right = plots.error_curves([{**r, "technique": "my_idea"} for r in PER_CHANNEL]).axes
+    assert set(labels_of(left)) == {"my_idea, MLP", "my_idea, CNN"}
+    assert "4 bits my_idea, MLP" in labels_of(right)
 
 
 def test_the_map_has_the_mean_error_in_every_field():
-    records = select(synthetic_records(), network="lenet_300_100", technique="per_channel")
+    records = select(PER_CHANNEL, network="lenet_300_100")
     axes = plots.error_map(records).axes[0]
-    fields = {text.get_position(): text.get_text() for text in axes.texts}
-    assert len(fields) == 25
-    for (row, bits), (column, sparsity) in itertools.product(
-        enumerate((2, 3, 4, 8, FLOAT)), enumerate((0.0, 0.5, 0.8, 0.9, 0.99))
-    ):
-        mean = 100 * np.mean([r["error"] for r in select(records, bits=bits, sparsity=sparsity)])
-        assert fields[column, row] == f"{mean:.1f}"
+    assert fields_of(axes) == {
+        (column, row): f"{mean_of(records, bits=bits, sparsity=sparsity):.1f}"
+        for row, bits in enumerate(WIDTHS)
+        for column, sparsity in enumerate(ZEROS)
+    }
     assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "8", "float"]
 
 
 def test_the_integer_map_has_the_mean_error_at_every_pair_of_widths():
-    records = [r for r in synthetic_records() if r["technique"].startswith("integer_") and r["bits"] != FLOAT]
-    records = [r for r in select(records, network="lenet_300_100") if r["sparsity"] in (0.0, 0.8)]
-    two_maps = plots.integer_map(records).axes[:2]
-    assert ["nothing pruned" in axes.get_title() for axes in two_maps] == [True, False] and "80%" in two_maps[
-        1
-    ].get_title()
-    for axes, sparsity in zip(two_maps, (0.0, 0.8), strict=True):
-        fields = {text.get_position(): text.get_text() for text in axes.texts}
-        assert len(fields) == 4 * 5
-        for (column, bits), (line, activation_bits) in itertools.product(
-            enumerate((2, 3, 4, 8)), enumerate((2, 3, 4, 6, 8))
-        ):
-            own = select(records, technique=f"integer_{activation_bits}", bits=bits, sparsity=sparsity)
-            assert fields[column, line] == f"{100 * np.mean([r['error'] for r in own]):.1f}"
+    records = synthetic_records([f"integer_{bits}" for bits in (8, 6, 4, 3, 2)])
+    records = [r for r in records if r["network"] == "lenet_5" and r["bits"] != FLOAT and r["sparsity"] in (0.0, 0.8)]
+    left, right, _ = plots.integer_map(records).axes
+    assert left.get_title() == "nothing pruned" and "80%" in right.get_title()
+    for axes, sparsity in ((left, 0.0), (right, 0.8)):
+        assert fields_of(axes) == {
+            (column, row): f"{mean_of(records, technique=f'integer_{inputs}', bits=bits, sparsity=sparsity):.1f}"
+            for column, bits in enumerate((2, 3, 4, 8))
+            for row, inputs in enumerate((2, 3, 4, 6, 8))
+        }
         assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "6", "8"]
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_map_without_a_single_error_is_drawn_too():
-    records = [
-        {**r, "error": 0.0 if r["bits"] > 4 else 0.5} for r in select(synthetic_records(), technique="per_channel")
-    ]
-    figure = plots.error_map(select(records, network="lenet_300_100"))
+    figure = plots.error_map([{**r, "error": 0.0 if r["bits"] > 4 else 0.5} for r in PER_CHANNEL])
     figure.canvas.draw()
-    assert {text.get_text() for text in figure.axes[0].texts} == {"0.0", "50.0"}
+    assert set(fields_of(figure.axes[0]).values()) == {"0.0", "50.0"}
 
 
 def test_the_sqnr_of_rounded_weights_is_drawn_over_bits():
-    axes = plots.sqnr_curves(synthetic_records()).axes[0]
+    axes = plots.sqnr_curves(DRAWN).axes[0]
     line = line_of(axes, "per tensor, CNN")
     assert list(line.get_xdata()) == [2, 3, 4, 8] and list(line.get_ydata()) == [12, 18, 24, 48]
     slope = next(line for line in axes.get_lines() if "slope" in line.get_label()).get_ydata()
@@ -702,61 +679,38 @@ def test_the_sqnr_of_rounded_weights_is_drawn_over_bits():
         assert upper - lower == pytest.approx(20 * math.log10((2**bits - 1) / (2 ** (bits - 1) - 1)))
 
 
+HOLES = [row("lenet_5", "per_channel", 0, 8, 0.01), row("lenet_5", "per_channel", 0, 4, 0.01, sparsity=0.5)]
+
+
 @pytest.mark.parametrize(
-    ("draw", "records"),
+    ("draw", "records", "message"),
     [
-        (plots.error_curves, []),
-        (plots.error_map, []),
-        (plots.integer_map, []),
-        (plots.sqnr_curves, []),
-        (plots.sqnr_curves, [row("lenet_5", "per_channel", 0, FLOAT, 0.01)]),
-        (plots.sqnr_curves, [row("lenet_5", "my_idea", 0, 4, 0.01)]),
+        *((draw, [], f"{draw.__name__} needs at least one record") for draw in (plots.error_curves, plots.error_map)),
+        *((draw, [], f"{draw.__name__} needs at least one record") for draw in (plots.integer_map, plots.sqnr_curves)),
+        (plots.sqnr_curves, [row("lenet_5", "per_channel", 0, FLOAT, 0.01)], "sqnr_curves needs at least one record"),
+        (plots.sqnr_curves, [row("lenet_5", "my_idea", 0, 4, 0.01)], "sqnr_curves needs at least one record"),
+        (plots.error_curves, HOLES[:1], "error_curves needs records of two bit widths or of two sparsities"),
+        (plots.error_map, HOLES, r"the map needs a record at every pair, has none at bits 4, sparsity 0\.0"),
     ],
 )
-def test_no_records_make_no_figure(draw, records):
-    with pytest.raises(ValueError, match=f"{draw.__name__} needs at least one record"):
+def test_records_that_do_not_make_a_figure_are_refused(draw, records, message):
+    with pytest.raises(ValueError, match=message):
         draw(records)
     assert plt.get_fignums() == []
 
 
 def test_a_figure_saved_twice_has_the_same_bytes_and_is_closed(tmp_path):
-    records = [record for record in synthetic_records() if record["technique"] in in_chapter("02_quantization")]
+    settings = dict(plt.rcParams)
     for name in ("one.png", "two.png"):
-        plots.save_figure(plots.error_curves(records), tmp_path / name)
+        plots.save_figure(plots.error_curves(PER_CHANNEL), tmp_path / name)
     content = (tmp_path / "one.png").read_bytes()
     assert content == (tmp_path / "two.png").read_bytes() and content.startswith(b"\x89PNG")
     assert b"Software" not in content and b"Creation" not in content
-    assert plt.get_fignums() == []
-
-
-def test_drawing_leaves_the_readers_settings_alone():
-    before = dict(plt.rcParams)
-    plots.error_curves(synthetic_records())
-    assert dict(plt.rcParams) == before
-
-
-# ---------------------------------------------------------------- careless use
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"bits": 8}, "bits must be a list or other iterable, got 8"),
-        ({"sparsities": 0.5}, "sparsities must be a list or other iterable, got 0.5"),
-        ({"network": "lenet_5"}, "network must be a Network, got str"),
-        ({"data": None}, "data must be a Mnist, as load_mnist"),
-        ({"data": (1, 2)}, "data must be a Mnist, as load_mnist"),
-        ({"technique": lambda network, data, *, bits, sparsity: None}, "network must be a Network, got NoneType"),
-    ],
-)
-def test_error_grid_says_what_it_takes(options, message, mlp, digits):
-    usual = {"network": mlp, "data": digits, "technique": "per_tensor", "bits": [8], "sparsities": [0]} | options
-    with pytest.raises(TypeError, match=message):
-        error_grid(usual.pop("network"), usual.pop("data"), **usual)
+    assert plt.get_fignums() == [] and dict(plt.rcParams) == settings  # the reader's own
 
 
 def test_records_without_a_network_make_every_figure():
-    records = select(synthetic_records(), network="lenet_300_100", seed=0, technique="per_channel")
+    records = select(PER_CHANNEL, network="lenet_300_100", seed=0)
     bare = [{key: value for key, value in r.items() if key not in ("network", "seed")} for r in records]
     assert len(plots.sqnr_curves(bare).axes[0].get_lines()) == 2  # theirs, and the slope
     assert len(plots.error_curves(bare).axes) == 2
@@ -766,15 +720,9 @@ def test_records_without_a_network_make_every_figure():
     "points", [[(8, 0.0), (3, 0.0)], [(FLOAT, 0.0), (FLOAT, 0.5)]], ids=["no sparsities", "no widths"]
 )
 def test_a_panel_without_lines_has_no_legend(points):
-    records = [row("lenet_5", "per_channel", 0, bits, 0.01) | {"sparsity": sparsity} for bits, sparsity in points]
+    records = [row("lenet_5", "per_channel", 0, bits, 0.01, sparsity) for bits, sparsity in points]
     axes = plots.error_curves(records).axes
     assert sorted(axis.get_legend() is None for axis in axes) == [False, True]
-
-
-def test_one_point_makes_no_curve():
-    with pytest.raises(ValueError, match="error_curves needs records of two bit widths or of two sparsities"):
-        plots.error_curves([row("lenet_5", "per_channel", 0, 4, 0.01)])
-    assert plt.get_fignums() == []
 
 
 def test_the_float_network_stands_behind_the_widest_bits():
@@ -783,10 +731,3 @@ def test_the_float_network_stands_behind_the_widest_bits():
     assert list(line_of(left, "per channel, CNN").get_xdata()) == [8, 12, 16, 17.5]
     ticks = dict(zip((label.get_text() for label in left.get_xticklabels()), left.get_xticks(), strict=True))
     assert ticks["16"] == 16 and ticks["float"] == 17.5
-
-
-def test_a_map_with_holes_is_refused():
-    records = [row("lenet_5", "per_channel", 0, 8, 0.01), row("lenet_5", "per_channel", 0, 4, 0.01) | {"sparsity": 0.5}]
-    with pytest.raises(ValueError, match=r"the map needs a record at every pair, has none at bits 4, sparsity 0\.0"):
-        plots.error_map(records)
-    assert plt.get_fignums() == []

@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nnzip.book.study import BITS, SPARSITIES, select
-from nnzip.book.techniques import FLOAT, TECHNIQUES
+from nnzip.book.records import select
+from nnzip.book.techniques import BITS, FLOAT, SPARSITIES, TECHNIQUES
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -17,6 +17,7 @@ NAMES = {
     "lenet_5": "LeNet-5 (CNN)",
     **{technique.name: technique.title for technique in TECHNIQUES.values()},
 }
+SHORT = {"lenet_300_100": "MLP", "lenet_5": "CNN"}
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -31,70 +32,51 @@ STYLE = {
 }
 
 
-def error_curves(records, *, sparsity=0.0, bits=4, names=None, axes=None):
+def error_curves(records, *, sparsity=0.0, bits=4, names=None):
     """Draw the signature figure: test error against bit width and against sparsity, for every technique in the records.
 
     Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
     CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst.
 
-    Parameters
-    ----------
-    records : list of dicts, as `run_study` and `error_grid` return and figures/*.csv hold them
-    sparsity : float
-        Of the networks on the left; 0, nothing is pruned.
-    bits : int
-        Of the weights on the right, where the first technique that was measured in float is drawn beside them in black.
-    names : dict, optional
-        What to call techniques, other than NAMES does.
-    axes : two matplotlib axes, optional
-        To draw into; without them a new figure is made.
-
-    Returns
-    -------
-    matplotlib Figure
+    records : list of dicts, as `error_grid` returns them and figures/*.csv hold them
+    sparsity : of the networks on the left; 0, nothing is pruned
+    bits : of the weights on the right, where the first technique that was measured in float stands beside, in black
+    names : {technique: what to call it} in the place of NAMES
     """
-    _check_records(records, "error_curves")
-    records = _with_network(records)
+    records = _drawable(records, "error_curves")
     if max(len({record[key] for record in records}) for key in ("bits", "sparsity")) < 2:
         raise ValueError("error_curves needs records of two bit widths or of two sparsities, got one point")
     widths = sorted({*BITS, *(record["bits"] for record in records)} - {FLOAT})
     place = {FLOAT: widths[-1] + 1.5}  # where the float network stands on the axis of bits
+    names = {**NAMES, **(names or {})}
+    techniques = list(dict.fromkeys(record["technique"] for record in records))
     with plt.rc_context(STYLE):
-        if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
-        left, right = axes
-        names = {**NAMES, **(names or {})}
-        techniques = list(dict.fromkeys(record["technique"] for record in records))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
         for network in dict.fromkeys(record["network"] for record in records):
             own = select(records, network=network)
             for i, technique in enumerate(techniques):
-                look = _look(i, network)
-                label = f"{names.get(technique, technique)}, {_short(network)}"
+                look, label = _look(i, network), f"{names.get(technique, technique)}, {SHORT.get(network, network)}"
                 _mean_and_band(left, select(own, technique=technique, sparsity=sparsity), "bits", look, label, place)
                 rounded = select(own, technique=technique, bits=bits)
                 _mean_and_band(right, rounded, "sparsity", look, label if bits == FLOAT else f"{bits} bits {label}")
             floats = [select(own, technique=technique, bits=FLOAT) for technique in techniques]
             plain = next((f for f in floats if len({r["sparsity"] for r in f}) > 1), [])
             if bits != FLOAT:
-                _mean_and_band(right, plain, "sparsity", _look(6, network), f"float, {_short(network)}")
-        _bits_axis(left, widths, place)
-        if sparsity:
-            left.set_xlabel(f"bits a weight, {sparsity:.0%} of the weights zero")
+                _mean_and_band(right, plain, "sparsity", _look(6, network), f"float, {SHORT.get(network, network)}")
+        _bits_axis(left, widths, place, sparsity)
         _sparsity_axis(right)
         _error_axis(left)
         same = {line.get_label() for line in left.lines} <= {line.get_label() for line in right.lines}
-        for axis in [right] if same else axes:
+        for axis in [right] if same else [left, right]:
             if axis.lines:
                 axis.legend(ncols=1)
-        return left.figure
+        return figure
 
 
-def _check_records(records, figure):
+def _drawable(records, figure):
+    """Return the records, each with a network and a seed, which `error_grid` does not know."""
     if not records:
         raise ValueError(f"{figure} needs at least one record that it can draw, got none")
-
-
-def _with_network(records):  # error_grid knows neither name nor seed
     return [{"network": "network", "seed": 0, **record} for record in records]
 
 
@@ -110,10 +92,6 @@ def _look(i, network):
     }
 
 
-def _short(network):
-    return {"lenet_300_100": "MLP", "lenet_5": "CNN"}.get(network, network)
-
-
 def _mean_and_band(axis, records, key, look, label, place=None):
     """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest.
 
@@ -122,55 +100,50 @@ def _mean_and_band(axis, records, key, look, label, place=None):
     values = sorted({record[key] for record in records})
     if len(values) < 2 and (key != "bits" or values in ([], [FLOAT])):
         return
-    errors = [[record["error"] for record in select(records, **{key: value})] for value in values]
+    errors = [[100 * record["error"] for record in select(records, **{key: value})] for value in values]
     at = [(place or {}).get(value, value) for value in values]
-    axis.plot(at, [100 * np.mean(e) for e in errors], label=label, **look)
-    axis.fill_between(
-        at, [100 * min(e) for e in errors], [100 * max(e) for e in errors], color=look["color"], alpha=0.12, linewidth=0
-    )
+    axis.plot(at, list(map(np.mean, errors)), label=label, **look)
+    ends = list(map(min, errors)), list(map(max, errors))
+    axis.fill_between(at, *ends, color=look["color"], alpha=0.12, linewidth=0)
 
 
-def _bits_axis(axis, widths, place):
-    axis.set_xlabel("bits a weight")
+def _bits_axis(axis, widths, place, sparsity):
+    axis.set_xlabel(f"bits a weight, {sparsity:.0%} of the weights zero" if sparsity else "bits a weight")
     axis.set_xticks([*widths, place[FLOAT]], [*map(str, widths), "float"])
 
 
 def _sparsity_axis(axis):
     """Stretch the axis toward 1: at 90, 99 % the weights that are left count, 10 %, 1 %."""
     axis.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
-    axis.set_xlim(0, SPARSITIES[-1] + 0.002)
-    ticks = (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:.0%}"))
-    axis.set_xlabel("sparsity (weights that are zero)")
+    axis.set(xlim=(0, SPARSITIES[-1] + 0.002), xlabel="sparsity (weights that are zero)")
+    _ticks(axis.xaxis, (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
 
 
 def _error_axis(axis):
-    axis.set_yscale("log")
-    axis.set_ylabel("test error, 10,000 images (log scale)")
-    axis.yaxis.set_major_locator(FixedLocator((0.5, 1, 2, 5, 10, 20, 50, 90)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} %"))
-    axis.set_ylim(0.4, 100)
+    axis.set(yscale="log", ylim=(0.4, 100), ylabel="test error, 10,000 images (log scale)")
+    _ticks(axis.yaxis, (0.5, 1, 2, 5, 10, 20, 50, 90), "{:g} %")
 
 
-def error_map(records, *, axis=None):
+def _ticks(axis, ticks, form):
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: form.format(value)))
+
+
+def error_map(records):
     """Draw the test error over bits and sparsity together, the mean over the seeds, one number in every field."""
-    _check_records(records, "error_map")
+    records = _drawable(records, "error_map")
     bits = sorted({record["bits"] for record in records})
     sparsities = sorted({record["sparsity"] for record in records})
     errors = np.array([[_mean_error(records, bits=b, sparsity=s) for s in sparsities] for b in bits])
     with plt.rc_context(STYLE):
-        if axis is None:
-            _, axis = plt.subplots(figsize=(8, 4.2))
-        image = _fields(axis, errors)
+        figure, axis = plt.subplots(figsize=(8, 4.2))
+        image = _fields(axis, errors, errors)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set_yticks(range(len(bits)), ["float" if b == FLOAT else str(b) for b in bits])
-        axis.set_xlabel("sparsity (weights that are zero)")
-        axis.set_ylabel("bits a weight")
-        _colour_bar(image, axis, errors)
-        return axis.figure
+        axis.set(xlabel="sparsity (weights that are zero)", ylabel="bits a weight")
+        _colour_bar(figure, image, axis, errors)
+        return figure
 
 
 def integer_map(records):
@@ -178,7 +151,7 @@ def integer_map(records):
 
     The activations' width is the number in the technique's name, such as `integer_8`.
     """
-    _check_records(records, "integer_map")
+    records = _drawable(records, "integer_map")
     sparsities = sorted({record["sparsity"] for record in records})
     techniques = sorted({record["technique"] for record in records}, key=lambda name: int(name.split("_")[1]))
     widths = sorted(set.intersection(*({r["bits"] for r in select(records, technique=t)} for t in techniques)))
@@ -197,7 +170,7 @@ def integer_map(records):
             axis.set_title(f"{sparsity:.0%} of the weights are zero" if sparsity else "nothing pruned", fontsize=10)
             axis.set_xlabel("bits a weight")
         axes[0][0].set_ylabel("bits an activation")
-        _colour_bar(image, axes[0], errors)
+        _colour_bar(figure, image, axes[0], errors)
         return figure
 
 
@@ -209,62 +182,57 @@ def _mean_error(records, **point):  # -> percent
     return 100 * np.mean([record["error"] for record in chosen])
 
 
-def _fields(axis, errors, all_errors=None):
+def _fields(axis, errors, all_errors):
     """Draw a field for each error, its number in it; the shades are the errors' logarithms."""
-    shades, ends = (np.log10(np.maximum(e, 0.01)) for e in (errors, errors if all_errors is None else all_errors))
+    shades, ends = (np.log10(np.maximum(e, 0.01)) for e in (errors, all_errors))  # 0.01 % is one image of 10,000
     image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower", vmin=ends.min(), vmax=ends.max())
-    for (row, column), error in np.ndenumerate(errors):  # 0 has no logarithm; 0.01 % is one image of 10,000
+    for (row, column), error in np.ndenumerate(errors):
         colour = "white" if shades[row, column] > (ends.max() + ends.min()) / 2 else "black"
         axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     axis.grid(False)
     return image
 
 
-def _colour_bar(image, axes, errors):
+def _colour_bar(figure, image, axes, errors):
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 90) if errors.min() <= t <= errors.max()]
-    figure = np.ravel(axes)[0].figure
     bar = figure.colorbar(image, ax=axes, ticks=np.log10(ticks), label="test error, %")
     bar.ax.set_yticklabels([str(t) for t in ticks])
 
 
-def sqnr_curves(records, *, axis=None):
+def sqnr_curves(records):
     """Draw the SQNR of the weights against bit width, and the slope that theory gives: 6.02 dB a bit in the limit."""
-    rounded = [r for r in _with_network(records) if r["sparsity"] == 0 and r["bits"] != FLOAT]
+    rounded = [r for r in select(records, sparsity=0) if r["bits"] != FLOAT]
     techniques = [t for t in ("per_tensor", "per_channel") if select(rounded, technique=t)]
-    chosen = [r for r in rounded if r["technique"] in techniques]
-    _check_records(chosen, "sqnr_curves")
+    chosen = _drawable([r for r in rounded if r["technique"] in techniques], "sqnr_curves")
+    bits = np.array(sorted({r["bits"] for r in chosen}))
     with plt.rc_context(STYLE):
-        if axis is None:
-            _, axis = plt.subplots(figsize=(6.5, 4.4))
+        figure, axis = plt.subplots(figsize=(6.5, 4.4))
         for network in dict.fromkeys(r["network"] for r in chosen):
             for i, technique in enumerate(techniques):
                 own = select(chosen, network=network, technique=technique)
-                bits = sorted({r["bits"] for r in own})
-                means = [np.mean([r["sqnr_db"] for r in select(own, bits=b)]) for b in bits]
-                axis.plot(bits, means, label=f"{NAMES[technique]}, {_short(network)}", **_look(i, network))
-        bits = np.array(sorted({r["bits"] for r in chosen}))
+                widths = sorted({r["bits"] for r in own})
+                means = [np.mean([r["sqnr_db"] for r in select(own, bits=b)]) for b in widths]
+                axis.plot(
+                    widths, means, label=f"{NAMES[technique]}, {SHORT.get(network, network)}", **_look(i, network)
+                )
         steps = 20 * np.log10((2.0 ** (bits - 1) - 1) / (2.0 ** (bits[-1] - 1) - 1))
         anchor = max(np.mean([r["sqnr_db"] for r in select(chosen, bits=bits[-1], technique=t)]) for t in techniques)
         axis.plot(bits, anchor + steps, color="grey", linewidth=1, label="slope of 1 / step$^2$")
-        axis.set_xlabel("bits a weight")
-        axis.set_ylabel("SQNR of all weights, dB")
-        axis.set_xticks(bits)
+        axis.set(xlabel="bits a weight", ylabel="SQNR of all weights, dB", xticks=bits)
         axis.legend()
-        return axis.figure
+        return figure
 
 
-def speed_curves(records, *, axis=None):
+def speed_curves(records):
     """Draw operations per second against size for every way in the records (figures/speed.py) to multiply cubes."""
-    cubes = [r for r in records if r["M"] == r["K"] == r["N"]]
-    _check_records(cubes, "speed_curves")
-    ways = list(dict.fromkeys(record["way"] for record in cubes))
+    cubes = _drawable([r for r in records if r["M"] == r["K"] == r["N"]], "speed_curves")
+    ways = dict.fromkeys(record["way"] for record in cubes)
+    looks = zip((way for way in ways if way != "float32 @"), COLOURS[:6] * 2, MARKERS * 2, strict=False)
     with plt.rc_context(STYLE):
-        if axis is None:
-            _, axis = plt.subplots(figsize=(8, 4.8))
-        for i, way in enumerate(way for way in ways if way != "float32 @"):
-            look = {"color": COLOURS[i % 6], "marker": MARKERS[i % len(MARKERS)], "markersize": 5, "linewidth": 1.5}
-            _speed_line(axis, select(cubes, way=way), label=way, **look)
-        _speed_line(axis, select(cubes, way="float32 @"), label="float32 @", color=COLOURS[6], linewidth=3, zorder=1)
+        figure, axis = plt.subplots(figsize=(8, 4.8))
+        for way, colour, marker in looks:
+            _speed_line(axis, cubes, way, color=colour, marker=marker, markersize=5, linewidth=1.5)
+        _speed_line(axis, cubes, "float32 @", color=COLOURS[6], linewidth=3, zorder=1)
         sizes = sorted({record["M"] for record in cubes})
         axis.set(xscale="log", yscale="log", xlabel="size: M = K = N", ylabel="giga-operations per second")
         axis.set_xticks(sizes, map(str, sizes))
@@ -272,12 +240,13 @@ def speed_curves(records, *, axis=None):
         axis.yaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:g}"))
         axis.set_title("\n".join(textwrap.wrap(cubes[0]["machine"], 75)), fontsize=8, loc="left")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return axis.figure
+        return figure
 
 
-def _speed_line(axis, records, **look):
-    records = sorted(records, key=lambda record: record["M"])
-    axis.plot([r["M"] for r in records], [r["operations_per_second"] / 1e9 for r in records], **look)
+def _speed_line(axis, records, way, **look):
+    records = sorted(select(records, way=way), key=lambda record: record["M"])
+    speeds = [record["operations_per_second"] / 1e9 for record in records]
+    axis.plot([record["M"] for record in records], speeds, label=way, **look)
 
 
 def save_figure(figure, path):

@@ -8,18 +8,10 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
-from nnzip.book.study import NETWORKS, read_records, select, write_csv, write_records
-from nnzip.book.techniques import (
-    ACTIVATION_BITS,
-    CHAPTERS,
-    FLOAT,
-    INTEGER_MAP,
-    MAP_SPARSITIES,
-    TRAINED,
-    in_chapter,
-)
+from nnzip.book.records import read_records, select, write_csv
+from nnzip.book.study import NETWORKS, write_records
+from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, INTEGER_MAP, MAP_SPARSITIES, TRAINED, in_chapter
 
-SHOWN_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
 SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
     "07_codebooks": {"names": {"per_tensor": "uniform, per layer", "per_channel": "uniform, per channel"}},
@@ -40,88 +32,40 @@ SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and 
     "10_reconstruction": {"names": {"per_channel": "to nearest"}},
     "11_mixed_precision": {"names": {"per_channel": "one width"}},
 }
+PRUNED_NAMES = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
 OVERVIEW = {  # one picture of all techniques
     "per_channel": "as it is",
     "rotated_per_channel": "rotated first",
     "retrained": "retrained",
     "distilled": "distilled",
 }
-SUMMARY_BITS = (FLOAT, 8, 4, 3, 2)
-SUMMARY_ROUNDED = {
-    "per_tensor": "one scale a layer",
-    "per_channel": "one scale a neuron or filter",
-    "rotated_per_channel": "rotated first (Hadamard)",
-    "integer_8": "all in integers, 8-bit inputs",
-    "distilled": "distilled through the rounding",
-}
-SUMMARY_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.99)
-SUMMARY_PRUNED = {
-    "per_channel": "at once, each layer alike",
-    "global_magnitude": "at once, all layers together",
-    "distilled": "each layer alike, distilled",
-    "retrained": "step by step, retrained",
-}
+SUMMARY_ROUNDED = ("per_tensor", "per_channel", "rotated_per_channel", "integer_8", "distilled")
+SUMMARY_PRUNED = ("per_channel", "global_magnitude", "distilled", "retrained")
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
-
-
-def results_table(records):
-    """Return one dict for each network, technique and bit width: test error over the seeds, nothing pruned.
-
-    error, lowest, highest : fractions, the mean over the seeds and the ends of their spread
-    over_float : the mean minus that of the float networks, trained on where the technique's are
-    """
-    rows = []
-    shown = [name for stem in CHAPTERS for name in in_chapter(stem)]
-    shown = dict.fromkeys([*(name for name in shown if name not in TRAINED), *TRAINED])
-    for network, technique in itertools.product(NETWORKS, shown):
-        if not (errors := _errors(records, network, technique)):
-            continue
-        floats = errors.get(FLOAT) or _errors(records, network, "per_channel")[FLOAT]
-        for bits in sorted(errors, reverse=True):
-            mean, low, high = np.mean(errors[bits]), min(errors[bits]), max(errors[bits])
-            values = (network, technique, bits, mean, low, high, mean - np.mean(floats))
-            rows.append(dict(zip(TABLE, values, strict=True)))
-    return rows
-
-
-def _errors(records, network, technique):  # -> {bits: errors of the seeds}, nothing pruned
-    chosen = select(records, network=network, technique=technique, sparsity=0.0)
-    return {bits: [r["error"] for r in select(chosen, bits=bits)] for bits in {r["bits"] for r in chosen}}
 
 
 def write_report(records, folder, *, complete=False, same_weights=True):
     """Write the records and figures of all chapters, and the results table, into a folder that exists.
 
     What is in the folder's files and not among the records stays: what was trained, and what only --all measures.
-    Pictures are drawn where their records are others than before, or where there is none.
+    Pictures are drawn where their records are others than before, or where there is none. Returns all records, those
+    that stay among them, and the (old, new) ones that are not close.
 
-    Parameters
-    ----------
     complete : whether these are all records that need no training: other ones in the files are then out of date
     same_weights : whether the files are about the same networks: then `settle` keeps what is close
-
-    Returns
-    -------
-    all records, those that stay among them, and the (old, new) ones that are not close
     """
     everything, changes, any_change = {}, [], False
     for stem in [*CHAPTERS, INTEGER_MAP]:
         own, there = [r for r in records if _belongs(r, stem)], _records_there(stem, folder)
         if complete:
-            measured = {_point(r) for r in own}
+            measured = set(map(_point, own))
             there = [r for r in there if r["technique"] in TRAINED or _point(r) in measured]
         rows, differing = settle(own, there, same_weights=same_weights)
-        any_change |= (write_map if stem == INTEGER_MAP else write_chapter)(stem, rows, folder)
+        any_change |= write_chapter(stem, rows, folder)
         changes += [pair for pair in differing if pair not in changes]
         everything |= {_point(r): r for r in rows}
     everything = list(everything.values())
-    rows, path = results_table(everything), folder / "results.md"
-    numbers = ("error", "lowest", "highest", "over_float")
-    write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
-    tables = (markdown_table(rows) + "\n" + sparsity_table(everything)).encode()
-    any_change |= not path.exists() or path.read_bytes() != tables  # after a retraining, which writes no tables
-    with atomic_write(path) as file:
-        file.write(tables)
+    any_change |= _write_tables(everything, folder)
     mlp = select(everything, network="lenet_300_100", technique="per_channel")
     shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
@@ -129,6 +73,13 @@ def write_report(records, folder, *, complete=False, same_weights=True):
     _draw(plots.sqnr_curves, everything, folder / "02_quantization_sqnr.png", any_change)
     _draw(partial(plots.error_curves, bits=FLOAT, names=OVERVIEW), shown, folder / "results.png", any_change)
     return everything, changes
+
+
+def write_trained(records, folder):
+    """Put the records of what needs training into the chapters' files, in place of those that are there."""
+    for stem in dict.fromkeys(TRAINED[record["technique"]] for record in records):
+        others = [r for r in _records_there(stem, folder) if r["technique"] not in TRAINED]
+        write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
 
 
 def settle(records, there, *, same_weights=True):
@@ -147,6 +98,47 @@ def settle(records, there, *, same_weights=True):
     return rows + list(new.values()), differing
 
 
+def write_chapter(stem, records, folder):
+    """Write the records of a chapter, and its figure if they are new; tell whether they are.
+
+    The figure is the signature figure, or of 08_integer_map the map; a map with holes is not written.
+    """
+    if stem == INTEGER_MAP:
+        if not _is_whole(records, "technique", "bits", "sparsity"):
+            return False
+        picture, draw, drawn = f"{stem}.png", plots.integer_map, records
+    else:
+        picture, draw = f"{stem}_signature.png", partial(plots.error_curves, **SIGNATURES.get(stem, {}))
+        drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
+    path = folder / f"{stem}.csv"
+    before = path.read_bytes() if path.exists() else None
+    write_records(records, path)
+    changed = path.read_bytes() != before
+    _draw(draw, drawn, folder / picture, changed)
+    return changed
+
+
+def _draw(draw, records, path, changed):
+    if changed or not path.exists():
+        plots.save_figure(draw(records), path)
+
+
+def _write_tables(records, folder):  # -> whether they are new; after a retraining, which writes none, they are
+    rows, path = results_table(records), folder / "results.md"
+    numbers = ("error", "lowest", "highest", "over_float")
+    write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
+    tables = (markdown_table(rows) + "\n" + sparsity_table(records)).encode()
+    changed = not path.exists() or path.read_bytes() != tables
+    with atomic_write(path) as file:
+        file.write(tables)
+    return changed
+
+
+def _records_there(stem, folder):
+    path = folder / f"{stem}.csv"
+    return read_records(path) if path.exists() else []
+
+
 def _point(record):
     return tuple(record[key] for key in ("network", "seed", "technique", "bits", "sparsity"))
 
@@ -163,90 +155,76 @@ def _belongs(record, stem):
     return record["technique"] in in_chapter(stem)
 
 
-def write_chapter(stem, records, folder):
-    """Write the records of a chapter's signature figure, and the figure; tell whether the records are new."""
-    drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
-    draw = partial(plots.error_curves, **SIGNATURES.get(stem, {}))
-    return _write(stem, records, folder, draw, drawn, f"{stem}_signature.png")
-
-
-def write_map(stem, records, folder):
-    """Write the records of the map of weight by activation bits, and the map; tell whether the records are new."""
-    return _is_whole(records, "technique", "bits", "sparsity") and _write(
-        stem, records, folder, plots.integer_map, records, f"{stem}.png"
-    )
-
-
 def _is_whole(records, *keys):  # is there one at every combination of the values?
     points = {tuple(record[key] for key in keys) for record in records}
     return len(points) == math.prod(len(set(values)) for values in zip(*points, strict=True))
 
 
-def _write(stem, records, folder, draw, drawn, picture):
-    path = folder / f"{stem}.csv"
-    before = path.read_bytes() if path.exists() else None
-    write_records(records, path)
-    changed = path.read_bytes() != before
-    _draw(draw, drawn, folder / picture, changed)
-    return changed
+# The tables
 
 
-def _draw(draw, records, path, changed):
-    if changed or not path.exists():
-        plots.save_figure(draw(records), path)
+def _errors(records, **point):  # -> [seeds]
+    return [record["error"] for record in select(records, **point)]
 
 
-def write_trained(records, folder):
-    """Put the records of what needs training into the chapters' files, in place of those that are there."""
-    for stem in dict.fromkeys(TRAINED[record["technique"]] for record in records):
-        others = [r for r in _records_there(stem, folder) if r["technique"] not in TRAINED]
-        write_chapter(stem, others + [r for r in records if TRAINED[r["technique"]] == stem], folder)
+def results_table(records):
+    """Return one dict for each network, technique and bit width: test error over the seeds, nothing pruned.
 
-
-def _records_there(stem, folder):
-    path = folder / f"{stem}.csv"
-    return read_records(path) if path.exists() else []
+    error, lowest, highest : fractions, the mean over the seeds and the ends of their spread
+    over_float : the mean minus that of the float networks, trained on where the technique's are
+    """
+    rows, unpruned = [], select(records, sparsity=0.0)
+    shown = [name for stem in CHAPTERS for name in in_chapter(stem) if name not in TRAINED]
+    for network, technique in itertools.product(NETWORKS, dict.fromkeys([*shown, *TRAINED])):
+        own = select(unpruned, network=network, technique=technique)
+        floats = _errors(own, bits=FLOAT) or _errors(unpruned, network=network, technique="per_channel", bits=FLOAT)
+        for bits in sorted({record["bits"] for record in own}, reverse=True):
+            errors = _errors(own, bits=bits)
+            values = np.mean(errors), min(errors), max(errors), np.mean(errors) - np.mean(floats)
+            rows.append(dict(zip(TABLE, (network, technique, bits, *values), strict=True)))
+    return rows
 
 
 def markdown_table(rows):
     """Return the results as a Markdown table: a line for each network and technique, a column for each width."""
     widths = sorted({row["bits"] for row in rows}, reverse=True)
-    heads = ["float" if b == FLOAT else f"{b} bits" if b > 1 else "1 bit" for b in widths]
-    lines = [
-        "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.",
-        "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.",
-        "",
-        "| network | rounded | " + " | ".join(heads) + " |",
-        "|---|---|" + "---|" * len(widths),
-    ]
+    lines = []
     for (network, technique), group in itertools.groupby(rows, key=lambda row: (row["network"], row["technique"])):
         cells = {row["bits"]: f"{row['error']:.2%} ({100 * row['lowest']:.2f}-{row['highest']:.2%})" for row in group}
-        name = f"{plots.NAMES[network]} | {plots.NAMES[technique]}"
-        lines.append(f"| {name} | " + " | ".join(cells.get(b, "") for b in widths) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([plots.NAMES[network], plots.NAMES[technique], *(cells.get(bits, "") for bits in widths)])
+    return (
+        "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.\n"
+        "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.\n\n"
+    ) + _markdown(["network", "rounded", *("1 bit" if bits == 1 else _width(bits) for bits in widths)], lines)
 
 
 def sparsity_table(records):
     """Return a Markdown table of the error against sparsity: a line for each network and way to prune."""
-    rows = list(_sparsity_rows(records))
-    lines = [
-        "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.",
-        "",
-        "| network | pruned | " + " | ".join(f"{sparsity:.0%}" for sparsity in SHOWN_SPARSITIES) + " |",
-        "|---|---|" + "---|" * len(SHOWN_SPARSITIES),
-    ]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
-
-
-def _sparsity_rows(records):  # -> (network, technique, the mean error at each sparsity or "")
-    names = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
+    sparsities, lines = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99), []
     for network, technique in itertools.product(NETWORKS, (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)):
-        own = select(records, network=network, technique=technique, bits=FLOAT)
-        if not any(record["sparsity"] in SHOWN_SPARSITIES for record in own):
-            continue
-        means = (np.mean(e) if (e := [r["error"] for r in select(own, sparsity=s)]) else None for s in SHOWN_SPARSITIES)
-        cells = ("" if mean is None else f"{mean:.2%}" for mean in means)
-        yield plots.NAMES[network], names[technique], *cells
+        cells = _means(records, network, technique, [(FLOAT, sparsity) for sparsity in sparsities])
+        if any(cells):
+            lines.append([plots.NAMES[network], PRUNED_NAMES[technique], *cells])
+    return (
+        "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.\n\n"
+    ) + _markdown(["network", "pruned", *(f"{sparsity:.0%}" for sparsity in sparsities)], lines)
+
+
+def _markdown(heads, lines):
+    rows = [" | ".join(heads), *map(" | ".join, lines)]
+    rule = "|" + "---|" * len(heads)
+    first, *rest = (f"| {row} |" for row in rows)
+    return "\n".join([first, rule, *rest]) + "\n"
+
+
+def _means(records, network, technique, points):  # of (bits, sparsity) -> a cell each, "" where nothing was measured
+    own = select(records, network=network, technique=technique)
+    errors = (_errors(own, bits=bits, sparsity=sparsity) for bits, sparsity in points)
+    return [f"{np.mean(e):.2%}" if e else "" for e in errors]
+
+
+def _width(bits):
+    return "float" if bits == FLOAT else f"{bits} bits"
 
 
 def summary(records, measured, changes, folder):
@@ -255,12 +233,12 @@ def summary(records, measured, changes, folder):
     records, changes : as `write_report` returns them; measured : how many records this run made
     """
     seeds = len({record["seed"] for record in records})
+    widths, zeros = (FLOAT, 8, 4, 3, 2), (0.5, 0.8, 0.9, 0.95, 0.99)
     lines = [f"Test error on MNIST's 10,000 test images, mean of {seeds} seed{'s' * (seeds > 1)} (0.01% is one image)"]
-    lines += ["", "each weight in so many bits", _line("", [_width(bits) for bits in SUMMARY_BITS])]
-    lines += _lines(records, SUMMARY_ROUNDED, [{"bits": bits, "sparsity": 0.0} for bits in SUMMARY_BITS])
-    zeros = SUMMARY_SPARSITIES
+    lines += ["", "each weight in so many bits", _line("", map(_width, widths))]
+    lines += _lines(records, SUMMARY_ROUNDED, plots.NAMES, [(bits, 0.0) for bits in widths])
     lines += ["", "so many weights removed, the others float", _line("", [f"{sparsity:.0%}" for sparsity in zeros])]
-    lines += _lines(records, SUMMARY_PRUNED, [{"bits": FLOAT, "sparsity": sparsity} for sparsity in zeros])
+    lines += _lines(records, SUMMARY_PRUNED, PRUNED_NAMES, [(FLOAT, sparsity) for sparsity in zeros])
     for old, new in changes[:5]:
         network, seed, technique, bits, sparsity = _point(new)
         numbers = f"{old['error']:.2%} to {new['error']:.2%}, {old['sqnr_db']} to {new['sqnr_db']:.2f} dB"
@@ -269,27 +247,17 @@ def summary(records, measured, changes, folder):
         lines.append(f"... and {len(changes) - 5} more records changed")
     rest = len(records) - measured
     kept = f"; {rest} are kept, of training (figures/retraining.py) and of other techniques (--all)" if rest > 0 else ""
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{measured} records measured{kept}.",
-            f"All techniques: {folder / 'results.md'}. Figure: {folder / 'results.png'}.",
-        ]
-    )
+    lines += ["", f"{measured} records measured{kept}."]
+    lines += [f"All techniques: {folder / 'results.md'}. Figure: {folder / 'results.png'}."]
+    return "\n".join(lines)
 
 
-def _lines(records, names, points):
-    for network, (technique, name) in itertools.product(NETWORKS, names.items()):
-        errors = [[r["error"] for r in select(records, network=network, technique=technique, **p)] for p in points]
-        if any(errors):
-            cells = [f"{np.mean(e):.2%}" if e else "" for e in errors]
-            yield _line(f"{plots.NAMES[network].split(' ')[0]:15}{name}", cells)
+def _lines(records, techniques, names, points):
+    for network, technique in itertools.product(NETWORKS, techniques):
+        cells = _means(records, network, technique, points)
+        if any(cells):
+            yield _line(f"{plots.NAMES[network].split(' ')[0]:15}{names[technique]}", cells)
 
 
 def _line(head, cells):
     return f"{head:50}" + "".join(f"{cell:>9}" for cell in cells)
-
-
-def _width(bits):
-    return "float" if bits == FLOAT else f"{bits} bits"

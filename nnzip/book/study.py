@@ -4,14 +4,15 @@ A record is a dict: technique, bits, sparsity, error, sqnr_db. What the techniqu
 """
 
 import itertools
+import math
 from collections.abc import Iterable
 from functools import cache, partial
 
 import numpy as np
 
 from nnzip.book.records import read_records, select, write_csv  # noqa: F401
-from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, MAIN, TECHNIQUES, TRAINED, Points
-from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.book.techniques import BITS, CALIBRATION_IMAGES, FLOAT, MAIN, SPARSITIES, TECHNIQUES, TRAINED, UNPRUNED
+from nnzip.checks import one_of, unit, whole
 from nnzip.data import Mnist, load_mnist
 from nnzip.jobs import run_jobs
 from nnzip.nn.network import check_network, weights_of
@@ -19,38 +20,25 @@ from nnzip.nn.training import evaluate
 from nnzip.nn.zoo import SEEDS, trained
 from nnzip.quantization import sqnr_db
 
-BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
-SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
-FEW_BITS = (2, 3, 4, 8, FLOAT)
-FEW_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.99)
-QUICK_BITS = (2, 4, 8, FLOAT)
-QUICK_SPARSITIES = (0.5, 0.9)
 NETWORKS = ("lenet_300_100", "lenet_5")
-SLOW = ("activation_aware", "rotated", "rotated_per_channel", "obs", "gptq", "gptq_rotated", "mixed")
-GRID = ("network", "seed", "technique", "bits", "sparsities")
+EXTENTS = (  # what is measured of a technique's grids: of both networks, of LeNet-5 in the main job, in the quick one
+    (BITS, SPARSITIES),
+    ((2, 3, 4, 8, FLOAT), (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)),
+    ((2, 4, 8, FLOAT), (0.0, 0.5, 0.9)),
+)
 COLUMNS = ("network", "seed", "technique", "bits", "sparsity", "error", "sqnr_db")
 
 
 def error_grid(network, data, *, technique, bits, sparsities, executor=None):
-    """Measure a network at every pair of bit width and sparsity.
+    """Measure a network at every pair of bit width and sparsity; return the records, bits outermost.
 
-    Parameters
-    ----------
-    network : Network
-    data : Mnist, as `load_mnist()` returns it
-        The error is that on its test images; techniques that calibrate use the first 1,000 training images.
+    A record is a dict: technique, bits, sparsity, error (a fraction of the test images), sqnr_db (of all weights).
+
+    data : Mnist, as `load_mnist()` returns it; techniques that calibrate use the first 1,000 training images
     technique : a name in `TECHNIQUES`, or a function (network, data, *, bits, sparsity) -> Network
-    bits : iterable of int, each 1 (for codebooks) to 16, or 32 for the float network
-    sparsities : iterable of float in [0, 1]
-    executor : concurrent.futures.Executor, optional
-        Maps the points of the grid, which do not depend on each other; without it they run one after the other.
+    bits : each 1 (for codebooks) to 16, or 32 for the float network
+    executor : concurrent.futures.Executor, optional; it maps the points, which do not depend on each other
 
-    Returns
-    -------
-    list of records, bits outermost: dicts with technique, bits, sparsity, error (a fraction), sqnr_db (of all weights)
-
-    Examples
-    --------
     >>> from nnzip.data import load_mnist
     >>> [record] = error_grid(trained("lenet_300_100"), load_mnist(), technique="per_tensor", bits=[8], sparsities=[0])
     >>> record["bits"], record["error"] < 0.02, record["sqnr_db"] > 30
@@ -63,13 +51,18 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     if not isinstance(data, tuple) or len(data) != 4:
         raise TypeError(f"data must be a Mnist, as load_mnist() returns it, got {type(data).__name__}")
     if not callable(technique):
-        check_choice(technique, "technique", [name for name in TECHNIQUES if name not in TRAINED])
-    points = [(check_bits(b), check_number(s, "a sparsity", 0, 1)) for b, s in itertools.product(bits, sparsities)]
-    data = Mnist(data[0][:CALIBRATION_IMAGES], data[1][:CALIBRATION_IMAGES], *data[2:])  # little to send to a process
-    size = -(-len(points) // 8) or 1
+        one_of(*(name for name in TECHNIQUES if name not in TRAINED))(technique, "technique")
+    bits = [b if b == FLOAT else whole(1, 16)(b, f"bits (or {FLOAT} for float)") for b in bits]
+    sparsities = [unit(sparsity, "a sparsity") for sparsity in sparsities]
+    points = list(itertools.product(bits, sparsities))
+    size = max(1, math.ceil(len(points) / 8))  # the network and the data travel once for each of eight parts
     parts = [points[start : start + size] for start in range(0, len(points), size)]
-    work = partial(_measure_all, network, data, technique)  # the network and the data travel once for each part
-    return list(itertools.chain.from_iterable(run_jobs(work, parts, executor=executor, progress=False)))
+    work = partial(_measure_all, network, _used(data), technique)
+    return list(itertools.chain(*run_jobs(work, parts, executor=executor)))
+
+
+def _used(data):  # the first 1,000 training images, without a view of the others, and the test set
+    return Mnist(*(array[:CALIBRATION_IMAGES].copy() for array in data[:2]), *data[2:])
 
 
 def _measure_all(network, data, technique, points):
@@ -78,14 +71,14 @@ def _measure_all(network, data, technique, points):
 
 def measure(network, data, technique, bits, sparsity):
     """Return the record of one point of the grid."""
-    apply = TECHNIQUES[technique].function if isinstance(technique, str) else technique
+    apply = technique if callable(technique) else TECHNIQUES[technique].function
     return record_of(network, apply(network, data, bits=bits, sparsity=sparsity), data, technique, bits, sparsity)
 
 
 def record_of(network, compressed, data, technique, bits, sparsity):
     """Return the record of a compressed network: its error, and how far its weights are from the network's."""
     return {
-        "technique": name_of(technique),
+        "technique": _name_of(technique),
         "bits": bits,
         "sparsity": sparsity,
         "error": evaluate(compressed, data.test_images, data.test_labels),
@@ -93,8 +86,7 @@ def record_of(network, compressed, data, technique, bits, sparsity):
     }
 
 
-def name_of(technique):
-    """Return the name that records give a technique: a partial goes by its function, an object by its class."""
+def _name_of(technique):  # a partial goes by its function, an object by its class
     if isinstance(technique, str):
         return technique
     return getattr(technique, "__name__", None) or getattr(technique, "func", type(technique)).__name__
@@ -105,33 +97,29 @@ def all_weights(network):  # -> [n]
     return np.concatenate([weight.ravel() for weight in weights_of(network).values()])
 
 
-def check_bits(bits):
-    """Return a bit width of the study as an int: 1 (for codebooks) to 16, or FLOAT."""
-    return FLOAT if bits == FLOAT else check_integer(bits, f"bits (or {FLOAT} for float)", 1, 16)
+def plan(*, quick=False, everything=False):  # -> [(network, seed, technique, bits, sparsities)]
+    """Return the grids of the study.
 
+    They are the curves of the four techniques and of the integer networks: over bits of what is not pruned, and over
+    sparsities at 4 bits and in float; of LeNet-5 fewer points, as they take ten times as long.
 
-def plan(*, quick=False, everything=False):
-    """Return the grids of the study: keyword arguments for `error_grid`, with the name and seed of the network.
-
-    They are the curves of the four techniques and of the integer networks; LeNet-5's have fewer points, as they take
-    ten times as long. everything: all techniques that need no training, at all points; quick: seed 0 and few points of
-    both networks.
+    everything : all techniques that need no training, at all points
+    quick : seed 0 and few points of both networks
     """
-    return [
-        {"network": name, "seed": seed, "technique": technique, "bits": widths, "sparsities": zeros}
-        for name, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS)
-        for technique, widths, zeros in _grids(name, quick=quick, everything=everything)
-    ]
-
-
-def _grids(name, *, quick, everything):  # -> (technique, bits, sparsities)
-    widths, zeros = [(BITS, SPARSITIES[1:]), (FEW_BITS, FEW_SPARSITIES), (QUICK_BITS, QUICK_SPARSITIES)][
-        quick + (name == "lenet_5" and not everything)
-    ]
-    points = Points(name == "lenet_300_100", widths, zeros, details=everything)
-    for technique in TECHNIQUES.values():
-        if everything or technique.chapter in MAIN:
-            yield from ((technique.name, *grid) for grid in technique.grids(points) if all(grid))
+    grids = []
+    for network, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS):
+        cnn = network == "lenet_5"
+        widths, zeros = EXTENTS[quick + (cnn and not everything)]
+        for technique in TECHNIQUES.values():
+            if not (everything or technique.name in MAIN):
+                continue
+            for bits, sparsities in technique.cnn if cnn else technique.mlp:
+                drawn = everything or sparsities == UNPRUNED  # the rest is for maps and tables
+                bits = tuple(b for b in bits if b in (1, *widths) and (drawn or b in (4, FLOAT)))
+                sparsities = tuple(s for s in sparsities if s in zeros)
+                if bits and sparsities:
+                    grids.append((network, seed, technique.name, bits, sparsities))
+    return grids
 
 
 def run_study(*, quick=False, everything=False, retrain=False, executor=None, log=None, progress=True):
@@ -140,7 +128,7 @@ def run_study(*, quick=False, everything=False, retrain=False, executor=None, lo
     executor : concurrent.futures.Executor, optional; it maps the grids, and who measures one loads what it needs
     log : path, optional, of a file with the records that are done, from which a study that was killed goes on
     """
-    grids = [tuple(grid[key] for key in GRID) for grid in plan(quick=quick, everything=everything)]
+    grids = plan(quick=quick, everything=everything)
     keys = dict.fromkeys(grid[:2] for grid in grids if retrain)
     networks = {(name, seed): trained(name, seed=seed, retrain=True) for name, seed in keys}
     how = {"executor": executor, "log": log, "settings": {"retrain": retrain}, "cost": _cost, "progress": progress}
@@ -151,7 +139,7 @@ def _floats_once(grids):
     """Return the grids with the float network, which all techniques share, in the first alone of each network's."""
     measured, jobs = set(), []
     for name, seed, technique, bits, sparsities in grids:
-        if FLOAT in bits and sparsities == (0.0,):
+        if FLOAT in bits and sparsities == UNPRUNED:
             bits = tuple(b for b in bits if b != FLOAT or (name, seed) not in measured)
             measured.add((name, seed))
         jobs.append((name, seed, technique, bits, sparsities))
@@ -167,7 +155,7 @@ def _with_floats(grids, results):
     return list(itertools.chain(*results))
 
 
-def measure_grid(networks, grid):  # {(name, seed): Network}, values of GRID -> records
+def measure_grid(networks, grid):  # {(name, seed): Network}, a grid of the plan -> records
     """Measure a grid on one of these networks, or on the committed one where it is not among them."""
     name, seed, technique, bits, sparsities = grid
     network = networks.get((name, seed)) or trained(name, seed=seed)
@@ -177,17 +165,15 @@ def measure_grid(networks, grid):  # {(name, seed): Network}, values of GRID -> 
 
 @cache
 def study_data():
-    """Return of MNIST what the study needs: 1,000 training images and all test images; a process loads them once."""
-    data = load_mnist()
-    return Mnist(*(array[:CALIBRATION_IMAGES].copy() for array in data[:2]), *data[2:])
+    """Return of MNIST what the study needs; a process loads it once."""
+    return _used(load_mnist())
 
 
 def _cost(grid):
     """Return the rough cost of a grid, in evaluations of the MLP."""
     name, _, technique, bits, sparsities = grid
-    slow = technique in SLOW or "integer" in technique  # twice the time of an evaluation
-    each = {"lenet_300_100": 1, "lenet_5": 10}[name] * (2 if slow else 1)
-    return len(bits) * len(sparsities) * each
+    slow = technique.startswith(("integer", "rotated", "activation", "obs", "gptq", "mixed"))
+    return len(bits) * len(sparsities) * (10 if name == "lenet_5" else 1) * (2 if slow else 1)
 
 
 def write_records(records, path):

@@ -1,10 +1,11 @@
 """What the study compares: each technique is a function (network, data, *, bits, sparsity) -> what predicts.
 
 It prunes to the sparsity and rounds the weights to the bits; at 32 bits nothing is rounded and the network is float.
+What calibrates looks at all training images of `data`; the study gives the first 1,000.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -35,27 +36,24 @@ def per_tensor(network, data, *, bits, sparsity):
 
 def per_channel(network, data, *, bits, sparsity):
     """Round the weights with one scale for each output neuron or filter."""
-    return _rounded(_pruned(network, sparsity), bits, per_channel=True)
+    return _rounded(_pruned(network, sparsity), bits)
 
 
 def with_activations(network, data, *, bits, sparsity):
     """Round the weights per channel, and what enters every layer per tensor, to the same width."""
     rounded = per_channel(network, data, bits=bits, sparsity=sparsity)
-    if bits == FLOAT:
-        return rounded
-    return quantize_activations(rounded, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+    return rounded if bits == FLOAT else quantize_activations(rounded, data.train_images, bits=bits)
 
 
 def global_magnitude(network, data, *, bits, sparsity):
     """Prune the smallest weights of all layers together, then round as `per_channel`."""
-    return _rounded(_pruned(network, sparsity, scope="network"), bits, per_channel=True)
+    return _rounded(_pruned(network, sparsity, scope="network"), bits)
 
 
 def activation_aware(network, data, *, bits, sparsity):
     """Prune what |w| times the norm of its input says, over all layers together, then round as `per_channel`."""
-    seen = tuple(array[:CALIBRATION_IMAGES] for array in data[:2])
-    pruned = _pruned(network, sparsity, scope="network", criterion="activation", data=seen)
-    return _rounded(pruned, bits, per_channel=True)
+    pruned = _pruned(network, sparsity, scope="network", criterion="activation", data=data[:2])
+    return _rounded(pruned, bits)
 
 
 def integer(network, data, *, bits, sparsity, activation_bits):
@@ -63,14 +61,11 @@ def integer(network, data, *, bits, sparsity, activation_bits):
     pruned = _pruned(network, sparsity)
     if bits == FLOAT:
         return pruned
-    images = data.train_images[:CALIBRATION_IMAGES]
-    return integer_network(pruned, images, weight_bits=bits, activation_bits=activation_bits)
+    return integer_network(pruned, data.train_images, weight_bits=bits, activation_bits=activation_bits)
 
 
 def rotated(network, data, *, bits, sparsity, per_channel=False):
     """Rotate, then prune and round the weights in the rotated basis; measured with the rotations folded back."""
-    if bits == FLOAT and not sparsity:
-        return network  # there and back again changes nothing but last bits
     pruned = _pruned(rotate_network(network), sparsity)
     return unrotate_network(_rounded(pruned, bits, per_channel=per_channel))
 
@@ -99,25 +94,25 @@ def by_rule(network, data, *, bits, sparsity):
 
 def obs(network, data, *, bits, sparsity, method="obs"):
     """Prune by the second derivatives of each layer's outputs, by OBS with the rest refitted, then as `per_channel`."""
-    images = data.train_images[:CALIBRATION_IMAGES]
-    pruned = reconstruct_pruned(network, images, sparsity, method=method) if sparsity else network
-    return _rounded(pruned, bits, per_channel=True)
+    pruned = reconstruct_pruned(network, data.train_images, sparsity, method=method) if sparsity else network
+    return _rounded(pruned, bits)
 
 
-def gptq(network, data, *, bits, sparsity, rotate=False):
-    """Prune as `obs`, then round each weight so that those after it make up for its error; rotated first or not."""
-    basis = rotate_network(network) if rotate and (sparsity or bits != FLOAT) else network
-    found = obs(basis, data, bits=FLOAT, sparsity=sparsity)
-    if bits != FLOAT:
-        found = reconstruct_weights(found, data.train_images[:CALIBRATION_IMAGES], bits=bits)
-    return unrotate_network(found) if basis is not network else found
+def gptq(network, data, *, bits, sparsity):
+    """Prune as `obs`, then round each weight so that those after it make up for its error."""
+    pruned = obs(network, data, bits=FLOAT, sparsity=sparsity)
+    return pruned if bits == FLOAT else reconstruct_weights(pruned, data.train_images, bits=bits)
+
+
+def gptq_rotated(network, data, *, bits, sparsity):
+    """Do as `gptq` in the rotated basis, and rotate back."""
+    return unrotate_network(gptq(rotate_network(network), data, bits=bits, sparsity=sparsity))
 
 
 def bias_corrected(network, data, *, bits, sparsity):
     """Do as `per_channel`, and take the mean error of each layer's outputs out of its biases."""
     pruned = _pruned(network, sparsity)
-    rounded = _rounded(pruned, bits, per_channel=True)
-    return rounded if bits == FLOAT else correct_biases(pruned, rounded, data.train_images[:CALIBRATION_IMAGES])
+    return pruned if bits == FLOAT else correct_biases(pruned, _rounded(pruned, bits), data.train_images)
 
 
 def equalized(network, data, *, bits, sparsity):
@@ -127,14 +122,21 @@ def equalized(network, data, *, bits, sparsity):
 
 def smoothed(network, data, *, bits, sparsity):
     """Move outlying channels of the activations into the weights, then round both: `with_activations`."""
-    smooth = smooth_network(network, data.train_images[:CALIBRATION_IMAGES])
-    return with_activations(smooth, data, bits=bits, sparsity=sparsity)
+    return with_activations(smooth_network(network, data.train_images), data, bits=bits, sparsity=sparsity)
 
 
 def mixed(network, data, *, bits, sparsity):
     """Give each row or column of a weight the width that pays best, within the bytes of one width for all."""
     pruned = _pruned(network, sparsity)
-    return pruned if bits == FLOAT else mixed_precision(pruned, data.train_images[:CALIBRATION_IMAGES], bits=bits)
+    return pruned if bits == FLOAT else mixed_precision(pruned, data.train_images, bits=bits)
+
+
+def _pruned(network, sparsity, **options):
+    return prune_network(network, sparsity, **options) if sparsity else network
+
+
+def _rounded(network, bits, *, per_channel=True):
+    return network if bits == FLOAT else quantize_weights(network, bits=bits, per_channel=per_channel)
 
 
 def _shared(network, bits, values_for):
@@ -147,120 +149,20 @@ def _shared(network, bits, values_for):
     return shared
 
 
-def _pruned(network, sparsity, **options):
-    return prune_network(network, sparsity, **options) if sparsity else network
+# What is measured of them: grids of (bits, sparsities)
 
+BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT)
+SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+UNPRUNED, PRUNED, FEW_ZEROS = (0.0,), SPARSITIES[1:], (0.5, 0.8, 0.9, 0.95)
+EVERY, SOME, FROM_1 = (BITS, UNPRUNED), ((2, 3, 4, 8, FLOAT), UNPRUNED), ((1, *BITS), UNPRUNED)
+UP_TO_4, UP_TO_8 = ((2, 3, 4), UNPRUNED), ((2, 3, 4, 8), UNPRUNED)
+AT_4, AT_4_FEW, FLOAT_FEW = ((4,), PRUNED), ((4,), FEW_ZEROS), ((FLOAT,), FEW_ZEROS)
+BOTH, BETWEEN = ((4, FLOAT), PRUNED), ((2, 3, 5, 6, 7, 8), PRUNED)  # together the map of bits by sparsity
 
-def _rounded(network, bits, *, per_channel):
-    return network if bits == FLOAT else quantize_weights(network, bits=bits, per_channel=per_channel)
-
-
-# How densely each is measured
-
-
-class Points(NamedTuple):
-    """What the study asks a technique for: which network, which widths, which sparsities above 0, with all details."""
-
-    mlp: bool
-    bits: tuple
-    sparsities: tuple
-    details: bool
-
-    def bits_in(self, *wanted):
-        return tuple(b for b in self.bits if b in wanted)
-
-    def zeros_in(self, *wanted):
-        return tuple(s for s in self.sparsities if s in wanted)
-
-
-ACTIVATION_BITS = (8, 6, 4, 3, 2)
 INTEGER_MAP = "08_integer_map"  # a file of its own beside 08_integer: weight bits by activation bits
-MAP_SPARSITIES = (0.0, 0.8)
-UNPRUNED = (0.0,)
-
-
-def over_bits(points):
-    """All widths, nothing pruned."""
-    return [(points.bits, UNPRUNED)]
-
-
-def over_both(points):
-    """Bits and, at 4 bits and in float, sparsities; of the MLP the whole map."""
-    rest = tuple(b for b in points.bits if b not in (4, FLOAT))
-    whole = [(rest, points.sparsities)] if points.details and points.mlp else []
-    return [(points.bits, UNPRUNED), ((4, FLOAT), points.sparsities), *whole]
-
-
-def few_over_bits(points):
-    """Widths, nothing pruned, of LeNet-5 the most telling ones."""
-    return [(points.bits if points.mlp else points.bits_in(2, 3, 4, 8, FLOAT), UNPRUNED)]
-
-
-def rotated_points(points):
-    zeros = points.sparsities if points.mlp else points.zeros_in(0.5, 0.7, 0.8, 0.9)
-    return [*few_over_bits(points), ((4,), zeros)]
-
-
-def global_points(points):
-    """Sparsities, at which nothing else is to be seen; and all widths at 90 %."""
-    zeros = points.sparsities if points.mlp else points.zeros_in(0.5, 0.8, 0.9, 0.95)
-    rounded = [((2, 3, 8) if points.mlp else (2, 3, 4, 8), (0.9,))] if points.details else []
-    return [((4, FLOAT) if points.mlp else (FLOAT,), zeros), *rounded]
-
-
-def activation_aware_points(points):
-    return global_points(points)[:1] if points.details else []
-
-
-def codebook_points(points):
-    zeros = points.sparsities if points.mlp else points.zeros_in(0.5, 0.8, 0.9, 0.95)
-    return [((1, *points.bits), UNPRUNED), ((4,), zeros)]
-
-
-def rule_points(points):
-    return [((1, *points.bits), UNPRUNED)]
-
-
-def obs_points(points):
-    return [((FLOAT,), points.zeros_in(0.5, 0.8, 0.9, 0.95) if points.mlp else points.zeros_in(0.9))]
-
-
-def obd_points(points):
-    return obs_points(points) if points.mlp else []
-
-
-def gptq_points(points):
-    [(_, zeros)] = obs_points(points)
-    return [((4,), zeros), (points.bits_in(2, 3, 4, 8) if points.mlp else points.bits_in(2, 3, 4), UNPRUNED)]
-
-
-def gptq_rotated_points(points):
-    return [(points.bits_in(2, 3, 4, 8) if points.mlp else (2,), UNPRUNED)]
-
-
-def cheap_points(points):
-    return [(points.bits_in(2, 3, 4, 8), UNPRUNED)] if points.mlp else []
-
-
-def mixed_points(points):
-    if not points.mlp:
-        return [(points.bits_in(2, 3, 4), UNPRUNED)]
-    return [(tuple(b for b in points.bits if b < 8), UNPRUNED), ((4,), points.zeros_in(0.5, 0.8, 0.9))]
-
-
-def integer_points(points, activation_bits):
-    """Both axes for 8 and 4 bits; the MLP's map of weight by activation bits, at both of its sparsities."""
-    common, widths = activation_bits in (8, 4), points.bits_in(*ACTIVATION_BITS)
-    grids = []
-    if common:
-        grids.append(
-            (points.bits if activation_bits == 8 or points.mlp else points.bits_in(2, 3, 4, 8, FLOAT), UNPRUNED)
-        )
-        if activation_bits == 8 or points.mlp:
-            grids.append(((4,), points.zeros_in(0.5, 0.8, 0.9, 0.95, 0.99)))
-    if points.details and points.mlp:
-        grids.append((tuple(b for b in widths if b != 4), MAP_SPARSITIES[1:]) if common else (widths, MAP_SPARSITIES))
-    return grids
+ACTIVATION_BITS, MAP_SPARSITIES = (8, 6, 4, 3, 2), (0.0, 0.8)
+ON_MAP = (ACTIVATION_BITS[::-1], MAP_SPARSITIES)
+INTEGER_MLP = (EVERY, ((4,), (*FEW_ZEROS, 0.99)), ((2, 3, 6, 8), MAP_SPARSITIES[1:]))
 
 
 class Technique(NamedTuple):
@@ -270,7 +172,7 @@ class Technique(NamedTuple):
     title : of its lines in tables and figures
     chapter : the stem of the chapter it belongs to, whose file has its records
     function : (network, data, *, bits, sparsity) -> what predicts; None: it is trained (figures/retraining.py)
-    grids : Points -> [(bits, sparsities)] that are measured
+    mlp, cnn : the grids that are measured of LeNet-300-100, and of LeNet-5, which takes ten times as long
     drawn : whether it is a curve of its chapter's figure, or a line of the tables alone
     """
 
@@ -278,67 +180,95 @@ class Technique(NamedTuple):
     title: str
     chapter: str
     function: Callable | None = None
-    grids: Callable = lambda points: []
+    mlp: tuple = ()
+    cnn: tuple = ()
     drawn: bool = True
 
 
-def integers(activation_bits):
-    name, title = f"integer_{activation_bits}", f"integers, {activation_bits}-bit activations"
-    function, grids = (partial(f, activation_bits=activation_bits) for f in (integer, integer_points))
-    return Technique(name, title, "08_integer" if activation_bits in (8, 4) else INTEGER_MAP, function, grids)
+def integers(bits, *points):
+    title, function = f"integers, {bits}-bit activations", partial(integer, activation_bits=bits)
+    chapter = "08_integer" if bits in (8, 4) else INTEGER_MAP
+    return Technique(f"integer_{bits}", title, chapter, function, *points)
 
 
 RECORDS = (
-    Technique("per_tensor", "per tensor", "02_quantization", per_tensor, over_bits),
-    Technique("per_channel", "per channel", "02_quantization", per_channel, over_both),
-    Technique("with_activations", "per channel, and activations", "02_quantization", with_activations, over_bits),
-    Technique("rotated", "rotated, per tensor", "04_hadamard", rotated, few_over_bits),
+    Technique("per_tensor", "per tensor", "02_quantization", per_tensor, (EVERY,), (EVERY,)),
+    Technique("per_channel", "per channel", "02_quantization", per_channel, (EVERY, BOTH, BETWEEN), (EVERY, BOTH)),
+    Technique(
+        "with_activations", "per channel, and activations", "02_quantization", with_activations, (EVERY,), (EVERY,)
+    ),
+    Technique("rotated", "rotated, per tensor", "04_hadamard", rotated, (EVERY,), (SOME,)),
     Technique(
         "rotated_per_channel",
         "rotated, per channel",
         "04_hadamard",
         partial(rotated, per_channel=True),
-        rotated_points,
+        (EVERY, AT_4),
+        (SOME, ((4,), (0.5, 0.7, 0.8, 0.9))),
     ),
-    Technique("global_magnitude", "all layers together", "05_pruning", global_magnitude, global_points),
-    Technique("activation_aware", "activation-aware", "05_pruning", activation_aware, activation_aware_points),
+    Technique(
+        "global_magnitude",
+        "all layers together",
+        "05_pruning",
+        global_magnitude,
+        (BOTH, ((2, 3, 8), (0.9,))),
+        (FLOAT_FEW, ((2, 3, 4, 8), (0.9,))),
+    ),
+    Technique("activation_aware", "activation-aware", "05_pruning", activation_aware, (BOTH,), (FLOAT_FEW,)),
     Technique("retrained", "retrained", "05_pruning"),
     Technique("labels", "retrained by labels", "06_distillation"),
     Technique("distilled", "retrained by distillation", "06_distillation"),
-    Technique("codebook", "k-means, per layer", "07_codebooks", codebook, codebook_points),
-    Technique("by_rule", "by rule, per layer", "07_codebooks", by_rule, rule_points),
-    *map(integers, ACTIVATION_BITS),
+    Technique("codebook", "k-means, per layer", "07_codebooks", codebook, (FROM_1, AT_4), (FROM_1, AT_4_FEW)),
+    Technique("by_rule", "by rule, per layer", "07_codebooks", by_rule, (FROM_1,), (FROM_1,)),
+    integers(8, INTEGER_MLP, INTEGER_MLP[:2]),
+    integers(6, (ON_MAP,)),
+    integers(4, INTEGER_MLP, (SOME,)),
+    integers(3, (ON_MAP,)),
+    integers(2, (ON_MAP,)),
     Technique("straight_through", "trained, straight-through", "09_qat"),
     Technique("learned_step", "trained, learned steps", "09_qat"),
     Technique("learned_step_both", "trained, and activations", "09_qat"),
     Technique("learned_step_a4", "trained, 4-bit activations", "09_qat", drawn=False),
     Technique("binary", "trained, binary", "09_qat"),
-    Technique("obd", "Optimal Brain Damage", "10_reconstruction", partial(obs, method="obd"), obd_points, drawn=False),
-    Technique("obs", "Optimal Brain Surgeon", "10_reconstruction", obs, obs_points, drawn=False),
-    Technique("gptq", "GPTQ", "10_reconstruction", gptq, gptq_points),
-    Technique("gptq_rotated", "rotated, GPTQ", "10_reconstruction", partial(gptq, rotate=True), gptq_rotated_points),
+    Technique(
+        "obd", "Optimal Brain Damage", "10_reconstruction", partial(obs, method="obd"), (FLOAT_FEW,), drawn=False
+    ),
+    Technique(
+        "obs", "Optimal Brain Surgeon", "10_reconstruction", obs, (FLOAT_FEW,), (((FLOAT,), (0.9,)),), drawn=False
+    ),
+    Technique("gptq", "GPTQ", "10_reconstruction", gptq, (AT_4_FEW, UP_TO_8), (((4,), (0.9,)), UP_TO_4)),
+    Technique("gptq_rotated", "rotated, GPTQ", "10_reconstruction", gptq_rotated, (UP_TO_8,), (((2,), UNPRUNED),)),
     Technique("adaround", "AdaRound", "10_reconstruction"),
     Technique(
-        "bias_corrected",
-        "per channel, biases corrected",
-        "10_reconstruction",
-        bias_corrected,
-        cheap_points,
-        drawn=False,
+        "bias_corrected", "per channel, biases corrected", "10_reconstruction", bias_corrected, (UP_TO_8,), drawn=False
     ),
-    Technique("equalized", "equalized, per tensor", "10_reconstruction", equalized, cheap_points, drawn=False),
-    Technique("smoothed", "smoothed, and activations", "10_reconstruction", smoothed, cheap_points, drawn=False),
-    Technique("mixed", "mixed, in the same bytes", "11_mixed_precision", mixed, mixed_points),
+    Technique("equalized", "equalized, per tensor", "10_reconstruction", equalized, (UP_TO_8,), drawn=False),
+    Technique("smoothed", "smoothed, and activations", "10_reconstruction", smoothed, (UP_TO_8,), drawn=False),
+    Technique(
+        "mixed",
+        "mixed, in the same bytes",
+        "11_mixed_precision",
+        mixed,
+        ((BITS[:-2], UNPRUNED), ((4,), (0.5, 0.8, 0.9))),
+        (UP_TO_4,),
+    ),
 )
 TECHNIQUES = {record.name: record for record in RECORDS}
+MAIN = (  # what `python -m nnzip` measures
+    *("per_tensor", "per_channel", "with_activations", "rotated", "rotated_per_channel", "global_magnitude"),
+    *("integer_8", "integer_4"),
+)
 TRAINED = {record.name: record.chapter for record in RECORDS if record.function is None}
-MAIN = ("02_quantization", "04_hadamard", "05_pruning", "08_integer")  # whose techniques the main job measures
-BESIDE = {"04_hadamard": ("per_channel", "per_tensor"), "07_codebooks": ("per_tensor", "per_channel")}
 CHAPTERS = tuple(dict.fromkeys(record.chapter for record in RECORDS if record.chapter != INTEGER_MAP))
+BESIDE = {
+    "02_quantization": (),
+    "04_hadamard": ("per_channel", "per_tensor"),
+    "07_codebooks": ("per_tensor", "per_channel"),
+}
 
 
+@cache
 def in_chapter(stem, *, drawn=False):
     """Return the names of the techniques in a chapter's file, or in its figure, those it compares with first."""
-    beside = BESIDE.get(stem, ("per_channel",) if stem != "02_quantization" else ())
     own = [record.name for record in RECORDS if record.chapter == stem and (record.drawn or not drawn)]
-    return (*beside, *own)
+    return (*BESIDE.get(stem, ("per_channel",)), *own)
