@@ -21,9 +21,7 @@ def door(function):
     >>> @door
     ... def half(x: real, times: whole(1, 3) = 1):
     ...     return x / 2**times
-    >>> half([1, 2]), half([8.0], times=3)
-    (array([0.5, 1. ]), array([1.]))
-    >>> half([1.0], times=4)
+    >>> half([1, 2], times=4)
     Traceback (most recent call last):
     ValueError: times must be from 1 to 3, got 4
     """
@@ -138,9 +136,8 @@ def check_finite(array, name="x"):
     """Raise ValueError if the array holds NaN or infinity (min and max carry both, without a copy)."""
     if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         bad = np.flatnonzero(~np.isfinite(array))
-        raise ValueError(
-            f"{name} must be finite, got {array.flat[bad[0]]} at flat index {bad[0]} ({bad.size} such values)"
-        )
+        first = f"{array.flat[bad[0]]} at flat index {bad[0]}"
+        raise ValueError(f"{name} must be finite, got {first} ({bad.size} such values)")
 
 
 def check_not_empty(array, name="x"):
@@ -170,13 +167,9 @@ def integers(x, name, low, high):
 
 def check_labels(labels, shape):
     """Return `labels` as an integer array that has one class number for each row of logits of this shape."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    labels = integers(labels, "labels", 0, shape[1] - 1)
     if labels.shape != shape[:1]:
         raise ValueError(f"labels must have shape ({shape[0]},), one for each row, got {labels.shape}")
-    if labels.min() < 0 or labels.max() >= shape[1]:
-        raise ValueError(f"labels must be in [0, {shape[1] - 1}], got {labels.min()} to {labels.max()}")
     return labels
 
 

@@ -99,8 +99,8 @@ def test_integers_are_logits_too_and_the_gradient_is_the_students():
         ({"teacher_logits": TEACHER[:, :3]}, ValueError, r"must have the same shape, got \(6, 3\) and \(6, 4\)"),
         ({"labels": LABELS[:5]}, ValueError, r"labels must have shape \(6,\), one for each row, got \(5,\)"),
         ({"labels": LABELS.astype(float)}, TypeError, "labels must be integers, got dtype float64"),
-        ({"labels": LABELS + 1}, ValueError, r"labels must be in \[0, 3\], got 1 to 4"),
-        ({"labels": LABELS - 1}, ValueError, r"labels must be in \[0, 3\], got -1 to 2"),
+        ({"labels": LABELS + 1}, ValueError, r"labels must be from 0 to 3, got 1 to 4"),
+        ({"labels": LABELS - 1}, ValueError, r"labels must be from 0 to 3, got -1 to 2"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(changed, error, message):
