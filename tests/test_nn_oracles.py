@@ -133,10 +133,6 @@ OPTIMIZERS = {
     "sgd": (lambda: SGD(0.1, momentum=0.0), lambda torch, groups: torch.optim.SGD(groups, lr=0.1)),
     "sgd_momentum": (lambda: SGD(0.1), lambda torch, groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9)),
     "adam": (lambda: Adam(0.01), lambda torch, groups: torch.optim.Adam(groups, lr=0.01)),
-    "adam_other_betas": (
-        lambda: Adam(0.01, beta1=0.5, beta2=0.9, epsilon=1e-3),
-        lambda torch, groups: torch.optim.Adam(groups, lr=0.01, betas=(0.5, 0.9), eps=1e-3),
-    ),
 }
 
 

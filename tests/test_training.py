@@ -63,8 +63,8 @@ def test_the_loss_changes_nothing_it_is_given_and_ignores_the_indices():
 @pytest.mark.parametrize(
     ("logits", "labels", "error", "message"),
     [
-        (np.ones((2, 3)), [0, 3], ValueError, r"labels must be in \[0, 2\], got 0 to 3"),
-        (np.ones((2, 3)), [-1, 2], ValueError, r"labels must be in \[0, 2\], got -1 to 2"),
+        (np.ones((2, 3)), [0, 3], ValueError, r"labels must be from 0 to 2, got 0 to 3"),
+        (np.ones((2, 3)), [-1, 2], ValueError, r"labels must be from 0 to 2, got -1 to 2"),
         (np.ones((2, 3)), [0], ValueError, r"labels must have shape \(2,\), one for each row, got \(1,\)"),
         (np.ones((2, 3)), [True, False], TypeError, "labels must be integers, got dtype bool"),
     ],
@@ -113,7 +113,7 @@ def assert_same_path(got, expected):
             np.testing.assert_allclose(one[name], other[name], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("penalties", [{}, {"l1": 0.02}, {"l2": 0.3}, {"l1": 0.02, "l2": 0.3}], ids=str)
+@pytest.mark.parametrize("penalties", [{}, {"l1": 0.02, "l2": 0.3}], ids=str)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_is_its_formula(momentum, penalties):
     def update(t, gradient, memory):
@@ -124,17 +124,14 @@ def test_sgd_is_its_formula(momentum, penalties):
 
 
 @pytest.mark.parametrize("penalties", [{}, {"l1": 0.02, "l2": 0.3}], ids=str)
-@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
-def test_adam_is_algorithm_1_of_its_paper(betas, penalties):
-    beta1, beta2 = betas
-
+def test_adam_is_algorithm_1_of_its_paper(penalties):
     def update(t, gradient, memory):
-        memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * gradient
-        memory["v"] = beta2 * memory.get("v", 0.0) + (1 - beta2) * gradient**2
-        m_hat, v_hat = memory["m"] / (1 - beta1**t), memory["v"] / (1 - beta2**t)
+        memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * gradient
+        memory["v"] = 0.999 * memory.get("v", 0.0) + 0.001 * gradient**2
+        m_hat, v_hat = memory["m"] / (1 - 0.9**t), memory["v"] / (1 - 0.999**t)
         return 0.05 * m_hat / (math.sqrt(v_hat) + 1e-8)
 
-    assert_same_path(quadratic_steps(Adam(0.05, beta1=beta1, beta2=beta2, **penalties)), by_hand(update, **penalties))
+    assert_same_path(quadratic_steps(Adam(0.05, **penalties)), by_hand(update, **penalties))
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam])
@@ -153,17 +150,6 @@ def test_a_step_changes_the_arrays_in_place_and_leaves_the_gradients(kind):
     assert parameters["0.weight"] is weight and weight.dtype == np.float32 and (weight < 1).all()
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam])
-def test_penalties_pull_weights_towards_zero_and_leave_biases_alone(kind):
-    parameters = {"0.weight": np.array([1.0, -1.0, 0.0]), "0.bias": np.array([1.0, -1.0])}
-    nothing = {name: np.zeros_like(array) for name, array in parameters.items()}
-    for penalty in ({"l1": 0.1}, {"l2": 0.1}):
-        kind(0.01, **penalty).step(parameters, nothing)
-        positive, negative, zero = parameters["0.weight"]
-        assert 0 < positive < 1 and negative == -positive and zero == 0
-        assert parameters["0.bias"].tolist() == [1, -1]
-
-
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
@@ -171,8 +157,6 @@ def test_penalties_pull_weights_towards_zero_and_leave_biases_alone(kind):
         (SGD, {"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
         (SGD, {"l1": -1e-3}, r"l1 must be in \[0, inf\), got -0.001"),
         (Adam, {"l2": math.nan}, "l2 must be in"),
-        (Adam, {"beta2": 1.0}, "beta2 must be in"),
-        (Adam, {"epsilon": 0}, r"epsilon must be in \(0, 1\], got 0"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(kind, options, message):
@@ -233,14 +217,6 @@ def test_every_result_is_a_shifted_copy_with_zeros_and_every_shift_occurs():
         assert len(shifts) == 1
         seen.update(shifts)
     assert len(seen) == 25  # 400 draws miss a given one of 25 with a probability of 8e-8
-
-
-def test_shifts_stay_within_the_pixels_asked_for():
-    images = np.random.default_rng(0).uniform(0.1, 1, (50, 1, 3, 3))
-    assert np.array_equal(random_shift(images, np.random.default_rng(1), pixels=0), images)
-    one = random_shift(images, np.random.default_rng(1), pixels=1)
-    allowed = [[shifted(image, d, r) for d in (-1, 0, 1) for r in (-1, 0, 1)] for image in images]
-    assert all(any(np.array_equal(result, a) for a in options) for result, options in zip(one, allowed, strict=True))
 
 
 # ---------------------------------------------------------------- fit
@@ -331,25 +307,12 @@ def test_the_weights_stay_float32(dtype):
     assert {array.dtype for array in network.parameters().values()} == {np.dtype(np.float32)}
 
 
-def test_l1_makes_weights_vanish_and_l2_makes_them_small():
-    weights = {}
-    for name, penalty in {"none": {}, "l1": {"l1": 0.02}, "l2": {"l2": 0.1}}.items():
-        network = small_network()
-        train(network, epochs=200, optimizer=SGD(0.02, **penalty), schedule=linear_decay)
-        weights[name] = np.concatenate([network.parameters()[f"{i}.weight"].ravel() for i in (0, 2)])
-    gone = {name: int((np.abs(w) < 0.01).sum()) for name, w in weights.items()}
-    assert gone["l1"] > 10 and gone["l1"] > 2 * max(gone["none"], gone["l2"])
-    assert np.linalg.norm(weights["l2"]) < 0.75 * np.linalg.norm(weights["none"])
-
-
 # ---------------------------------------------------------------- masks
 
 WARM = {"fresh": False, "warm": True}
 OPTIMIZERS = {
-    "sgd": lambda: SGD(0.1),
     "plain_sgd": lambda: SGD(0.1, momentum=0.0),
     "sgd_penalties": lambda: SGD(0.1, l1=1e-3, l2=1e-2),
-    "adam": lambda: Adam(0.01),
     "adam_penalties": lambda: Adam(0.01, l1=1e-3, l2=1e-2),
 }
 
@@ -361,7 +324,7 @@ def random_masks(network):
 
 @pytest.mark.parametrize("warm", WARM.values(), ids=WARM)
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_masks_hold_before_every_step_and_after_the_last(kind, warm):
+def test_masks_hold_before_every_step_and_after_the_last_and_so_does_momentum(kind, warm):
     network, optimizer = small_network(), OPTIMIZERS[kind]()
     if warm:  # a training without masks fills the momentum of every weight
         train(network, optimizer=optimizer)
@@ -377,17 +340,6 @@ def test_masks_hold_before_every_step_and_after_the_last(kind, warm):
     for name, mask in masks.items():
         assert not network.parameters()[name][~mask].any()
         assert (network.parameters()[name][mask] != 0).mean() > 0.9  # l1 may bring a few to zero
-
-
-@pytest.mark.parametrize("warm", WARM.values(), ids=WARM)
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_the_momentum_of_a_masked_weight_is_zero(kind, warm):
-    network, optimizer = small_network(), OPTIMIZERS[kind]()
-    if warm:
-        train(network, optimizer=optimizer)
-    masks = random_masks(network)
-    train(network, optimizer=optimizer, masks=masks)
-    for name, mask in masks.items():
         for remembered in optimizer.state[name]:
             assert not remembered[~mask].any() and remembered[mask].any()
 
@@ -428,31 +380,20 @@ def test_a_mask_of_ones_is_no_mask_and_masks_are_not_changed():
 @pytest.mark.parametrize(
     ("data", "options", "error", "message"),
     [
-        ((IMAGES, LABELS + 1), {}, ValueError, r"labels must be in \[0, 2\], got 1 to 3"),
+        ((IMAGES, LABELS + 1), {}, ValueError, r"labels must be from 0 to 2, got 1 to 3"),
         ((IMAGES, LABELS[:-1]), {}, ValueError, r"equally many and not none, got \(70, 4\) and \(69,\)"),
-        ((IMAGES, LABELS[:, None]), {}, ValueError, r"labels must have 1 dimensions, got shape \(70, 1\)"),
+        ((IMAGES, LABELS[:, None]), {}, ValueError, r"equally many and not none, got \(70, 4\) and \(70, 1\)"),
         ((IMAGES, LABELS > 1), {}, TypeError, "labels must be integers, got dtype bool"),
         ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
         ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(1, 3\)"),
-        ((IMAGES, LABELS, IMAGES, LABELS - 1), {}, ValueError, r"labels must be in \[0, 2\], got -1 to 1"),
+        ((IMAGES, LABELS, IMAGES, LABELS - 1), {}, ValueError, r"labels must be from 0 to 2, got -1 to 1"),
         ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
         ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
-        ((IMAGES,), {}, ValueError, "got 1 arrays"),
         (None, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
         (None, {"optimizer": SGD}, TypeError, r"optimizer must be one such as SGD\(0.1\)"),
         (None, {"masks": [True]}, TypeError, "masks must be a dict"),
-        (
-            None,
-            {"masks": {"1.weight": np.ones((6, 4), bool)}},
-            ValueError,
-            "a mask's name must be one of 0.weight, 0.bias",
-        ),
-        (
-            None,
-            {"masks": {"0.weight": np.ones((6, 4))}},
-            ValueError,
-            r"mask of 0.weight must be bool of shape \(6, 4\), got fl",
-        ),
+        (None, {"masks": {"1.weight": np.ones((6, 4), bool)}}, ValueError, "name must be one of 0.weight, 0.bias"),
+        (None, {"masks": {"0.weight": np.ones((6, 4))}}, ValueError, r"must be bool of shape \(6, 4\), got float64"),
         (None, {"masks": {"0.weight": np.ones((4, 6), bool)}}, ValueError, r"got bool of shape \(4, 6\)"),
     ],
 )
@@ -478,16 +419,9 @@ def test_the_error_is_the_fraction_of_images_that_are_not_at_their_label():
     assert isinstance(evaluate(network, np.eye(3), [0, 1, 2]), float)
 
 
-@pytest.mark.parametrize(
-    ("images", "labels", "error", "message"),
-    [
-        (IMAGES, LABELS[:-1], ValueError, "equally many"),
-        (IMAGES * np.nan, LABELS, ValueError, "images must be finite"),
-    ],
-)
-def test_evaluate_refuses_what_has_no_error(images, labels, error, message):
-    with pytest.raises(error, match=message):
-        evaluate(small_network(), images, labels)
+def test_evaluate_refuses_what_has_no_error():
+    with pytest.raises(ValueError, match="equally many"):
+        evaluate(small_network(), IMAGES, LABELS[:-1])
 
 
 # ---------------------------------------------------------------- progress
@@ -499,15 +433,11 @@ def test_progress_prints_a_line_an_epoch_to_standard_error(capsys):
     lines = err.splitlines()
     assert out == "" and len(lines) == 3
     for epoch, line in enumerate(lines, start=1):
-        assert f"epoch   {epoch}/3" in line
-        for word in ("loss", "train error", "test error", "rate", "s left"):
-            assert word in line
+        assert line.startswith(f"epoch   {epoch}/3  loss ")
+        assert all(word in line for word in ("train error", "test error", "rate", "s left"))
     assert "   0 s left" in lines[-1]
-
-
-def test_without_test_data_the_line_has_no_test_error(capsys):
     train(small_network(), progress=True)
-    assert "train error" in (err := capsys.readouterr().err) and "test error" not in err
+    assert "test error" not in capsys.readouterr().err
     fit(small_network(), separable(), epochs=1, batch_size=16, optimizer=SGD(0.1))
     assert capsys.readouterr() == ("", "")
 

@@ -1,16 +1,15 @@
 """Loss, optimizers, schedules, `fit` and `evaluate`; `gradient_check` holds a backward pass to finite differences."""
 
-import copy
 import sys
 import time
 
 import numpy as np
 
-from nnzip.checks import check_labels, check_ndim, door, number, one_of, positive, real, reals, same_shape, whole
+from nnzip.checks import check_labels, door, number, one_of, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
-from nnzip.nn.network import check_network
+from nnzip.nn.network import Network, check_network
 
-below_one, penalty = number(0, 1, "[)"), number(0, np.inf, "[)")
+penalty = number(0, np.inf, "[)")
 
 
 @door
@@ -41,8 +40,7 @@ class Optimizer:
     @door
     def __init__(self, rate: positive, *, l1: penalty = 0.0, l2: penalty = 0.0):
         self.rate, self.l1, self.l2 = rate, l1, l2
-        self.state = {}  # name of a parameter -> the arrays that are remembered for it
-        self.steps = {}  # name of a parameter -> how many steps it has made
+        self.state, self.steps = {}, {}  # name of a parameter -> what is remembered for it, how many steps it has made
 
     def step(self, parameters, gradients, *, factor=1.0):
         """Change every parameter in place, at `factor` times the rate; the gradients are left as they are."""
@@ -71,7 +69,7 @@ class SGD(Optimizer):
     remembers = ("velocity",)
 
     @door
-    def __init__(self, rate, *, momentum: below_one = 0.9, l1=0.0, l2=0.0):
+    def __init__(self, rate, *, momentum: number(0, 1, "[)") = 0.9, l1=0.0, l2=0.0):
         super().__init__(rate, l1=l1, l2=l2)
         self.momentum = momentum
 
@@ -82,29 +80,10 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1): the mean of the gradient over the root of the mean of its square.
-
-    >>> weights = {"0.weight": np.array([1.0])}
-    >>> Adam(0.1).step(weights, {"0.weight": np.array([2.0])})
-    >>> weights["0.weight"].round(6).tolist()
-    [0.9]
-    """
+    """Adam (Kingma and Ba 2015, algorithm 1): the mean of the gradient over the root of the mean of its square."""
 
     remembers = ("mean", "square")
-
-    @door
-    def __init__(
-        self,
-        rate,
-        *,
-        beta1: below_one = 0.9,
-        beta2: below_one = 0.999,
-        epsilon: number(0, 1, "(]") = 1e-8,
-        l1=0.0,
-        l2=0.0,
-    ):
-        super().__init__(rate, l1=l1, l2=l2)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def update(self, weight, gradient, mean, square, *, rate, t):  # 1 - beta^t: both began at zero, t steps ago
         mean *= self.beta1
@@ -113,6 +92,12 @@ class Adam(Optimizer):
         square += (1 - self.beta2) * gradient**2
         change = mean / (np.sqrt(square / (1 - self.beta2**t)) + self.epsilon)
         weight -= (rate / (1 - self.beta1**t) * change).astype(weight.dtype, copy=False)
+
+
+def an_optimizer(value, name):
+    if not isinstance(value, Optimizer):
+        raise TypeError(f"{name} must be one such as SGD(0.1), got {value!r}")
+    return value
 
 
 def linear_decay(progress):
@@ -125,12 +110,9 @@ def cosine_decay(progress):
     return 0.5 * (1 + np.cos(np.pi * progress))
 
 
-@door
-def random_shift(images, rng, *, pixels: whole(0) = 2):  # [N, C, H, W] -> [N, C, H, W]
-    """Move each image by up to `pixels` rows and columns, drawn anew for each; zeros move in."""
-    images = np.asarray(images)
-    check_ndim(images, "images", 4)
-    down, right = pixels - rng.integers(0, 2 * pixels + 1, (2, len(images)))
+def random_shift(images, rng):  # [N, C, H, W] -> [N, C, H, W]
+    """Move each image by up to 2 rows and 2 columns, drawn anew for each; zeros move in."""
+    down, right = 2 - rng.integers(0, 5, (2, len(images)))
     return shifted(images, down, right)
 
 
@@ -172,7 +154,7 @@ def fit(
     *,
     epochs: whole(1),
     batch_size: whole(1),
-    optimizer,
+    optimizer: an_optimizer,
     loss=cross_entropy,
     schedule=lambda progress: 1.0,
     augment=None,
@@ -184,8 +166,8 @@ def fit(
 
     Its entries: epoch, loss, train_error, test_error (fractions; None without test data), rate, seconds.
 
-    data : (images, labels) or (images, labels, test_images, test_labels), as `load_mnist()`; with test data, its error
-        is measured after every epoch, to be watched and never chosen by
+    data : (images, labels) or (images, labels, test_images, test_labels), as `load_mnist()`; the test error is measured
+        after every epoch, to be watched and never chosen by
     epochs, batch_size : every image is used once in an epoch, in a new random order; the last batch may be smaller
     loss : function (logits, labels, indices) -> (value, grad_logits); `indices` are the positions of the batch in the
         training set, where a teacher's logits can be looked up
@@ -198,17 +180,10 @@ def fit(
 
     Raises ValueError when the training diverges.
     """
-    check_network(network)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be one such as SGD(0.1), got {optimizer!r}")
     images, labels, *test = _checked_data(network, data)
-    masks = _checked_masks(masks, network.parameters())
-    for name, mask in masks.items():
-        for array in (network.parameters()[name], *optimizer.state.get(name, ())):  # it may come with momentum
-            if array.shape == mask.shape:
-                array[~mask] = 0
-    rng = np.random.default_rng(seed)
-    history, start, step, steps = [], time.perf_counter(), 0, epochs * -(-len(images) // batch_size)
+    masks = _masked_from_the_start(masks, network.parameters(), optimizer)
+    rng, start, history = np.random.default_rng(seed), time.perf_counter(), []
+    step, steps = 0, epochs * -(-len(images) // batch_size)
     for epoch in range(1, epochs + 1):
         total, wrong, order = 0.0, 0, rng.permutation(len(images))
         for indices in np.split(order, range(batch_size, len(order), batch_size)):
@@ -241,36 +216,35 @@ def evaluate(network, images, labels):
 
 
 @door
-def gradient_check(layer, x: real, *, epsilon: number(0, 1, "(]") = 1e-6, seed=0):
+def gradient_check(layer, x: real):  # a layer or a Network, and an input that fits it -> float
     """Return the largest relative error of `backward` against central differences, on a float64 copy.
 
     The scalar that is differentiated is sum(y * r) with r drawn once, so every output counts. Of each pair of
     gradients a and n the error is |a - n| / max(|a|, |n|), where entries below a thousandth of their array's largest
-    are measured against that, since differences cannot resolve them. `layer` is a layer or a Network; x should have
-    few elements, since every one is moved twice.
+    are measured against that, since differences cannot resolve them. Every element of x is moved twice.
 
     >>> from nnzip.nn.layers import Linear
     >>> gradient_check(Linear(4, 3), np.random.default_rng(0).normal(size=(2, 4))) < 1e-6
     True
     """
-    layer, x = copy.deepcopy(layer), x.astype(np.float64)
-    for part in getattr(layer, "layers", [layer]):
+    network = (layer if isinstance(layer, Network) else Network([layer])).copy()
+    x = x.astype(np.float64)
+    for part in network.layers:
         part.params.update({name: array.astype(np.float64) for name, array in part.params.items()})
-    params = layer.parameters() if hasattr(layer, "parameters") else layer.params
-    rng = np.random.default_rng([seed, 1])  # not default_rng(seed), which may have drawn x: r = x hides a transposition
-    direction = rng.normal(size=layer.forward(x).shape)
-    gradients = {"x": layer.backward(direction, input_gradient=True)}
-    gradients |= layer.gradients() if hasattr(layer, "gradients") else layer.grads
+    rng = np.random.default_rng([0, 1])  # not default_rng(0), which may have drawn x: r = x hides a transposition
+    direction = rng.normal(size=network.forward(x).shape)
+    gradients = {"x": network.backward(direction, input_gradient=True), **network.gradients()}
     errors = []
-    for name, array in {"x": x, **params}.items():
+    for name, array in {"x": x, **network.parameters()}.items():
         same_shape(gradients[name], array, (f"the gradient of {name}", name))  # else (1, n) would pass for (n,)
-        numeric = _central_differences(lambda: np.sum(layer.forward(x) * direction), array, epsilon)
-        errors.append(_relative_error(gradients[name], numeric))
+        numeric = _central_differences(lambda: np.sum(network.forward(x) * direction), array)
+        size = np.maximum(np.abs(gradients[name]), np.abs(numeric))
+        errors.append(np.max(np.abs(gradients[name] - numeric) / np.maximum(size, 1e-3 * size.max() + 1e-300)))
     return float(np.max(errors))  # NaN stays NaN, where the built-in max may drop it
 
 
-def _central_differences(function, array, epsilon):
-    """Return (f(a + e) - f(a - e)) / 2e for every element; the array is moved in place and put back."""
+def _central_differences(function, array, epsilon=1e-6):
+    """Return (f(a + e) - f(a - e)) / 2e for every element, which is moved in place and put back."""
     slope = np.empty(array.shape)
     for index in np.ndindex(array.shape):
         value = array[index]
@@ -282,23 +256,18 @@ def _central_differences(function, array, epsilon):
     return slope
 
 
-def _relative_error(a, b):
-    scale = max(np.abs(a).max(), np.abs(b).max())
-    return float((np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-3 * scale + 1e-300)).max())
-
-
 def check_images_and_labels(images, labels):
     """Return `labels` as an integer array, one for each image."""
     labels = np.asarray(labels)
-    check_ndim(labels, "labels", 1)
-    if len(images) != len(labels) or len(labels) == 0:
-        raise ValueError(f"images and labels must be equally many and not none, got {images.shape} and {labels.shape}")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    if labels.shape != (len(images),) or len(images) == 0:
+        raise ValueError(f"images and labels must be equally many and not none, got {images.shape} and {labels.shape}")
     return labels
 
 
-def _checked_data(network, data):  # -> [images, labels] or those of the test set behind them
+def _checked_data(network, data):  # -> [images, labels], and those of the test set behind them, if there is one
+    check_network(network)
     if len(data) not in (2, 4):
         raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
     checked = []
@@ -310,26 +279,27 @@ def _checked_data(network, data):  # -> [images, labels] or those of the test se
     return checked
 
 
-def _checked_masks(masks, parameters):
+def _masked_from_the_start(masks, parameters, optimizer):
+    """Return the masks in the memory order of their weights, which become zero outside of them, with their momentum."""
     if not isinstance(masks, dict | None):
         raise TypeError(f"masks must be a dict of bool arrays by name, got {type(masks).__name__}")
     held = {}
     for name, mask in (masks or {}).items():
-        shape, mask = parameters[one_of(*parameters)(name, "a mask's name")].shape, np.asarray(mask)
-        if mask.dtype != bool or mask.shape != shape:
+        weight, mask = parameters[one_of(*parameters)(name, "a mask's name")], np.asarray(mask)
+        if mask.dtype != bool or mask.shape != weight.shape:
             got = f"{mask.dtype} of shape {mask.shape}"
-            raise ValueError(f"the mask of {name} must be bool of shape {shape}, got {got}")
-        held[name] = np.empty_like(parameters[name], dtype=bool)  # in the memory order of the weights
+            raise ValueError(f"the mask of {name} must be bool of shape {weight.shape}, got {got}")
+        held[name] = np.empty_like(weight, dtype=bool)
         held[name][...] = mask
+    for name, mask in held.items():
+        for array in (parameters[name], *optimizer.state.get(name, ())):
+            if array.shape == mask.shape:  # the optimizer may have trained another network before
+                array[~mask] = 0
     return held
 
 
 def _report(record, epochs):
-    test = "" if record["test_error"] is None else f"  test error {record['test_error']:7.2%}"
-    left = record["seconds"] / record["epoch"] * (epochs - record["epoch"])
-    print(
-        f"epoch {record['epoch']:3}/{epochs}  loss {record['loss']:.4f}  train error {record['train_error']:7.2%}{test}"
-        f"  rate {record['rate']:.2e}  {left:4.0f} s left",
-        file=sys.stderr,
-        flush=True,
-    )
+    epoch, loss, train_error, test_error, rate, seconds = record.values()
+    test = "" if test_error is None else f"  test error {test_error:7.2%}"
+    line = f"epoch {epoch:3}/{epochs}  loss {loss:.4f}  train error {train_error:7.2%}{test}  rate {rate:.2e}"
+    print(f"{line}  {seconds / epoch * (epochs - epoch):4.0f} s left", file=sys.stderr, flush=True)
