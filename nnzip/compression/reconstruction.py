@@ -1,11 +1,8 @@
 """Second-order rounding and pruning of a whole network, and the scalings and biases that help it: nothing is trained.
 
-One layer after the other: the calibration images go through the layers that are changed already, so that each layer
-sees the inputs that it will get, errors and all. Its Hessian is of these inputs. It makes up for its own rounding and,
-with targets="float", for that of the layers before.
-
-For the Hadamard rotation in front: `reconstruct_weights(rotate_network(network), ...)`; what is rounded are then the
-rotated weights, and the Hessian is that of the rotated inputs.
+The calibration images go through the layers that are changed already, so that each layer sees the inputs that it will
+get, errors and all, and can make up for the layers before. With a Hadamard rotation in front of every layer:
+`reconstruct_weights(rotate_network(network), ...)`.
 """
 
 from functools import partial
@@ -22,7 +19,8 @@ from nnzip.pruning import saliency_mask
 from nnzip.quantization import choose_qparams, fake_quantize
 from nnzip.reconstruction import adaround, damped, fit_scales, gptq, input_hessian, obd_prune, obs_saliency, refit
 
-SWEEPS = 20  # of `equalize_network`
+DAMPING = 0.1  # of the Hessian; not the usual 0.01, for a thousand images are few for 800 inputs
+SWEEPS = 20  # of `equalize_network`: a layer between two pairs settles quickly
 BATCH = 64  # images at a time: the windows of a convolution are many
 WINDOWS = 16_384  # of a convolution, from the first images: neighbours are so alike that more of them say little
 ROUNDERS = {  # (weight, hessian, qparams) -> rounded weight
@@ -32,11 +30,11 @@ ROUNDERS = {  # (weight, hessian, qparams) -> rounded weight
 }
 
 
-def layer_by_layer(network, images, change, targets, damping):
+def layer_by_layer(network, images, change, targets="float"):
     """Return a copy with change(weight, target, hessian) -> weight, all (out, in), done to each layer in turn.
 
-    target is what the weights should be: themselves with targets="rounded"; with "float" those that give best, from the
-    inputs x^ that come from the changed layers before, what the float network gives there, W + (W (X - X^)^T X^) H^-1.
+    target is the weight itself with targets="rounded". With "float" it is W + (W (X - X^)^T X^) H^-1, the weight that
+    comes nearest to the float network's outputs W X from the inputs X^ that the changed layers give.
     """
     check_plain(network)
     changed = network.copy()
@@ -48,7 +46,7 @@ def layer_by_layer(network, images, change, targets, damping):
             hessian, crossed = _moments(layer, x, x_hat)
             target = weight
             if targets == "float":
-                target = weight + np.linalg.solve(damped(hessian, damping), (weight @ crossed).T).T
+                target = weight + np.linalg.solve(damped(hessian, DAMPING), (weight @ crossed).T).T
             new.params["weight"][...] = change(weight, target, hessian).reshape(layer.params["weight"].shape)
         x, x_hat = y, _forward(new, x_hat)
     return changed
@@ -57,20 +55,17 @@ def layer_by_layer(network, images, change, targets, damping):
 @door
 def reconstruct_weights(
     network, images: reals(2, 4), *, bits, method: one_of(*ROUNDERS) = "gptq", per_channel=True, group_size=None,
-    clip=True, targets: one_of("rounded", "float") = "float", damping=0.1, **options,
+    clip=True, targets: one_of("rounded", "float") = "float", **options,
 ):  # fmt: skip
     """Return a copy whose weights are rounded to `bits` bits so that each layer's outputs stay as they were.
 
-    By "gptq" and "nearest", weights that are zero, of a pruned network, stay zero.
+    Of a pruned network the zeros stay, by "gptq" and "nearest".
 
-    network : of Linear, Conv2d and layers without weights
     images : training images (N, C, H, W), a thousand or so
-    bits, per_channel, group_size : as in `quantize_weights`; the weights of a convolution are rows of in * kH * kW
-    clip : whether the scales shrink by `fit_scales` (for "adaround" with `gptq` as the judge), or stay at max|w|'s
-    targets : what a layer is to give: what the float network gives there, or what its float weights make of the inputs
-        that come from the rounded layers before, as the papers on GPTQ have it ("rounded")
-    damping : of the Hessian; 0.1 and not the usual 0.01, for a thousand images are few for 800 inputs
-    options : of `gptq` (its order is descending if not said) or `adaround` (iterations, rate)
+    bits, per_channel, group_size : as in `quantize_weights`
+    clip : whether the scales shrink by `fit_scales` (for "adaround" with `gptq` as the judge)
+    targets : "float" or, as the papers on GPTQ have it, "rounded": see `layer_by_layer`
+    options : of `gptq` (its order is descending if not said) or `adaround`
 
     >>> from nnzip.nn.network import lenet_300_100
     >>> images = np.random.default_rng(0).random((50, 1, 28, 28), np.float32)
@@ -83,35 +78,29 @@ def reconstruct_weights(
     judge = ROUNDERS["gptq"] if method == "adaround" else rounder
 
     def change(weight, target, hessian):
-        target, hessian = weight if method == "nearest" else target, damped(hessian, damping)
+        target, hessian = weight if method == "nearest" else target, damped(hessian, DAMPING)
         kept = {"mask": weight != 0} if method == "gptq" else {}
         grid = choose_qparams(weight, bits=bits, axis=axis, group_size=group_size)
         grid = fit_scales(target, hessian, grid, rounder=partial(judge, **kept)) if clip else grid
         return rounder(target, hessian, grid, **kept)
 
-    return layer_by_layer(network, images, change, targets, damping)
+    return layer_by_layer(network, images, change, targets)
 
 
 @door
-def reconstruct_pruned(
-    network, images: reals(2, 4), sparsity: unit, *,
-    method: one_of("obs", "obd") = "obs", targets: one_of("rounded", "float") = "float", damping=0.1,
-):  # fmt: skip
+def reconstruct_pruned(network, images: reals(2, 4), sparsity: unit, *, method: one_of("obs", "obd") = "obs"):
     """Return a copy with a part `sparsity` of each layer's weights zero, chosen by their second-order saliency.
 
-    method : "obd", by the diagonal of the Hessian, the rest stays; "obs", by the diagonal of its inverse, the rest is
-        fitted again by least squares (all at once, where `obs_prune` goes one by one)
-
-    The other arguments are those of `reconstruct_weights`.
+    By "obd" the rest stays, by "obs" it is fitted again by least squares (at once, where `obs_prune` goes one by one).
     """
 
     def change(weight, target, hessian):
         if method == "obd":
             return obd_prune(weight, hessian, sparsity)
-        hessian = damped(hessian, damping)
+        hessian = damped(hessian, DAMPING)
         return refit(target, saliency_mask(obs_saliency(target, hessian), sparsity), hessian)
 
-    return layer_by_layer(network, images, change, targets, damping)
+    return layer_by_layer(network, images, change)
 
 
 def _forward(layer, x):
@@ -136,15 +125,11 @@ def _rows(layer, x):  # -> float64 [N, in], of a convolution its windows
     return rows.reshape(-1, rows.shape[-1]).astype(np.float64)
 
 
-# Scales and biases
-
-
 def equalize_network(network):
-    """Return a copy in which neighbouring layers have channels of like size, so that one scale serves each: it computes
-    the same.
+    """Return a copy in which neighbouring layers have channels of like size; it computes the same.
 
-    Every pair of Linear or Conv2d with nothing but ReLU, max pooling and Flatten between is equalized, pair after pair,
-    twenty times: a layer between two pairs settles quickly (Nagel et al. 2019, section 4.1).
+    Every pair of Linear or Conv2d with nothing but ReLU, max pooling and Flatten between is equalized (Nagel et al.
+    2019, section 4.1).
     """
     pairs, equal = _pairs(network), network.copy()
     for i, j in SWEEPS * pairs:
@@ -155,11 +140,11 @@ def equalize_network(network):
 
 
 @door
-def smooth_network(network, images: reals(2, 4), *, alpha=0.5):
-    """Return a copy whose hidden activations have their outlying channels moved into the weights: it computes the same.
+def smooth_network(network, images: reals(2, 4)):
+    """Return a copy whose hidden activations have their outlying channels moved into the weights; it computes the same.
 
-    The scales of `smoothquant_scales` divide the rows of the layer before; the images themselves are not scaled. The
-    largest activations are those of the images (N, C, H, W), of the training set.
+    The scales of `smoothquant_scales`, on training images (N, C, H, W), divide the rows of the layer before; the images
+    themselves are not scaled.
     """
     pairs, smooth, seen = _pairs(network), network.copy(), [images]  # seen[i] enters layer i
     for layer in network.copy().layers:
@@ -168,8 +153,7 @@ def smooth_network(network, images: reals(2, 4), *, alpha=0.5):
         first, second = smooth.layers[i].params, smooth.layers[j].params
         channels = len(first["weight"])
         columns = second["weight"].reshape(len(second["weight"]), channels, -1, 1)  # [out, C, places, 1]
-        inputs = seen[j].reshape(len(images), channels, -1)
-        scales = smoothquant_scales(inputs, columns, alpha=alpha)
+        scales = smoothquant_scales(seen[j].reshape(len(images), channels, -1), columns)
         first["weight"][...] /= scales.reshape(-1, *[1] * (first["weight"].ndim - 1))
         first["bias"] /= scales
         second["weight"][...] = (columns * scales[:, None, None]).reshape(second["weight"].shape)
@@ -180,12 +164,12 @@ def smooth_network(network, images: reals(2, 4), *, alpha=0.5):
 def correct_biases(network, rounded, images: reals(2, 4)):
     """Return a copy of the rounded network whose biases take out the mean error of each layer's outputs, in turn.
 
-    rounded is made of the float network and has the same layers; its activations may be rounded, too. The means are
-    those over the images (N, C, H, W), of the training set. See `nnzip.equalization.bias_correction`.
+    rounded is made of the float network, and its activations may be rounded, too. The means are over training images
+    (N, C, H, W). See `nnzip.equalization.bias_correction`.
     """
     check_network(network)
     check_network(rounded)
-    shapes = [{name: array.shape for name, array in net.parameters().items()} for net in (network, rounded)]
+    shapes = [[(name, array.shape) for name, array in net.parameters().items()] for net in (network, rounded)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"rounded must have the layers of network {network}, got {rounded}")
     corrected, x, x_hat = rounded.copy(), images, images
