@@ -34,9 +34,8 @@ class Mnist(NamedTuple):
 def load_mnist():
     """Return MNIST: images as raw / 255 and never standardized, so that rint(255 * image) is the raw pixel.
 
-    The arrays are new at every call (220 MB): what one caller changes, no other sees. Only the first call decompresses
-    the raw pixels. Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition",
-    1998; nnzip/data/LICENSE says whose data it is.
+    The arrays are new at every call (220 MB). Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied
+    to Document Recognition", 1998; nnzip/data/LICENSE says whose data it is.
 
     >>> data = load_mnist()
     >>> data.train_images.shape, data.train_images.dtype, data.train_labels[:5].tolist()
