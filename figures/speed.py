@@ -27,15 +27,14 @@ from nnzip.book.bench import (
     seconds_of,
     side_by_side,
     size_name,
-    torch_forward,
-    torch_twin,
 )
 from nnzip.book.records import write_csv
-from nnzip.checks import check_integer
+from nnzip.checks import whole
 from nnzip.codebooks import assign, kmeans
 from nnzip.coding import decode, encode, pack_bits, unpack_bits
 from nnzip.hadamard import hadamard_matrix, hadamard_transform, transform_by_butterfly
 from nnzip.matmul import int8_matmul, matmul_as, pack
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
 from nnzip.quantization import choose_qparams, quantize
@@ -52,30 +51,33 @@ def run(*, rounds=10, records=None):
 
     records : a list, optional, that is given a record for every matrix product
     """
-    rounds = check_integer(rounds, "rounds", 1)
-    records = [] if records is None else records
-    torch = import_or_none("torch")
-    yield f"{'':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    rounds, records = whole(1)(rounds, "rounds"), [] if records is None else records
+    torch, few = import_or_none("torch"), min(rounds, 3)
+    yield _head("", "nnzip", "peer")
     for name, ours, peer in training_rows(torch) + forward_rows(torch):
         yield _line(name, ours, peer, rounds)
-    yield f"\n{'products of int8 codes and int8 weights':46}{'this':>11}{'float32 @':>11}{'float32 / this':>15}"
+    yield _head("products of int8 codes and int8 weights", "this", "float32 @")
     for size in SIZES:
         yield from _product_lines(size, rounds, records)
-    yield f"\n{'':46}{'packed':>11}{'int32 @':>11}{'int32 / packed':>15}"
+    yield _head("", "packed", "int32 @")
     for size in INT32_SIZES:
-        yield _int32_line(size, min(rounds, 3), records)
-    yield f"\n{'hadamard_transform, float32':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+        yield _int32_line(size, few, records)
+    yield _head("hadamard_transform, float32", "nnzip", "peer")
     for name, ours, peer in hadamard_rows():
-        yield _line(name, ours, peer, min(rounds, 3) if "butterfly" in name else rounds)
-    yield f"\n{'integer networks':46}{'integer':>11}{'peer':>11}{'peer / integer':>15}"
-    for name, ours, peer in integer_rows(torch):
+        yield _line(name, ours, peer, few if "butterfly" in name else rounds)
+    yield _head("integer networks", "integer", "peer")
+    for name, ours, peer in integer_rows():
         yield _line(name, ours, peer, rounds)
-    yield f"\n{'codebooks and codes':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+    yield _head("codebooks and codes", "nnzip", "peer")
     for name, ours, peer in [*kmeans_rows(), *coding_rows()]:
-        yield _line(name, ours, peer, min(rounds, 3))  # a fit of the peer's takes seconds
-    yield f"\n{'reconstruction':46}{'nnzip':>11}{'peer':>11}{'peer / nnzip':>15}"
+        yield _line(name, ours, peer, few)  # a fit of the peer's takes seconds
+    yield _head("reconstruction", "nnzip", "peer")
     for name, ours, peer in gptq_rows(torch):
         yield _line(name, ours, peer, 1, once=True)
+
+
+def _head(title, ours, peer):
+    return f"\n{title:46}{ours:>11}{peer:>11}{peer.removesuffix(' @') + ' / ' + ours:>15}"
 
 
 def _line(name, ours, peer, rounds, once=False):
@@ -138,46 +140,45 @@ def forward_rows(torch):
     return rows
 
 
-def hadamard_rows():
+def hadamard_rows(size=4096):
     """Return (name, hadamard_transform, peer): the dense product, the butterfly of passes, and merely copying."""
-    x, wide = (np.random.default_rng(0).random(shape, np.float32) for shape in ((4096, 4096), (4096, 784)))
-    dense, small = (hadamard_matrix(n).astype(np.float32) for n in (4096, 784))
+    x, wide = (np.random.default_rng(0).random((size, width), np.float32) for width in (size, 784))
+    dense, small = (hadamard_matrix(n).astype(np.float32) for n in (size, 784))
     ours = partial(hadamard_transform, x)
     return [
-        ("4096 x 4096, x @ H", ours, lambda: x @ dense),
-        ("4096 x 4096, butterfly", ours, partial(transform_by_butterfly, x)),
-        ("4096 x 4096, x.copy()", ours, x.copy),
-        ("4096 x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
+        (f"{size} x {size}, x @ H", ours, lambda: x @ dense),
+        (f"{size} x {size}, butterfly", ours, partial(transform_by_butterfly, x)),
+        (f"{size} x {size}, x.copy()", ours, x.copy),
+        (f"{size} x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
     ]
 
 
-def kmeans_rows():
+def kmeans_rows(size=1_000_000):
     """Return (name, ours, scikit-learn's): values and codes; ours stop at a lower error than its defaults do."""
-    x, cluster = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32), import_or_none("sklearn.cluster")
+    x, cluster = np.random.default_rng(0).normal(size=size).astype(np.float32), import_or_none("sklearn.cluster")
 
     def ours():
         codebook = kmeans(x, 16, init="density", iterations=100)
         return codebook, assign(x, codebook)
 
     peer = cluster and (lambda: cluster.KMeans(16, n_init=1, random_state=0).fit(x.reshape(-1, 1)))
-    return [("k-means, 1,000,000 weights, 16 values", ours, peer)]
+    return [(f"k-means, {size:,} weights, 16 values", ours, peer)]
 
 
-def coding_rows():
+def coding_rows(size=4_000_000):
     """Return (name, ours, zlib's) for codes of Gaussian weights in 4 bits: to fewest bytes, and back."""
-    weight = np.random.default_rng(0).normal(size=4_000_000).astype(np.float32)
+    weight = np.random.default_rng(0).normal(size=size).astype(np.float32)
     codes = (quantize(weight, choose_qparams(weight, bits=4)) + 7).astype(np.uint8)
     packed = pack_bits(codes, 4)
     ours, peers = encode(codes, alphabet=15), zlib.compress(packed)
-    sizes = f"{len(ours) / 1e6:.2f} and {len(peers) / 1e6:.2f} MB"
-    unpack = partial(unpack_bits, bits=4, count=len(codes))
+    name = f"{size:,} codes, rANS and zlib, {len(ours) / 1e6:.2f} and {len(peers) / 1e6:.2f} MB"
     return [
+        (name, partial(encode, codes, alphabet=15), partial(zlib.compress, packed)),
         (
-            f"4,000,000 codes, rANS and zlib, {sizes}",
-            partial(encode, codes, alphabet=15),
-            partial(zlib.compress, packed),
+            "the same, back",
+            partial(decode, ours, size, alphabet=15),
+            lambda: unpack_bits(zlib.decompress(peers), 4, size),
         ),
-        ("the same, back", partial(decode, ours, len(codes), alphabet=15), lambda: unpack(zlib.decompress(peers))),
     ]
 
 
@@ -207,6 +208,33 @@ def _torch_gptq(torch, weight, hessian, grid):
         rounded[:, now] = on_grid
         left[:, rest] -= errors @ upper[now, rest]
     return rounded.numpy()
+
+
+def torch_forward(torch, network, images):
+    """Return a function without arguments: the same network in PyTorch on these images."""
+    model, images = torch_twin(torch, network), torch.from_numpy(images)
+
+    def forward():
+        with torch.inference_mode():
+            model(images)
+
+    return forward
+
+
+def torch_twin(torch, network):
+    """Return the same network as a torch.nn.Sequential, with the same weights."""
+    build = {
+        Linear: lambda layer: torch.nn.Linear(layer.in_features, layer.out_features),
+        Conv2d: lambda layer: torch.nn.Conv2d(
+            layer.in_channels, layer.out_channels, layer.kernel_size, stride=layer.stride, padding=layer.padding
+        ),
+        ReLU: lambda layer: torch.nn.ReLU(),
+        MaxPool2d: lambda layer: torch.nn.MaxPool2d(layer.size),
+        Flatten: lambda layer: torch.nn.Flatten(),
+    }
+    twin = torch.nn.Sequential(*[build[type(layer)](layer) for layer in network.layers])
+    twin.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in network.parameters().items()})
+    return twin
 
 
 def _batch(size):

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nnzip.checks import check_integer
+from nnzip.checks import door, whole
 from nnzip.compression.integer import integer_network
 from nnzip.data import load_mnist
 from nnzip.files.onnx import to_onnx
 from nnzip.matmul import int8_matmul, pack
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize
 
@@ -29,9 +28,9 @@ CALLS = 5
 FLOATS = "float32 @"
 
 
-def side_by_side(ours, peer, *, rounds, once=False):
+@door
+def side_by_side(ours, peer, *, rounds: whole(1), once=False):
     """Return the median times of two functions in seconds, and the median of peer / ours: above 1, ours is faster."""
-    rounds = check_integer(rounds, "rounds", 1)
     times = np.array([(seconds_of(ours, once), seconds_of(peer, once)) for _ in range(rounds)])  # [rounds, 2]
     return *np.median(times, axis=0), float(np.median(times[:, 1] / times[:, 0]))
 
@@ -66,17 +65,12 @@ def matmul_ways(M, K, N):
     if import_or_none("numkong"):
         ways["int8_matmul, numkong"] = lambda: int8_matmul(a, packed, backend="numkong")
     if (torch := import_or_none("torch")) and M > 16:  # what _int_mm asks for
-        a_torch, b_torch = torch.from_numpy(a), torch.from_numpy(b)
-        ways["torch._int_mm"] = lambda: torch._int_mm(a_torch, b_torch)
+        ways["torch._int_mm"] = partial(torch._int_mm, torch.from_numpy(a), torch.from_numpy(b))
     if import_or_none("onnx") and import_or_none("onnxruntime"):
         unsigned = a.view(np.uint8) ^ 128
-        for name, codes, precise in (
-            ("int8 by int8", a, False),
-            ("uint8 by int8", unsigned, False),
-            ("uint8 by uint8", unsigned, True),
-        ):
-            session = onnx_session(_matmul_integer(codes, b), precise=precise)
-            ways[f"ONNX Runtime, {name}"] = partial(session.run, None, {"a": codes})
+        ways["ONNX Runtime, int8 by int8"] = _matmul_integer(a, b, precise=False)
+        ways["ONNX Runtime, uint8 by int8"] = _matmul_integer(unsigned, b, precise=False)
+        ways["ONNX Runtime, uint8 by uint8"] = _matmul_integer(unsigned, b, precise=True)
     return ways
 
 
@@ -84,12 +78,7 @@ def matmul_rows(M, K, N):
     """Return (name, way, float32 @) for every integer way at one size; the name says what is wrong on this machine."""
     ways = matmul_ways(M, K, N)
     floats, exact = ways.pop(FLOATS), ways["int8_matmul, unpacked"]()
-    named = {f"{name}{'' if np.array_equal(_first(way()), exact) else ', wrong'}": way for name, way in ways.items()}
-    return [(name, way, floats) for name, way in named.items()]
-
-
-def _first(result):  # of ONNX Runtime's list of outputs, or the array that others give
-    return result[0] if isinstance(result, list) else result
+    return [(name if np.array_equal(way(), exact) else f"{name}, wrong", way, floats) for name, way in ways.items()]
 
 
 def codes_and_weights(M, K, N):  # -> int8 [M, K], int8 [K, N]
@@ -99,8 +88,8 @@ def codes_and_weights(M, K, N):  # -> int8 [M, K], int8 [K, N]
     return rng.integers(-128, 128, (M, K), np.int8), quantize(weights, choose_qparams(weights, bits=8, axis=1))
 
 
-def _matmul_integer(a, b):
-    """Return an ONNX model of one product, MatMulInteger, of codes like a with weights b; uint8 codes mean a - 128."""
+def _matmul_integer(a, b, *, precise):
+    """Return ONNX Runtime's product of codes and weights, ready to run; uint8 codes mean a - 128."""
     from onnx import TensorProto, helper, numpy_helper
 
     zero_point = np.array(128 if a.dtype == np.uint8 else 0, a.dtype)
@@ -112,7 +101,8 @@ def _matmul_integer(a, b):
         [numpy_helper.from_array(b, "b"), numpy_helper.from_array(zero_point, "zero_point")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+    session = onnx_session(model.SerializeToString(), precise=precise)
+    return lambda: session.run(None, {"a": a})[0]
 
 
 def onnx_session(model, *, precise=True):
@@ -126,25 +116,23 @@ def onnx_session(model, *, precise=True):
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def integer_rows(torch):
-    """Return (name, integer network, peer): its own float form, PyTorch in float, ONNX Runtime in the same integers."""
+def integer_rows():
+    """Return (name, integer network, peer): its own float form, and ONNX Runtime in the same integers, or None."""
     rows = []
     for title, name in (("LeNet-300-100", "lenet_300_100"), ("LeNet-5", "lenet_5")):
         network, images = trained(name), load_mnist().test_images
         integer = integer_network(network, images[:500])  # a benchmark: any images give its speed
-        session = _onnx_session(integer)
+        session = _onnx_network(integer)
         for batch in (1, BATCH, 1000):
             x = images[:batch]
-            codes = integer.quantize_input(x)
-            ours = partial(integer.forward, codes)
-            rows.append((f"{title}, batch {batch}, own float32", ours, partial(network.forward, x)))
-            rows.append((f"{title}, batch {batch}, PyTorch float32", ours, torch and torch_forward(torch, network, x)))
+            ours = partial(integer.forward, integer.quantize_input(x))
             peer = session and partial(session.run, ["logits"], {"images": x})
+            rows.append((f"{title}, batch {batch}, own float32", ours, partial(network.forward, x)))
             rows.append((f"{title}, batch {batch}, ONNX Runtime int8", ours, peer))
     return rows
 
 
-def _onnx_session(integer):
+def _onnx_network(integer):
     """Return ONNX Runtime ready to run an integer network, None where it is not installed."""
     if not (import_or_none("onnx") and import_or_none("onnxruntime")):
         return None
@@ -152,32 +140,6 @@ def _onnx_session(integer):
         path = Path(folder) / "network.onnx"
         to_onnx(integer, path)
         return onnx_session(path.read_bytes())
-
-
-def torch_forward(torch, network, images):
-    model, images = torch_twin(torch, network), torch.from_numpy(images)
-
-    def forward():
-        with torch.inference_mode():
-            model(images)
-
-    return forward
-
-
-def torch_twin(torch, network):
-    """Return the same network as a torch.nn.Sequential, with the same weights."""
-    build = {
-        Linear: lambda layer: torch.nn.Linear(layer.in_features, layer.out_features),
-        Conv2d: lambda layer: torch.nn.Conv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, stride=layer.stride, padding=layer.padding
-        ),
-        ReLU: lambda layer: torch.nn.ReLU(),
-        MaxPool2d: lambda layer: torch.nn.MaxPool2d(layer.size),
-        Flatten: lambda layer: torch.nn.Flatten(),
-    }
-    twin = torch.nn.Sequential(*[build[type(layer)](layer) for layer in network.layers])
-    twin.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in network.parameters().items()})
-    return twin
 
 
 def import_or_none(name):
