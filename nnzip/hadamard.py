@@ -105,7 +105,7 @@ def _along(signs, x, axis):  # [n] -> [n, 1, ...], as many axes as x has from th
     axis, signs = normalize_axis_index(axis, x.ndim), np.asarray(signs)
     if signs.shape != (x.shape[axis],):
         raise ValueError(f"signs must have shape ({x.shape[axis]},), got {signs.shape}")
-    if not np.all((signs == 1) | (signs == -1)):
+    if not np.all(np.abs(signs) == 1):
         raise ValueError("signs must all be +1 or -1")
     return signs.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
 
@@ -130,7 +130,7 @@ def incoherence(x: real):  # [...] -> float
 # The fast transform
 
 BLOCK = 2**15  # numbers that are transformed together: few enough that they stay in cache from factor to factor
-PASS = 60  # to pass once more over a block costs about as much as this many multiplications for each of its numbers
+PASS = 60  # multiplications a number, for which one might as well pass once more over a block
 
 
 def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose orders multiply to n -> out [R, n, after]
@@ -263,10 +263,9 @@ def _paley(n):  # -> q or None
 
 def _prime_root(q):
     """Return the prime p of which q is the first or second power, or None."""
-    for p in (q, math.isqrt(q)):
-        if q in (p, p * p) and _divisors(p) == [1, p]:
-            return p
-    return None
+    root = math.isqrt(q)
+    p = root if root * root == q else q
+    return p if _divisors(p) == [1, p] else None
 
 
 def _divisors(n):

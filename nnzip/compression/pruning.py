@@ -93,7 +93,6 @@ def gradual_pruning(
     sparsities : rising; the values of a schedule, for example
     epochs_each : a number of epochs, or a list with one for each sparsity
     rate, l2 : of SGD with momentum 0.9, whose rate falls as a cosine at each sparsity; batches of 128 shifted images
-    seed : of the order of the images
     """
     sparsities = [unit(sparsity, "a sparsity") for sparsity in sparsities]
     epochs = [epochs_each] * len(sparsities) if np.ndim(epochs_each) == 0 else epochs_each
@@ -163,7 +162,7 @@ def _obd(network, images, labels):
 def hessian_diagonals(network, images):
     """Return the diagonal of the Hessian of the mean cross-entropy by every weight: {name: array of its shape}.
 
-    No labels are needed: the second derivative by the logits, diag(p) - p p^T with p their softmax, has none. It is
+    The second derivative by the logits, diag(p) - p p^T with p their softmax, needs no labels. It is
     sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once.
     """
     check_network(network)
@@ -203,10 +202,7 @@ def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolut
 
 
 def unit_norms(network):
-    """Return the L2 norm of every unit's weights: {index of the layer: float64 [units]}, without the last layer.
-
-    Li et al. 2017 (arXiv:1608.08710), section 3.1, take the L1 norm.
-    """
+    """Return the L2 norm of every unit's weights: {index of the layer: float64 [units]}, without the last layer."""
     weights = {i: network.layers[i].params["weight"] for i, _ in _neighbours(network)}
     return {i: np.sqrt(np.sum(w.astype(np.float64) ** 2, axis=tuple(range(1, w.ndim)))) for i, w in weights.items()}
 
@@ -214,6 +210,8 @@ def unit_norms(network):
 @door
 def strongest_units(network, sparsity: number(0, 1, "[)")):
     """Return which units of each layer to keep, by their norms: {index of the layer: bool [units]}.
+
+    Li et al. 2017 (arXiv:1608.08710), section 3.1, take the L1 norm.
 
     >>> from nnzip.nn.network import lenet_300_100
     >>> {i: int(kept.sum()) for i, kept in strongest_units(lenet_300_100(), 0.5).items()}
@@ -287,7 +285,7 @@ def _fold_constants(network, i, reader):
 
 
 def _alive(network, i, reader):  # -> bool [units]
-    """Tell which units give anything but 0, to a layer that reads it; the first one, where there is none."""
+    """Tell which units give anything but 0 and are read; the first one, where there is none."""
     weight = network.layers[i].params["weight"]
     gives = weight.reshape(len(weight), -1).any(axis=1) | (_without_inputs(network, i, reader) != 0)
     alive = gives & _columns(network.layers[reader], len(weight)).any(axis=(0, 2))
@@ -318,9 +316,8 @@ def _like(layer, weight, bias):
 def _neighbours(network):  # -> [(index of a layer with weights, index of the one that reads it)]
     check_network(network)
     for i, layer in enumerate(network.layers):
-        if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
-            allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
-            raise TypeError(f"layer {i}, {layer}, cannot be made smaller: {allowed}")
+        if not isinstance(layer, Linear | Conv2d | ReLU | MaxPool2d | Flatten):
+            raise TypeError(f"layer {i} must be Linear, Conv2d, ReLU, MaxPool2d or Flatten to be made smaller: {layer}")
     return list(pairwise(i for i, layer in enumerate(network.layers) if layer.params))
 
 
