@@ -1,8 +1,8 @@
 """Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clipping.
 
 A narrow range has small steps and clips the largest values; a wide one clips nothing and rounds everything coarsely.
-`RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. They all see values as `Rows`, one
-row for each scale. So a tensor, its channels, its groups and the histogram of an observer all take the same way.
+`RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. A tensor, its channels, its groups
+and the histogram of an observer are all `Rows`, one for each scale.
 """
 
 import math
@@ -13,11 +13,11 @@ import numpy as np
 from nnzip.checks import FLOAT32_MAX, whole
 
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
-BLOCK = 2**18  # values searched at a time: rows are taken in blocks, so that memory stays small
+BLOCK = 2**18  # values searched at a time, so that memory stays small
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, and some machines make them 0
 PERCENT = 99.9  # of the values lie in the range that `percentile` chooses
-# Dense near 1, where 8 bits decide within half a step, and near 0, where an outlier can send it.
-FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2
+SMOOTHING = 1e-4  # of a histogram, so that no bin is empty and the divergence is finite
+FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 8 bits, and near 0, for outliers
 
 
 class Rows(NamedTuple):
@@ -122,20 +122,14 @@ def least_divergence(rows, bits, symmetric):
     return np.concatenate([search(block, bits, symmetric, divergence) for block in histograms], axis=1)
 
 
-RANGES = {
-    "minmax": minmax,
-    "percentile": percentile,
-    "mse": least_squared_error,
-    "entropy": least_divergence,
-}
+RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squared_error, "entropy": least_divergence}
 
 
 def search(rows, bits, symmetric, cost):
     """Return, for each row, the range of least cost(rows, lo, hi, bits, symmetric) among f [lo, hi], f in FRACTIONS.
 
     An affine range then moves each end by itself, the other one held. The full range comes first, so the result is
-    never worse, and a tie keeps the wider range. (Banner et al. 2019, arXiv:1810.05723, solve for f in closed form,
-    given a Gaussian or Laplace shape; here the data decide.)
+    never worse, and a tie keeps the wider range.
     """
 
     def best(lows, highs):  # [F, S], [F, S] -> [S], [S]
@@ -153,52 +147,35 @@ def search(rows, bits, symmetric, cost):
 
 
 def squared_error(rows, lo, hi, bits, symmetric):  # Rows -> [S]
+    """Return each row's sum of (x - x_hat)^2."""
     _, decoded = rounded(rows.values, lo, hi, bits, symmetric)
     error = np.subtract(rows.values, decoded, dtype=np.float64)
     return np.sum(rows.counts * error**2, axis=1)
 
 
-def divergence(rows, lo, hi, bits, symmetric, *, smoothing=1e-4):  # Rows of bins -> [S]
+def divergence(rows, lo, hi, bits, symmetric):  # Rows of bins -> [S]
     """Return KL(P || Q) between a histogram and its quantized self, for each row.
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
-    outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins. So rounding
-    costs where neighbours differ, and clipping costs at the edges (Migacz, 8-bit Inference with TensorRT, GTC 2017).
-    A range of fewer bins than levels costs infinity: inside one bin no rounding can be seen.
+    outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins (Migacz, 8-bit
+    Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: no rounding can be seen in it.
     """
     centres, counts = rows.values, rows.counts
     codes, _ = rounded(centres, lo, hi, bits, symmetric)
-    lo, hi = lo[:, None], hi[:, None]
-    inside = (centres >= lo) & (centres <= hi)
+    inside = (centres >= lo[:, None]) & (centres <= hi[:, None])
     enough = inside.sum(axis=1) > np.ptp(codes, axis=1)
     if not enough.any():
         return np.full(len(centres), np.inf)
-    kept = np.where(inside, counts, 0).astype(np.float64)
-    p = normalized(kept + outliers_at_the_edges(centres, counts, inside, lo, hi))
-    q = normalized(merge_and_spread(kept, codes))
-    q = (1 - smoothing) * q + smoothing / q.shape[1]  # no bin of Q is empty, so the divergence is finite
-    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1), np.inf)
-
-
-def outliers_at_the_edges(centres, counts, inside, lo, hi):  # [S, bins] -> [S, bins]
-    rows, last = np.arange(len(centres)), centres.shape[1] - 1
-    moved = np.zeros(centres.shape)
-    moved[rows, inside.argmax(axis=1)] += np.sum(counts * (centres < lo), axis=1)
-    moved[rows, last - inside[:, ::-1].argmax(axis=1)] += np.sum(counts * (centres > hi), axis=1)
-    return moved
-
-
-def merge_and_spread(kept, codes):  # counts and codes [S, bins] -> [S, bins]
-    """Give every non-empty bin of a level the mean of that level's non-empty bins."""
+    bins = np.arange(centres.shape[1])
+    first = inside.argmax(axis=1, keepdims=True)
+    last = first + inside.sum(axis=1, keepdims=True) - 1
+    p = _shares(_sums(np.maximum(np.minimum(bins, last), first), counts, len(bins)))
+    kept = np.where(inside, counts, 0)
     level = (codes - codes.min()).astype(np.int64)
-    level += (level.max() + 1) * np.arange(len(codes))[:, None]  # rows do not share their levels
-    total = np.bincount(level.ravel(), weights=kept.ravel())
-    filled = np.bincount(level.ravel(), weights=(kept > 0).ravel())
-    return np.where(kept > 0, (total / np.maximum(filled, 1))[level], 0.0)
-
-
-def normalized(counts):  # [S, bins] -> rows that sum to 1 (to 0, where nothing was counted)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    totals, filled = (_sums(level, of, level.max() + 1) for of in (kept, kept > 0))
+    means = np.take_along_axis(totals / np.maximum(filled, 1), level, axis=1)
+    q = (1 - SMOOTHING) * _shares(np.where(kept > 0, means, 0.0)) + SMOOTHING / len(bins)
+    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1), np.inf)
 
 
 def histogram(rows, symmetric):  # Rows -> Rows of the centres of bins
@@ -211,9 +188,18 @@ def histogram(rows, symmetric):  # Rows -> Rows of the centres of bins
         return rows._replace(counts=counts * (values != 0))
     lo, hi = (end[:, None] for end in include_zero(lo, hi, symmetric))
     width = np.maximum((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
-    index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64) + BINS * np.arange(len(values))[:, None]
-    counts = np.bincount(index.ravel(), weights=(values != 0).ravel(), minlength=BINS * len(values))
-    return rows._replace(values=lo + (np.arange(BINS) + 0.5) * width, counts=counts.reshape(-1, BINS))
+    index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64)
+    return rows._replace(values=lo + (np.arange(BINS) + 0.5) * width, counts=_sums(index, values != 0, BINS))
+
+
+def _sums(index, weights, n):  # [S, m], [S, m] -> float64 [S, n]
+    """Add up each row's weights by their index, from 0 to n - 1."""
+    index = index + n * np.arange(len(index))[:, None]
+    return np.bincount(index.ravel(), weights.ravel(), minlength=n * len(index)).reshape(-1, n)
+
+
+def _shares(counts):  # [S, bins] -> rows that sum to 1, or to 0 where nothing was counted
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 # Rows
@@ -229,40 +215,42 @@ def blocks(rows, width):
 def slices(x, axis, group_size):  # [...] -> Rows, the shape that their scales unfold to, the axis counted from 0
     """Lay out an array so that each row holds the values of one scale."""
     view, shape, _ = broadcast_shapes(x.shape, axis, group_size)
-    if axis is None:
-        values = x.reshape(-1, view[-1]) if group_size else x.reshape(1, -1)
-    else:
+    if axis is not None:
         axis %= x.ndim
         values = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    else:
+        values = x.reshape(-1, view[-1] if group_size else x.size)
     return Rows(values, 1, values.min(axis=1), values.max(axis=1)), shape, axis
 
 
 def broadcast_shapes(shape, axis, group_size):
-    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it."""
-    one_layout(axis, group_size)
+    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it.
+
+    With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
+    """
+    check_layout(axis, group_size)
     if axis is not None:
         if not shape:
             raise ValueError("axis needs at least one dimension, got shape ()")
         axis = whole(-len(shape), len(shape) - 1)(axis, "axis") % len(shape)
         return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
     if group_size is not None:
-        view = grouped_shape(shape, group_size)
-        return view, view[:-1], (*view[:-1], 1)
+        *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
+        if last == 0 or last % group_size:
+            raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
+        groups = (*rows, last // group_size)
+        return (*groups, group_size), groups, (*groups, 1)
     return shape, (), ()
 
 
-def grouped_shape(shape, group_size):  # (..., n) -> (..., n / group_size, group_size)
-    """Split the last axis into groups; convolution weights (out, in, kH, kW) count as (out, in * kH * kW)."""
-    whole(1)(group_size, "group_size")
-    *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
-    if last == 0 or last % group_size:
-        raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
-    return (*rows, last // group_size, group_size)
-
-
-def one_layout(axis, group_size):
+def check_layout(axis, group_size):
+    """Refuse both at once, and what is no axis of any array or no size of a group."""
     if axis is not None and group_size is not None:
         raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
+    if axis is not None:
+        whole(-64, 63)(axis, "axis")  # NumPy's limits; the array decides when it comes
+    if group_size is not None:
+        whole(1)(group_size, "group_size")
 
 
 class GrowingHistogram:
@@ -270,8 +258,8 @@ class GrowingHistogram:
 
     The bins, a multiple of 4, lie symmetrically around 0 and their width is a power of two. A value beyond the last
     bin doubles the width: neighbours merge, pair by pair, into half as many bins, and empty bins are added outside.
-    Every old edge that is still needed is an edge again, so nothing is interpolated, whatever the order of the batches.
-    Values of exactly 0, half of all values after a ReLU, are also counted by themselves.
+    So the order of the batches does not matter. Values of exactly 0 are counted apart, as `zeros`: after a ReLU they
+    are half of all.
     """
 
     def __init__(self, bins=8192):
@@ -279,29 +267,22 @@ class GrowingHistogram:
         self.zeros = 0
         self.width = 2.0**-149  # the smallest float32, so that the first batch doubles it up to its own size
 
-    @property
-    def edges(self):  # [bins + 1]
-        return (np.arange(self.counts.size + 1) - self.counts.size // 2) * self.width
+    def add(self, x):
+        """Count the values of an array."""
+        half, largest = self.counts.size // 2, float(np.abs(x).max())
+        while largest >= half * self.width:
+            if self.counts.any():  # the first batch doubles the width a hundred times, with nothing to merge
+                self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), half // 2)
+            self.width *= 2
+        values = x[x != 0].astype(np.float64)
+        index = np.floor(values / self.width).astype(np.int64) + half
+        self.counts += np.bincount(index, minlength=2 * half)
+        self.zeros += x.size - values.size
 
     def rows(self, lo, hi):  # [1], [1] -> Rows [1, bins + 1]
-        """Return the bins' centres and counts, with the zeros apart, at 0; none that counts lies outside [lo, hi]."""
-        half, counts = self.counts.size // 2, self.counts.copy()
-        counts[half] -= self.zeros
-        counts = np.insert(counts, half, self.zeros)
-        values = np.insert(self.edges[:-1] + self.width / 2, half, 0.0)
-        values = np.where(counts > 0, np.clip(values, lo, hi), values)
-        return Rows(values[None], counts[None], lo, hi)
-
-    def add(self, x):
+        """Return the bins' centres, with 0 among them, and the counts; no centre that counts lies outside [lo, hi]."""
         half = self.counts.size // 2
-        largest = max(abs(float(x.min())), abs(float(x.max())))
-        empty = not self.counts.any()  # the first batch doubles the width a hundred times, with nothing to merge
-        while largest >= half * self.width:
-            self.counts = self.counts if empty else self._merged()
-            self.width *= 2
-        index = np.floor(x.ravel().astype(np.float64) / self.width).astype(np.int64) + half
-        self.counts += np.bincount(index, minlength=2 * half)
-        self.zeros += np.count_nonzero(x == 0)
-
-    def _merged(self):
-        return np.pad(self.counts.reshape(-1, 2).sum(axis=1), self.counts.size // 4)
+        counts = np.insert(self.counts, half, self.zeros)
+        centres = np.insert((np.arange(-half, half) + 0.5) * self.width, half, 0.0)
+        centres = np.where(counts > 0, np.clip(centres, lo, hi), centres)
+        return Rows(centres[None], counts[None], lo, hi)

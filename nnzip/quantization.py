@@ -9,7 +9,7 @@ over a range [lo, hi] that includes 0. One scale serves the whole tensor, or the
 `nnzip.calibration`; Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3 are the origin of the affine map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from nnzip.calibration import (
     GrowingHistogram,
     Rows,
     broadcast_shapes,
+    check_layout,
     code_range,
     include_zero,
     largest_scale,
-    one_layout,
     scale_and_zero_point,
     slices,
 )
@@ -43,9 +43,9 @@ class QuantParams:
     """A grid to quantize on: the code q stands for the value (q - zero_point) * scale.
 
     `scale`, the step between neighbouring values, becomes float32 and `zero_point`, the code of the value 0, int32;
-    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. Signed codes go from -2^(bits-1), or
-    one more if `narrow`, to 2^(bits-1) - 1, others from 0 to 2^bits - 1. A scale is refused unless it is positive and
-    every code under it a finite float32.
+    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. The codes, of the smallest integer
+    `dtype` that holds them, go from `qmin` to `qmax`: signed ones from -2^(bits-1), or one more if `narrow`, to
+    2^(bits-1) - 1, others from 0 to 2^bits - 1. A scale must be positive and every code under it a finite float32.
 
     >>> grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)
     >>> grid.scale, grid.qmin, grid.qmax, grid.dtype
@@ -65,11 +65,17 @@ class QuantParams:
         one_of(True, False)(self.signed, "signed")
         if one_of(True, False)(self.narrow, "narrow") and not self.signed:
             raise ValueError("narrow and symmetric codes are signed, got signed=False")
+        self.qmin, self.qmax = code_range(self.bits, self.signed, self.narrow)
+        self.dtype = np.dtype(f"{'int' if self.signed else 'uint'}{8 if self.bits <= 8 else 16}")
         with np.errstate(over="ignore"):  # infinity is refused with the other scales that are too large
             self.scale = real(self.scale, "scale").astype(np.float32)
         self.zero_point = integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
-        self._check_layout()
+        check_layout(self.axis, self.group_size)
+        shape = self.scale.shape
+        fits = len(shape) == (self.axis is not None) if self.group_size is None else len(shape) > 0
+        if not fits:
+            raise ValueError(f"scale must have shape (), (C,) with axis, (..., groups) with group_size, got {shape}")
         largest = largest_scale(self.zero_point, self.qmin, self.qmax)
         if not np.all((self.scale >= FLOAT32_TINY) & (self.scale <= largest)):
             allowed = f"positive, from {FLOAT32_TINY:.3g} to {largest.min():.3g}"
@@ -77,38 +83,17 @@ class QuantParams:
         self.scale.setflags(write=False)  # many layers may hold one grid
         self.zero_point.setflags(write=False)
 
-    def _check_layout(self):
-        one_layout(self.axis, self.group_size)
-        if self.axis is not None:
-            whole(-64, 63)(self.axis, "axis")  # NumPy's limits; the array decides when it comes
-        if self.group_size is not None:
-            whole(1)(self.group_size, "group_size")
-        shape = self.scale.shape
-        fits = len(shape) == (self.axis is not None) if self.group_size is None else len(shape) > 0
-        if not fits:
-            raise ValueError(f"scale must have shape (), (C,) with axis, (..., groups) with group_size, got {shape}")
-
-    @property
-    def qmin(self):
-        return code_range(self.bits, self.signed, self.narrow)[0]
-
-    @property
-    def qmax(self):
-        return code_range(self.bits, self.signed, self.narrow)[1]
-
-    @property
-    def dtype(self):
-        """The smallest NumPy integer type that holds every code."""
-        return np.dtype(f"{'int' if self.signed else 'uint'}{8 if self.bits <= 8 else 16}")
+    def __repr__(self):
+        with np.printoptions(threshold=8, edgeitems=1):
+            return f"QuantParams({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
 
 @door
 def quantize(x: real, qparams, *, rounding: one_of(*ROUNDINGS) = "half_even", rng=None):  # [...] -> codes [...]
     """Return the codes of an array: clip(round(x / scale) + zero_point, qmin, qmax), in this order.
 
-    Computed in the array's own precision, float32 at least; `rounding` and `rng` are those of `round_to_integer`.
-    ValueError if the array does not fit the scales. Source: Krishnamoorthi 2018, arXiv:1806.08342, section 2.1; the
-    order and the division are those of ONNX QuantizeLinear.
+    In the array's own precision, float32 at least; `rounding` and `rng` are those of `round_to_integer`. Source:
+    Krishnamoorthi 2018, arXiv:1806.08342, section 2.1; order and division are those of ONNX QuantizeLinear.
 
     >>> grid = QuantParams(scale=0.5, zero_point=10, bits=8, signed=False)
     >>> quantize([-1.0, 0.0, 0.25, 0.75, 1000.0], grid)
@@ -123,8 +108,6 @@ def quantize(x: real, qparams, *, rounding: one_of(*ROUNDINGS) = "half_even", rn
 
 def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
     """Return the values that codes stand for: (codes - zero_point) * scale, in float32.
-
-    TypeError or ValueError if the codes are not integers, lie outside [qmin, qmax], or do not fit the scales.
 
     >>> dequantize([8, 10, 255], QuantParams(scale=0.5, zero_point=10, bits=8, signed=False))
     array([ -1. ,   0. , 122.5], dtype=float32)
@@ -237,28 +220,25 @@ class RangeObserver:
     def __init__(self, mode="minmax"):
         self.mode = one_of("minmax", "histogram")(mode, "mode")
         self.histogram = GrowingHistogram() if mode == "histogram" else None
-        self._ends = []
+        self._lo, self._hi = np.inf, -np.inf
 
     def observe(self, x):
         """Take a batch of real numbers into account, of any shape."""
         x = real32(x)
-        self._ends = [min([*self._ends, float(x.min())]), max([*self._ends, float(x.max())])]
+        self._lo, self._hi = min(self._lo, float(x.min())), max(self._hi, float(x.max()))
         if self.histogram:
             self.histogram.add(x)
 
     @property
     def range(self):
         """The range so far, (lo, hi); ValueError before the first batch."""
-        if not self._ends:
+        if self._lo > self._hi:
             raise ValueError("nothing observed yet: call observe(x) with at least one batch first")
-        return tuple(self._ends)
+        return self._lo, self._hi
 
     @door
     def qparams(self, *, bits: whole(2, 16) = 8, symmetric=False, method: one_of(*RANGES) = "minmax"):
-        """Return QuantParams for what was observed; the options are those of `choose_qparams`.
-
-        A histogram answers with its bins' centres in place of the values.
-        """
+        """Return the grid for what was observed, the options as in `choose_qparams`; bins count as their centres."""
         lo, hi = np.array([self.range]).T  # each [1]
         if not self.histogram and method != "minmax":
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
