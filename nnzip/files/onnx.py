@@ -33,7 +33,7 @@ core/optimizer/qdq_transformer/avx2_weight_s8_to_u8.cc)
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import check_integer
+from nnzip.checks import whole
 from nnzip.compression.integer import IntegerFlatten, IntegerLayer, IntegerMaxPool2d, IntegerNetwork
 from nnzip.files.state_dict import to_float32
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
@@ -248,4 +248,4 @@ def import_onnx():
 
 
 def _check_image_shape(image_shape):
-    return tuple(check_integer(n, "each of image_shape", 1) for n in image_shape)
+    return tuple(whole(1)(n, "each of image_shape") for n in image_shape)
