@@ -19,13 +19,11 @@ def distill(student, teacher, data, *, epochs, temperature=4.0, alpha=0.9, augme
     options : the rest of `fit`'s: batch_size, optimizer, schedule, masks, seed, progress
 
     >>> import numpy as np
-    >>> from nnzip.nn.layers import Flatten, Linear
-    >>> from nnzip.nn.network import Network
+    >>> from nnzip.nn.network import lenet_300_100
     >>> from nnzip.nn.zoo import trained
-    >>> images, labels = np.zeros((8, 1, 28, 28), np.float32), np.zeros(8, int)
-    >>> student = Network([Flatten(), Linear(784, 10)])
-    >>> recipe = {"epochs": 3, "batch_size": 8, "optimizer": SGD(0.1), "progress": False}
-    >>> history = distill(student, trained("lenet_300_100"), (images, labels), **recipe)
+    >>> blank = np.zeros((8, 1, 28, 28), np.float32), np.zeros(8, int)
+    >>> recipe = {"epochs": 3, "batch_size": 8, "optimizer": SGD(0.1)}
+    >>> history = distill(lenet_300_100(), trained("lenet_300_100"), blank, **recipe)
     >>> history[2]["loss"] < history[0]["loss"]
     True
     """
