@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from layer_cases import CASES, case, tiny_cnn
+from speed import torch_twin
 
-from nnzip.book.bench import torch_twin
 from nnzip.distillation import softmax
 from nnzip.nn.layers import MaxPool2d
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
