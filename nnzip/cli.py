@@ -9,7 +9,7 @@ from pathlib import Path
 from nnzip import __version__
 from nnzip.book import exercises, report, study
 from nnzip.book.plots import save_figure
-from nnzip.checks import check_choice
+from nnzip.checks import one_of
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
 from nnzip.files import archive, zipping
@@ -22,10 +22,9 @@ from nnzip.nn.zoo import trained
 def main(arguments=None):
     """Run a command line; return the exit code (0; 1: exercises fail; 2, with one line that says what is wrong)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser()
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["study", *arguments]
-    asked = parser.parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     try:
         return asked.run(asked) or 0
     except (ValueError, TypeError, OSError) as error:
@@ -34,89 +33,30 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m nnzip",
-        description="How neural networks are made small, in NumPy alone. Without a command: study.",
-    )
+    about = "How neural networks are made small, in NumPy alone. Without a command: study."
+    parser = argparse.ArgumentParser(prog="python -m nnzip", description=about)
     parser.add_argument("--version", action="version", version=f"nnzip {__version__}")
     commands = parser.add_subparsers(title="commands (each has its own --help)", metavar="", required=True)
-    study = commands.add_parser("study", help="error against bit width and sparsity: records, figures, a table")
-    train = commands.add_parser("train", help="train the reference networks again, as the committed ones were")
-    exercise = commands.add_parser(
-        "exercises", help="functions to write, graded by the project's tests: list, start, check"
-    )
-    zipped = commands.add_parser("zip", help="any model's arrays into a small .nnz file; without options, without loss")
-    unzipped = commands.add_parser("unzip", help="the arrays of a .nnz file, as .npz or .safetensors")
-    _study_options(study)
-    _exercise_actions(exercise)
-    _zip_options(zipped)
-    train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
-    train.add_argument("--seeds", nargs="+", type=int, default=list(zoo.SEEDS), metavar="SEED")
-    train.add_argument(
-        "--output", type=Path, default=zoo.FOLDER, help="the folder (default: over the committed weights)"
-    )
-    train.set_defaults(run=_train)
-    unzipped.add_argument("source", type=Path, metavar="FILE.nnz")
-    unzipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz or .safetensors")
-    unzipped.set_defaults(run=_unzip)
+    for command, (run, options, about) in COMMANDS.items():
+        own = commands.add_parser(command, help=about)
+        own.set_defaults(run=run)
+        options(own)
     return parser
 
 
+# study
+
+
 def _study_options(study):
-    study.add_argument(
-        "--quick", action="store_true", help="one seed and fewer points, half a minute, into figures/quick"
-    )
-    study.add_argument(
-        "--all", action="store_true", help="every technique that needs no training, at every point (ten minutes)"
-    )
-    study.add_argument(
-        "--retrain", action="store_true", help="train the networks from scratch first, then --all (half an hour)"
-    )
-    study.add_argument("--output", type=Path, help="the folder for what is made (default: figures)")
+    add = study.add_argument
+    add("--quick", action="store_true", help="one seed and fewer points, half a minute, into figures/quick")
+    add("--all", action="store_true", help="every technique that needs no training, at every point (ten minutes)")
+    add("--retrain", action="store_true", help="train the networks from scratch first, then --all (half an hour)")
+    add("--output", type=Path, help="the folder for what is made (default: figures)")
+    add("--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it")
     workers = study.add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
     workers.add_argument("--executor", help="processes:N or threads:N")
-    study.add_argument(
-        "--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it"
-    )
-    study.set_defaults(run=_study)
-
-
-def _exercise_actions(exercise):
-    exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
-    exercise.set_defaults(run=_list)
-    actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
-    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
-    start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
-    start.add_argument("chapter", help="such as 02")
-    start.set_defaults(run=_start)
-    check = actions.add_parser("check", help="grade a chapter's file, or any other")
-    check.add_argument("chapter", help="such as 02, or an exercise, or a file")
-    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
-    check.set_defaults(run=_check)
-    unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
-    unlock.add_argument("name", metavar="NAME", help="an exercise")
-    unlock.set_defaults(run=_unlock)
-
-
-def _zip_options(zipped):
-    zipped.add_argument("source", help=".npz, .safetensors, or a trained network such as lenet_5:0")
-    zipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.nnz")
-    target = zipped.add_mutually_exclusive_group()
-    target.add_argument("--bits", type=int, help="2 to 8 for each weight")
-    target.add_argument("--error", type=zipping.decibels, metavar="DB", help="SQNR to reach with the fewest bits: 30dB")
-    target.add_argument("--size", type=zipping.byte_count, metavar="BYTES", help="of the file, such as 100kB")
-    zipped.add_argument(
-        "--sparsity", type=float, default=0.0, help="the fraction of the smallest weights that become 0"
-    )
-    zipped.add_argument("--rotate", action="store_true", help="by signs and Hadamard first, against outliers")
-    zipped.add_argument("--codebook", action="store_true", help="shared values by k-means in the place of a grid")
-    own = "for names like this, such as 'conv*=bits:8,rotate' or 'head.*=plain'; may be given again"
-    zipped.add_argument("--per-tensor", action="append", default=[], metavar="PATTERN=OPTIONS", help=own)
-    deep = "lenet_5 or lenet_300_100 by Deep Compression's recipe: pruned, shared and retrained, ten minutes"
-    zipped.add_argument("--deep", action="store_true", help=deep)
-    zipped.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
-    zipped.set_defaults(run=_zip)
 
 
 def _study(asked):
@@ -128,6 +68,16 @@ def _study(asked):
         records = study.run_study(**options, executor=executor, log=asked.log)
     everything, changes = report.write_report(records, output, complete=complete, same_weights=not asked.retrain)
     print(report.summary(everything, len(records), changes, output))
+
+
+# train
+
+
+def _train_options(train):
+    folder = "the folder (default: over the committed weights)"
+    train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
+    train.add_argument("--seeds", nargs="+", type=int, default=list(zoo.SEEDS), metavar="SEED")
+    train.add_argument("--output", type=Path, default=zoo.FOLDER, help=folder)
 
 
 def _train(asked):
@@ -143,11 +93,32 @@ def _train(asked):
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")
 
 
+# exercises
+
+
+def _exercise_actions(exercise):
+    exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
+    actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
+    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
+    start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
+    start.add_argument("chapter", help="such as 02")
+    start.set_defaults(run=_start)
+    check = actions.add_parser("check", help="grade a chapter's file, or any other")
+    check.add_argument("chapter", help="such as 02, or an exercise, or a file")
+    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
+    check.set_defaults(run=_check)
+    unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
+    unlock.add_argument("name", metavar="NAME", help="an exercise")
+    unlock.set_defaults(run=_unlock)
+
+
 def _list(asked):
     known, states = exercises.exercises(), exercises.states(asked.folder)
+    chapter = None
     for exercise in known.values():
-        if exercise is next(e for e in known.values() if e.chapter == exercise.chapter):
-            print(f"\nchapter {exercise.chapter.replace('_', ' ', 1)}")
+        if exercise.chapter != chapter:
+            chapter = exercise.chapter
+            print(f"\nchapter {chapter.replace('_', ' ', 1)}")
         state = states[exercise.name]
         print(f"  {exercise.name:<32} {'*' * exercise.difficulty:<4} {state:<10}  {exercise.section}")
     print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
@@ -163,23 +134,23 @@ def _start(asked):
 
 
 def _check(asked):
-    path, known = Path(asked.chapter), exercises.exercises()
-    if asked.chapter in known:
-        asked.names, asked.chapter = [asked.chapter], known[asked.chapter].chapter[:2]
+    path, names, known = Path(asked.chapter), asked.names, exercises.exercises()
     if not path.suffix:
-        stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
+        chapter = asked.chapter
+        if chapter in known:
+            chapter, names = known[chapter].chapter[:2], [chapter]
+        stem = next(iter(exercises.exercises(chapter).values())).chapter
         path = asked.folder / f"ex{stem}.py"
         if not path.is_file():
             raise FileNotFoundError(f"no file {path}: python -m nnzip exercises start {stem[:2]} writes it")
     elif not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    results = []
-    for result in exercises.grade_file(path, asked.names):
-        results.append(result)
+    states = []
+    for result in exercises.grade_file(path, names):
+        states.append(result.state)
         print(exercises.told(result), end="\n\n", flush=True)
-    passed = sum(result.state == "passed" for result in results)
-    print(f"{passed} of {len(results)} passed")
-    return int(passed < len(results))
+    print(f"{states.count('passed')} of {len(states)} passed")
+    return int(states.count("passed") < len(states))
 
 
 def _unlock(asked):
@@ -192,11 +163,31 @@ def _unlock(asked):
         print(f"{path}: drawn with your {asked.name}")
 
 
+# zip, unzip
+
+
+def _zip_options(zipped):
+    add = zipped.add_argument
+    add("source", help=".npz, .safetensors, or a trained network such as lenet_5:0")
+    add("-o", "--output", type=Path, required=True, metavar="FILE.nnz")
+    target = zipped.add_mutually_exclusive_group()
+    target.add_argument("--bits", type=int, help="2 to 8 for each weight")
+    target.add_argument("--error", type=zipping.decibels, metavar="DB", help="SQNR to reach with the fewest bits: 30dB")
+    add("--sparsity", type=float, default=0.0, help="the fraction of the smallest weights that become 0")
+    add("--rotate", action="store_true", help="by signs and Hadamard first, against outliers")
+    add("--codebook", action="store_true", help="shared values by k-means in the place of a grid")
+    own = "for names like this, such as 'conv*=bits:8,rotate' or 'head.*=plain'; may be given again"
+    add("--per-tensor", action="append", default=[], metavar="PATTERN=OPTIONS", help=own)
+    deep = "lenet_5 or lenet_300_100 by Deep Compression's recipe: pruned, shared and retrained, ten minutes"
+    add("--deep", action="store_true", help=deep)
+    add("--jobs", type=int, default=1, help="processes (default: 1)")
+
+
 def _zip(asked):
     if asked.deep:
         _zip_deep(asked)
         return
-    options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.size, asked.codebook)
+    options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.codebook)
     per_tensor = [zipping.parse_pattern(text) for text in asked.per_tensor]
     with open_executor(asked.jobs) as executor:
         rows = zipping.zip_arrays(asked.source, asked.output, options=options, per_tensor=per_tensor, executor=executor)
@@ -205,8 +196,8 @@ def _zip(asked):
 
 def _zip_deep(asked):
     name, _, seed = asked.source.partition(":")
-    check_choice(name, "with --deep the source", tuple(RECIPES))
-    check_choice(seed or "0", f"the seed of {name}", tuple(map(str, zoo.SEEDS)))
+    one_of(*RECIPES)(name, "with --deep the source")
+    one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")
     asked.output.parent.mkdir(parents=True, exist_ok=True)  # before ten minutes of training, not after
     network, _ = compress(name, seed=int(seed or 0))
     size, data = archive.save(network, asked.output), load_mnist()
@@ -217,6 +208,20 @@ def _zip_deep(asked):
     print(f"{size:,} bytes for {before:,}: {before / size:.1f} times smaller, test error {error:.2%}")
 
 
+def _unzip_options(unzipped):
+    unzipped.add_argument("source", type=Path, metavar="FILE.nnz")
+    unzipped.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz or .safetensors")
+
+
 def _unzip(asked):
     shapes = zipping.unzip_arrays(asked.source, asked.output)
     print(f"{asked.output}: {len(shapes)} arrays")
+
+
+COMMANDS = {  # name: (what it runs, its options, what --help says)
+    "study": (_study, _study_options, "error against bit width and sparsity: records, figures, a table"),
+    "train": (_train, _train_options, "train the reference networks again, as the committed ones were"),
+    "exercises": (_list, _exercise_actions, "functions to write, graded by the project's tests: list, start, check"),
+    "zip": (_zip, _zip_options, "any model's arrays into a small .nnz file; without options, without loss"),
+    "unzip": (_unzip, _unzip_options, "the arrays of a .nnz file, as .npz or .safetensors"),
+}

@@ -14,6 +14,7 @@ from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_activations, quantize_weights, round_weights_in_training
 from nnzip.files import archive
 from nnzip.files.archive import describe, load, reading_arrays, save, writing_arrays
+from nnzip.files.tensor_files import BITS
 from nnzip.files.tensors import Part, decode_tensor, find_levels, tensor_to_bytes, varint
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
@@ -173,7 +174,7 @@ def test_numbers_that_are_no_multiples_stay_floats():
 @pytest.mark.parametrize("name", ["a", "", "layer.0/weight", "重み"])
 @pytest.mark.parametrize("dtype", archive.DTYPES)
 def test_arrays_come_back(name, dtype, path):
-    kind = {"bfloat16": "uint16"}.get(dtype, dtype)
+    kind = BITS.get(dtype, dtype)
     arrays = [np.array(5, kind), np.zeros((0, 3), kind), np.arange(300).reshape(20, 5, 3).astype(kind)]
     with writing_arrays(path) as add:
         for i, array in enumerate(arrays):
@@ -371,7 +372,7 @@ def test_mutated_files_are_refused_or_read(tmp_path, all_mutated):
                 load(path)
             else:
                 for _, dtype, stored in reading_arrays(path):
-                    decode_tensor(stored, dtype={"bfloat16": "uint16"}.get(dtype, dtype))
+                    decode_tensor(stored, dtype=BITS.get(dtype, dtype))
             read += 1
         except ValueError as error:
             assert "\n" not in str(error)

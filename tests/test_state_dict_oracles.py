@@ -181,7 +181,7 @@ def test_which_types_load(tmp_path, torch, name):
         load_state_dict(network, tmp_path / "net.safetensors")
         assert network.parameters()["1.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
     else:
-        with pytest.raises(ValueError, match=r"1\.weight holds (BF16|I8); float16, float32 and float64 are read"):
+        with pytest.raises(ValueError, match=r"1\.weight holds (bfloat16|int8); float16, float32 and float64 are read"):
             load_state_dict(network, tmp_path / "net.safetensors")
 
 

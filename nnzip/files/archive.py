@@ -16,10 +16,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import check_finite
+from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation
-from nnzip.files.state_dict import errors_name
-from nnzip.files.tensor_files import item_size
+from nnzip.files.tensor_files import bits_dtype, errors_name
 from nnzip.files.tensors import (
     Part,
     Reader,
@@ -139,7 +138,8 @@ def _network_to_bytes(network):  # -> iterator of (tensor, purpose, bytes)
         check_finite(array, name)
         i, leaf = name.split(".")
         places = _places(layers, int(i), leaf)
-        yield from ((name, *part) for part in tensor_to_bytes(array, find_levels(array), places=places))
+        parts = tensor_to_bytes(array, find_levels(array), places=places, packed=False)  # chapter 12 counts raw floats
+        yield from ((name, *part) for part in parts)
 
 
 def _numbers(layer):  # what a layer is made with
@@ -182,7 +182,7 @@ def _make(kind, numbers):
     return kind(*numbers, rng=0) if kind is Linear else kind(*numbers)
 
 
-def _read_parameters(reader, layers):  # -> iterator of ((index of the layer, name), Stored)
+def _read_parameters(reader, layers):  # -> iterator of ((index of the layer, name), Packed)
     for i, layer in enumerate(layers):
         for name, array in layer.params.items():
             reader.tensor = f"{i}.{name}"
@@ -212,6 +212,8 @@ def _places(layers, i, name):  # -> (out, channels, side, side), or None
 
 DTYPES = ("float32", "float16", "float64", "bfloat16", "int64", "int32", "int16", "int8")
 DTYPES += ("uint64", "uint32", "uint16", "uint8", "bool")
+DTYPES += ("f8_e4m3", "f8_e5m2", "f8_e8m0", "metadata")
+LONGEST_NAME, MOST_DIMENSIONS = (1 << 16) - 1, 32
 
 
 @contextmanager
@@ -229,6 +231,7 @@ def writing_arrays(path):
             file.write(data)
 
         def add(name, dtype, shape, parts):
+            check_array(name, dtype, shape)
             encoded = name.encode()
             write(varint(len(encoded) + 1) + encoded + bytes([DTYPES.index(dtype)]))
             write(b"".join(map(varint, [len(shape), *shape])) + b"".join(data for _, data in parts))
@@ -239,8 +242,15 @@ def writing_arrays(path):
         file.write(checksum.to_bytes(4, "little"))
 
 
-def reading_arrays(path):  # -> iterator of (name, dtype, Stored)
-    """Give the arrays of a file one after the other, as they are stored; `decode_tensor` makes numbers of them.
+def check_array(name, dtype, shape):
+    """Raise ValueError for an array that a file cannot hold: its type, its name or its number of dimensions."""
+    one_of(*DTYPES)(dtype, f"the dtype of {name!r:.60}")
+    whole(0, LONGEST_NAME)(len(name.encode()), f"the length of the name {name!r:.60} in bytes")
+    whole(0, MOST_DIMENSIONS)(len(shape), f"the number of dimensions of {name!r:.60}")
+
+
+def reading_arrays(path):  # -> iterator of (name, dtype, Packed)
+    """Give the arrays of a file one after the other, as they lie in it; `decode_tensor` makes numbers of them.
 
     Raises ValueError, in one line, where the file is damaged or holds a network.
     """
@@ -256,7 +266,7 @@ def holds_network(path):
 
 def _read_arrays(reader):
     seen = set()
-    while length := reader.varint("header", 1 << 16):
+    while length := reader.varint("header", LONGEST_NAME + 1):
         name = reader.take(length - 1, "name").decode()
         if name in seen:
             raise ValueError(f"there are two arrays {name!r}")
@@ -265,8 +275,8 @@ def _read_arrays(reader):
         if dtype >= len(DTYPES):
             raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
         reader.tensor = name
-        shape = tuple(reader.varint() for _ in range(reader.varint(most=32)))
-        yield name, DTYPES[dtype], read_tensor(reader, shape, item_size(DTYPES[dtype]))
+        shape = tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
+        yield name, DTYPES[dtype], read_tensor(reader, shape, bits_dtype(DTYPES[dtype]).itemsize)
         reader.tensor = ""
 
 

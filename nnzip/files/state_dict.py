@@ -12,19 +12,14 @@ A file is believed in nothing: names, types and shapes are read first, and numbe
 so that no file can ask for more memory than the network has, and none can run code.
 """
 
-import math
 import re
-import zipfile
-from collections.abc import Callable
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import check_choice, check_finite
+from nnzip.checks import check_finite, one_of
+from nnzip.files.tensor_files import errors_name, natural_order, open_tensors, write_npz, write_safetensors
 from nnzip.nn.network import check_network
 
 
@@ -33,11 +28,8 @@ def save_state_dict(network, path):
 
     The file appears at `path` whole or not at all.
 
-    Raises ValueError for another suffix and for NaN or infinity in a parameter, ImportError if safetensors is
-    needed and missing.
+    Raises ValueError for another suffix and for NaN or infinity in a parameter.
 
-    Examples
-    --------
     >>> import tempfile
     >>> from nnzip.nn.network import lenet_300_100
     >>> saved, other = lenet_300_100(seed=0), lenet_300_100(seed=1)
@@ -48,13 +40,13 @@ def save_state_dict(network, path):
     True
     """
     check_network(network)
-    suffix = check_suffix(path)
-    tensors = {name: to_float32(array, name) for name, array in network.parameters().items()}
+    suffix = suffix_of(path)
+    tensors = [(name, "float32", to_float32(array, name)) for name, array in network.parameters().items()]
     with atomic_write(path) as file:
         if suffix == ".npz":
-            np.savez(file, **tensors)
+            write_npz(file, tensors)
         else:
-            file.write(import_safetensors().numpy.save(tensors))
+            write_safetensors(file, {name: (dtype, array.shape) for name, dtype, array in tensors}, tensors)
 
 
 def load_state_dict(network, path):
@@ -62,26 +54,22 @@ def load_state_dict(network, path):
 
     float16 and float64 tensors are rounded to float32. Nothing in the network changes if anything is refused.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        The suffix is another one; the file is damaged; its tensors are not float16, float32 or float64, hold NaN
-        or infinity, or do not fit the network: then the names and shapes of both are listed.
-    ImportError
-        The file is .safetensors and that package is missing.
+    Raises FileNotFoundError; ValueError for another suffix, a damaged file, and tensors that are no floats, hold NaN
+    or infinity or do not fit the network: then the names and shapes of both are listed.
     """
     check_network(network)
-    suffix = check_suffix(path)
-    open(path, "rb").close()  # a missing file says so itself
+    ordered = suffix_of(path) == ".npz"
     wanted = {name: array.shape for name, array in network.parameters().items()}
-    open_file = open_npz if suffix == ".npz" else open_safetensors
-    with errors_name(path), open_file(path) as stored:
-        found = {name: tensor.shape for name, tensor in stored.items()}
-        names = match_names(found, wanted, ordered=suffix == ".npz")
+    with open_tensors(path) as stored, errors_name(path):
+        names = list(stored) if ordered else sorted(stored, key=natural_order)  # the file's own is alphabetical
+        found = {name: stored[name].shape for name in names}
+        names = match_names(found, wanted, ordered=ordered)
         values = {own: read_float32(stored[name], name) for own, name in names.items()}
     network.load_parameters(values)
+
+
+def suffix_of(path):
+    return one_of(".npz", ".safetensors")(Path(path).suffix.lower(), "the suffix of a state dict")
 
 
 def match_names(found, wanted, *, ordered):
@@ -137,10 +125,6 @@ def numbered(layers):
     return len(names) == len(set(layers.values()))
 
 
-def natural_order(name):  # "conv10.bias" -> [("conv", 10), (".bias", 0), ("", 0)], so that it follows "conv2.bias"
-    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
-
-
 def split_name(name):  # "block.0.weight" -> "block.0.", "weight"
     start = name.rfind(".") + 1
     return name[:start], name[start:]
@@ -151,14 +135,6 @@ def listing(shapes, limit=40):
     return (shown or "nothing") + (f" and {len(shapes) - limit} more" if len(shapes) > limit else "")
 
 
-class Stored(NamedTuple):
-    """A tensor in a file, its numbers not read yet."""
-
-    shape: tuple
-    dtype: str
-    read: Callable  # () -> array
-
-
 def read_float32(tensor, name):
     if tensor.dtype not in ("float16", "float32", "float64"):
         raise ValueError(f"{name} holds {tensor.dtype}; float16, float32 and float64 are read")
@@ -167,75 +143,6 @@ def read_float32(tensor, name):
 
 def to_float32(array, name):
     with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-        array = np.asarray(array, np.float32, order="C")  # safetensors writes the memory as it lies
+        array = np.array(array, np.float32, order="C")  # a copy, that outlives the file
     check_finite(array, name)
     return array
-
-
-@contextmanager
-def open_npz(path):  # -> {name: Stored} in the order of the file
-    with zipfile.ZipFile(path) as archive:
-        yield {info.filename.removesuffix(".npy"): stored_npy(archive, info) for info in archive.infolist()}
-
-
-def stored_npy(archive, info):
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, which np.savez never uses")
-    with archive.open(info) as member:
-        shape, fortran_order, dtype = npy_header(member)
-
-    def read():
-        size = math.prod(shape) * dtype.itemsize
-        with archive.open(info) as member:
-            npy_header(member)
-            data = member.read(size + 1)  # one more, to see the end, where the checksum is compared
-        if len(data) != size:
-            held = "more" if len(data) > size else f"only {len(data)}"
-            raise ValueError(f"{info.filename} promises {size} bytes and holds {held}")
-        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-
-    return Stored(shape, dtype.name, read)
-
-
-def npy_header(member):  # -> shape, fortran_order, dtype
-    version = np.lib.format.read_magic(member)
-    if version != (1, 0):  # later ones hold headers of up to 4 GiB, which float arrays never need
-        raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
-    return np.lib.format.read_array_header_1_0(member)
-
-
-@contextmanager
-def open_safetensors(path):  # -> {name: Stored} in natural order: the file's own is alphabetical
-    with import_safetensors().safe_open(path, framework="numpy") as file:
-        yield {name: stored_safetensor(file, name) for name in sorted(file.keys(), key=natural_order)}
-
-
-def stored_safetensor(file, name):
-    header = file.get_slice(name)
-    dtype = re.sub("^F(?=[0-9]+$)", "float", header.get_dtype())  # "F32" -> "float32"
-    return Stored(tuple(header.get_shape()), dtype, partial(file.get_tensor, name))
-
-
-def import_safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(".safetensors files need a package that is not installed: pip install safetensors") from None
-    return safetensors
-
-
-def check_suffix(path):
-    suffix = check_choice(Path(path).suffix.lower(), "the suffix of a state dict", (".npz", ".safetensors"))
-    if suffix == ".safetensors":
-        import_safetensors()  # says so before anything is read or written
-    return suffix
-
-
-@contextmanager
-def errors_name(path):
-    """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
-    try:
-        yield
-    except Exception as error:  # zipfile, zlib, NumPy and safetensors have a dozen types for "damaged" between them
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} cannot be loaded: {reason}") from error

@@ -1,77 +1,186 @@
-"""Files of many named arrays, .npz and .safetensors, read and written one array at a time.
+"""Files of named arrays, .npz and .safetensors, read and written one array at a time.
 
-What is in memory is one array, and for .safetensors not even that: it is a view of the file. bfloat16, which NumPy does
-not know, is read as float32, whose upper half it is; only .safetensors can be written with it.
+A file is believed in nothing: names, types and shapes are read first, numbers only when they are asked for, and no file
+can run code. In memory is one array, and for .safetensors not even that: it is a view of the file. NumPy knows neither
+bfloat16, read as float32, whose upper half it is, nor 8-bit floats, read as their bits; only .safetensors has them.
 """
 
 import json
 import math
+import re
 import zipfile
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_choice
-from nnzip.files.state_dict import Stored, errors_name, open_npz
-from nnzip.nn import zoo
+from nnzip.checks import one_of
 
-SUFFIXES = (".npz", ".safetensors")
 CODES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool"}
 CODES |= {f"{sign}{bits}": f"{kind}int{bits}" for sign, kind in (("I", ""), ("U", "u")) for bits in (8, 16, 32, 64)}
+CODES |= {code: code.lower() for code in ("F8_E4M3", "F8_E5M2", "F8_E8M0")}
+BITS = {
+    "bfloat16": "uint16",
+    "f8_e4m3": "uint8",
+    "f8_e5m2": "uint8",
+    "f8_e8m0": "uint8",
+    "metadata": "uint8",
+}  # NumPy lacks these
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
+METADATA = "__metadata__"  # of safetensors, text by text; no name of a tensor
 
 
-def item_size(dtype):
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+class Stored(NamedTuple):
+    """A tensor in a file, its numbers not read yet."""
+
+    shape: tuple
+    dtype: str
+    read: Callable  # () -> array
+
+
+def bits_dtype(dtype):  # "bfloat16" -> dtype("uint16"), as it lies in a file; others -> themselves, little-endian
+    return np.dtype(BITS.get(dtype, dtype)).newbyteorder("<")
+
+
+def tensor_bytes(shape, dtype):
+    return math.prod(shape) * bits_dtype(dtype).itemsize
 
 
 @contextmanager
-def open_tensors(source):  # -> {name: Stored}, whose `read()` gives the array
-    """Open a file, or a trained network such as "lenet_5:0".
+def open_tensors(path):  # -> {name: Stored}; .npz in the order of the file, .safetensors in that of its data
+    """Open a file; FileNotFoundError, or ValueError in one line for another suffix or a damaged file."""
+    suffix = one_of(".npz", ".safetensors")(Path(path).suffix.lower(), "the suffix of a file of arrays")
+    open(path, "rb").close()  # a missing file says so itself
+    with ExitStack() as opened:
+        with errors_name(path):
+            stored = opened.enter_context((_open_npz if suffix == ".npz" else _open_safetensors)(path))
+        yield {name: tensor._replace(read=partial(_read, path, tensor.read)) for name, tensor in stored.items()}
 
-    Raises FileNotFoundError, or ValueError in one line for what is neither, or damaged.
-    """
-    name, _, seed = str(source).partition(":")
-    if name in zoo.BUILD:
-        check_choice(seed or "0", f"the seed of {name}", map(str, zoo.SEEDS))
-        arrays = zoo.trained(name, seed=int(seed or 0)).parameters()
-        yield {key: Stored(array.shape, array.dtype.name, lambda array=array: array) for key, array in arrays.items()}
-        return
-    suffix = check_choice(Path(source).suffix.lower(), "the suffix of what is zipped", SUFFIXES)
-    open(source, "rb").close()  # a missing file says so itself
-    with errors_name(source), (open_npz if suffix == ".npz" else open_safetensors)(source) as stored:
+
+def _read(path, read):
+    with errors_name(path):
+        return read()
+
+
+@contextmanager
+def errors_name(path):
+    """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:  # zipfile, zlib, json and NumPy have a dozen types for "damaged" between them
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be loaded: {reason}") from error
+
+
+# .npz
+
+
+@contextmanager
+def _open_npz(path):
+    with zipfile.ZipFile(path) as archive:
+        stored = {info.filename.removesuffix(".npy"): _stored_npy(archive, info) for info in archive.infolist()}
+        if len(stored) < len(archive.infolist()):
+            raise ValueError("two of its arrays have one name")
         yield stored
 
 
+def _stored_npy(archive, info):
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, which np.savez never uses")
+    with archive.open(info) as member:
+        shape, fortran_order, dtype = _npy_header(member)
+
+    def read():
+        size = math.prod(shape) * dtype.itemsize
+        with archive.open(info) as member:
+            _npy_header(member)
+            data = member.read(size + 1)  # one more, to see the end, where the checksum is compared
+        if len(data) != size:
+            held = "more" if len(data) > size else f"only {len(data)}"
+            raise ValueError(f"{info.filename} promises {size} bytes and holds {held}")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+    return Stored(shape, dtype.name, read)
+
+
+def _npy_header(member):  # -> shape, fortran_order, dtype
+    version = np.lib.format.read_magic(member)
+    if version != (1, 0):  # later ones hold headers of up to 4 GiB, which plain arrays never need
+        raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
+    return np.lib.format.read_array_header_1_0(member)
+
+
+def write_npz(file, arrays):
+    """Write (name, dtype, array) after (name, dtype, array); bfloat16 goes as float32, 8-bit floats as their bits."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, _, array in arrays:
+            if "\0" in name:
+                raise ValueError(f"the name {name!r} ends at its first NUL in a .npz file")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), version=(1, 0), allow_pickle=False)
+
+
+# .safetensors (https://github.com/huggingface/safetensors): 8 bytes of length, a header in JSON, the numbers
+
+
 @contextmanager
-def open_safetensors(path):  # -> {name: Stored} in the order of the data
+def _open_safetensors(path):
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(LARGEST_HEADER, size - 8):
             raise ValueError(f"its header cannot have {length} bytes")
         header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    metadata = header.pop(METADATA, None)
     data = np.memmap(path, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
-    order = sorted(header, key=lambda name: header[name]["data_offsets"])
-    yield {name: _view(data, name, **header[name]) for name in order}
+    end, stored = 0, {}
+    for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
+        stored[name], end = _view(data, name, end, **header[name])
+    if end != len(data):
+        raise ValueError(f"its tensors end at {end}, and there are {len(data)} bytes")
+    if metadata:
+        text = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+        stored[METADATA] = Stored(text.shape, "metadata", lambda: text)
+    yield stored
 
 
-def _view(data, name, dtype, shape, data_offsets):
+def _view(data, name, end, dtype, shape, data_offsets):
     start, stop = data_offsets
-    dtype = CODES[check_choice(dtype, f"the dtype of {name}", CODES)]
-    if not all(isinstance(n, int) and n >= 0 for n in (start, stop, *shape)) or stop > len(data):
+    dtype = CODES[one_of(*CODES)(dtype, f"the dtype of {name}")]
+    if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)) or start != end or stop > len(data):
         raise ValueError(f"{name} of shape {shape} lies at {data_offsets}, and there are {len(data)} bytes")
-    if stop - start != math.prod(shape) * item_size(dtype):
+    if stop - start != tensor_bytes(shape, dtype):
         raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
-        if dtype == "bfloat16":
-            return from_bfloat16(data[start:stop].view("<u2")).reshape(shape)
-        return data[start:stop].view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
+        array = data[start:stop].view(bits_dtype(dtype)).reshape(shape)
+        return from_bfloat16(array) if dtype == "bfloat16" else array
 
-    return Stored(tuple(shape), dtype, read)
+    return Stored(tuple(shape), dtype, read), stop
+
+
+def natural_order(name):  # "conv10.bias" -> [("conv", 10), (".bias", 0), ("", 0)], so that it follows "conv2.bias"
+    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
+
+
+def write_safetensors(file, shapes, arrays, metadata=None):
+    """Write {name: (dtype, shape)} and then (name, dtype, array) after (name, dtype, array), in the same order."""
+    if METADATA in shapes:
+        raise ValueError(f"no tensor of a .safetensors file can be named {METADATA}")
+    code_of, header, start = {dtype: code for code, dtype in CODES.items()}, {}, 0
+    for name, (dtype, shape) in shapes.items():
+        stop = start + tensor_bytes(shape, dtype)
+        header[name] = {"dtype": code_of[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(({METADATA: metadata} if metadata else {}) | header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, dtype, array in arrays:
+        bits = to_bfloat16(array) if dtype == "bfloat16" else array
+        file.write(np.ascontiguousarray(bits, bits_dtype(dtype)).data)
 
 
 def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
@@ -81,24 +190,3 @@ def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
 def to_bfloat16(array):  # float32 [...] -> uint16 [...], to the nearest, a tie to even
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
-
-
-def write_npz(file, shapes, arrays):  # file, {name: (dtype, shape)}, iterator of (name, dtype, array)
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, _, array in arrays:
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), version=(1, 0), allow_pickle=False)
-
-
-def write_safetensors(file, shapes, arrays):
-    code_of, header, start = {dtype: code for code, dtype in CODES.items()}, {}, 0
-    for name, (dtype, shape) in shapes.items():
-        stop = start + math.prod(shape) * item_size(dtype)
-        header[name] = {"dtype": code_of[dtype], "shape": list(shape), "data_offsets": [start, stop]}
-        start = stop
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for _, dtype, array in arrays:
-        array = to_bfloat16(array) if dtype == "bfloat16" else array.astype(array.dtype.newbyteorder("<"), copy=False)
-        file.write(np.ascontiguousarray(array).data)

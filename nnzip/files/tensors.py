@@ -5,10 +5,13 @@ Everything but a plain float is a code, the index of a level, with or without a 
     value = level[code] * scale of its group        levels: whole numbers from low to high, or a codebook of floats
 
 The codes of the weights that are not zero come after the mask of their positions, if that is shorter. Few of them go
-through the coder that learns, `nnzip.adaptive_coding`; many through rANS, `nnzip.coding`.
+through the coder that learns, `nnzip.adaptive_coding`; many through rANS, `nnzip.coding`. Of plain
+numbers the bytes of each significance are packed by themselves, where that is shorter.
 """
 
+import io
 import math
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +20,8 @@ from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode,
 from nnzip.hadamard import factors
 
 PLAIN, RANGE, CODEBOOK = range(3)  # in the two lowest bits of a technique; then flags
-HALF, SCALED, SPARSE, ROTATED, RANS = 4, 8, 16, 32, 64  # HALF: floats are stored as float16, which holds them exactly
+HALF, SCALED, SPARSE, ROTATED, RANS, PACKED = 4, 8, 16, 32, 64, 128
+# HALF: floats are stored as float16, which holds them exactly; RANS: of codes, or of the positions of plain numbers
 PLACES = 1 << 20  # as many positions at most are worth the coder that learns, which takes microseconds for each
 FILLING = ("positions", "codes", "floats")
 LEARNED = 1 << 16  # and as many codes
@@ -31,6 +35,10 @@ class Coded(NamedTuple):
     scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
     signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
     block_size: int = 0
+
+    def values(self):  # -> float32 [size], in the basis of the codes
+        values = np.array(self.levels, np.float32)[self.codes]
+        return values if self.scales is None else scaled(values, self.scales)
 
 
 class Part(NamedTuple):
@@ -93,31 +101,22 @@ def _scale_of(values):  # float32 [n], unique -> float32, of which all are multi
 # To bytes
 
 
-def tensor_to_bytes(array, coded=None, *, places=None):  # -> list of (purpose, bytes)
-    """Return the bytes of a tensor, by purpose, in the order in which they are written.
+def tensor_to_bytes(array, coded=None, *, places=None, packed=True):  # -> list of (purpose, bytes)
+    """Return the bytes of a tensor, by purpose, in the order in which they are written: the shortest way there is.
 
-    Parameters
-    ----------
-    array : the array itself, for the plain technique; its bytes, or those of float16 where that is the same
-    coded : Coded, in its place
-    places : shape (out, in, H, W) in which the weights of a Linear are neighbours; None: the array's own
+    `coded` takes the place of the array's own numbers, which are packed or as they are. `places` is a shape (out, in,
+    H, W) in which the weights of a Linear are neighbours.
     """
-    shape, sparse_or_not = places or array.shape, (False,)
-    if coded is None:
-        make, data, zeros = _plain_to_bytes, array, np.count_nonzero(array == 0) if array.dtype.kind == "f" else 0
-    else:
-        make, data, zeros = _coded_to_bytes, coded, np.count_nonzero(coded.codes == _zero(coded.levels))
-    if (
-        array.ndim
-        and zeros > array.size / 16
-        and (coded is None or max(array.size - PLACES, array.size - zeros - LEARNED) <= 0)
-    ):
-        sparse_or_not = (True,) if zeros > array.size / 2 and array.size > 4096 else (False, True)
-    options = [make(data, shape, sparse, array.size > PLACES) for sparse in sparse_or_not]
-    parts = min(options, key=lambda parts: sum(len(data) for _, data in parts))
-    if array.size > room(sum(len(data) for purpose, data in parts if purpose in FILLING)):
-        return make(data, shape, coded is None, True)
-    return parts
+    shape = places or array.shape
+    options = _coded_options(coded, shape) if coded else _plain_options(array, shape, packed)
+    fitting = [parts for parts in options if array.size <= room(_filling(parts))]
+    if not fitting:  # of so few bytes so many numbers are never read, and rANS takes more
+        return _coded_to_bytes(coded, shape, False, True)
+    return min(fitting, key=lambda parts: sum(len(data) for _, data in parts))
+
+
+def _filling(parts):
+    return sum(len(data) for purpose, data in parts if purpose in FILLING)
 
 
 def room(size):
@@ -125,16 +124,59 @@ def room(size):
     return max(4096, capacity(size))
 
 
-def _plain_to_bytes(array, places, sparse, rans):
-    mask = array != 0 if sparse else None
-    values = array[mask] if sparse else array
-    half = array.dtype == np.float32 and _fits_half(values)
-    stored = values.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False).tobytes()
-    technique = ("technique", bytes([PLAIN | HALF * half | SPARSE * sparse | RANS * (rans and sparse)]))
-    if not sparse:
-        return [technique, ("floats", stored)]
-    positions = encode(mask.view(np.uint8), alphabet=2) if rans else encode_mask(mask.reshape(places))
-    return [technique, *_with_length("positions", positions), *_with_length("floats", stored)]
+def _plain_options(array, shape, packed):  # -> iterator of lists of parts: raw, packed, without the zeros
+    half = array.dtype == np.float32 and _fits_half(array)
+    numbers = array.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False)
+    flags = PLAIN | HALF * half | PACKED * packed
+    yield [("technique", bytes([flags & ~PACKED])), ("floats", numbers.tobytes())]
+    if packed:
+        yield [("technique", bytes([flags])), *_with_length("floats", pack(numbers))]
+    kept = (array != 0) | np.signbit(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
+    if array.ndim and np.count_nonzero(kept) < 15 / 16 * array.size:
+        rans = array.size > PLACES
+        positions = encode(kept.view(np.uint8), alphabet=2) if rans else encode_mask(kept.reshape(shape))
+        parts = [("technique", bytes([flags | SPARSE | RANS * rans])), *_with_length("positions", positions)]
+        yield [*parts, *_with_length("floats", pack(numbers[kept]) if packed else numbers[kept].tobytes())]
+
+
+def pack(array):  # [...] -> bytes: the bytes of each significance by themselves, as they are, by zlib or by rANS
+    packed = b""
+    for plane in np.ascontiguousarray(array).view(np.uint8).reshape(-1, array.itemsize).T:
+        raw = plane.tobytes()
+        options = [raw, zlib.compress(raw), encode(plane, alphabet=256)]
+        method = min(range(3), key=lambda i: len(options[i]))
+        packed += bytes([method]) + varint(len(options[method])) + options[method]
+    return packed
+
+
+def unpack(data, count, dtype):  # bytes -> [count]
+    planes = np.empty((count, dtype.itemsize), np.uint8)
+    reader = Reader(io.BytesIO(data), len(data))
+    for i in range(dtype.itemsize):
+        method, piece = reader.take(1, "floats")[0], reader.with_length("floats")
+        if method == 1:
+            piece = _inflated(piece, count)
+        codes = decode(piece, count, alphabet=256) if method == 2 else np.frombuffer(piece, np.uint8)
+        if len(codes) != count:
+            raise ValueError(f"{len(codes)} bytes cannot be {count} numbers")
+        planes[:, i] = codes
+    return planes.reshape(-1).view(dtype)
+
+
+def _inflated(data, count):
+    try:
+        return zlib.decompressobj().decompress(data, count or 1)
+    except zlib.error as error:
+        raise ValueError(f"packed numbers are damaged: {error}") from None
+
+
+def _coded_options(coded, shape):  # -> iterator of lists of parts: all codes, or those of what is not zero
+    size, zeros = coded.codes.size, np.count_nonzero(coded.codes == _zero(coded.levels))
+    worth = zeros > size / 16 and size <= PLACES and size - zeros <= LEARNED
+    if not (worth and zeros > size / 2 and size > 4096):  # then it is the shorter by far
+        yield _coded_to_bytes(coded, shape, False, size > PLACES)
+    if worth:
+        yield _coded_to_bytes(coded, shape, True, False)
 
 
 def _coded_to_bytes(coded, places, sparse, rans):
@@ -242,8 +284,8 @@ class Reader:
         return array
 
 
-class Stored(NamedTuple):
-    """A tensor as it was read, nothing of it decoded yet."""
+class Packed(NamedTuple):
+    """A tensor as it lies in a file, nothing of it decoded yet."""
 
     shape: tuple
     technique: int
@@ -254,23 +296,27 @@ class Stored(NamedTuple):
     positions: bytes = b""
     data: bytes = b""  # floats or codes
 
+    @property
+    def is_plain(self):
+        return self.technique & 3 == PLAIN
 
-def read_tensor(reader, shape, itemsize=4):  # -> Stored
+
+def read_tensor(reader, shape, itemsize=4):  # -> Packed
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
     technique, size = reader.take(1, "technique")[0], math.prod(shape)
     kind, sparse, rans = technique & 3, technique & SPARSE, technique & RANS
     if kind == PLAIN and not technique & ~HALF:
-        return Stored(shape, technique, data=reader.take(size * (2 if technique & HALF else itemsize), "floats"))
-    flags = HALF | SPARSE | RANS | (SCALED | ROTATED) * (kind != PLAIN)
+        return Packed(shape, technique, data=reader.take(size * (2 if technique & HALF else itemsize), "floats"))
+    flags = HALF | SPARSE | RANS | (SCALED | ROTATED if kind != PLAIN else PACKED)
     if kind > CODEBOOK or technique & ~(flags | kind) or size == 0 or (technique & ROTATED and len(shape) < 2):
         raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
     numbers = _read_numbers(reader, shape, technique) if kind != PLAIN else {}
     positions = reader.with_length("positions") if sparse else b""
     data = reader.with_length("codes" if kind != PLAIN else "floats")
-    learned = not rans or (sparse and kind != PLAIN)
+    learned = (sparse and (kind != PLAIN or not rans)) or (kind != PLAIN and not rans)
     if size > room(len(positions) + len(data)) or (learned and size > PLACES):
         raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {len(positions) + len(data)} bytes")
-    return Stored(shape, technique, **numbers, positions=positions, data=data)
+    return Packed(shape, technique, **numbers, positions=positions, data=data)
 
 
 def _read_numbers(reader, shape, technique):  # -> what turns codes into weights: signs, levels, scales
@@ -301,53 +347,48 @@ def read_signs(reader, n, block_size):  # -> int8 [n]
     return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
 
 
-def decode_tensor(stored, *, places=None, dtype="float32"):  # -> array [shape]
+def decode_tensor(packed, *, places=None, dtype="float32"):  # -> array [shape]
     """Return the numbers of a tensor, in the basis in which they are stored: a rotation is not undone here."""
-    shape, technique = stored.shape, stored.technique
-    kind, sparse, rans = technique & 3, technique & SPARSE, technique & RANS
-    places, size = places or shape, math.prod(shape)
-    stored_as = np.dtype("<f2") if technique & HALF else np.dtype(dtype).newbyteorder("<")
-    if kind == PLAIN and not sparse:
-        return np.frombuffer(stored.data, stored_as).astype(dtype).reshape(shape)
-    mask = None
-    if sparse:
-        mask = (
-            decode(stored.positions, size, alphabet=2)
-            if kind == PLAIN and rans
-            else decode_mask(stored.positions, places)
-        )
-        mask = mask.reshape(shape) != 0
-    count = size if mask is None else int(np.count_nonzero(mask))
-    if kind == PLAIN:
-        if len(stored.data) != count * stored_as.itemsize:
-            raise ValueError(f"{len(stored.data)} bytes cannot be {count} floats")
-        kept = np.frombuffer(stored.data, stored_as).astype(dtype)
+    shape, technique = packed.shape, packed.technique
+    kept = _decoded_mask(packed, places or shape) if technique & SPARSE else None
+    count = math.prod(shape) if kept is None else int(np.count_nonzero(kept))
+    if not packed.is_plain:
+        dtype, numbers = np.float32, _decode_codes(packed, count, kept, places or shape)
     else:
-        kept = _decode_codes(stored, count, mask, places)
-    values = kept.reshape(shape) if mask is None else _spread(kept, mask)
-    return values if stored.scales is None else scaled(values.ravel(), stored.scales).reshape(shape)
+        stored_as = np.dtype("<f2") if technique & HALF else np.dtype(dtype).newbyteorder("<")
+        numbers = unpack(packed.data, count, stored_as) if technique & PACKED else np.frombuffer(packed.data, stored_as)
+        if len(numbers) != count:
+            raise ValueError(f"{len(packed.data)} bytes cannot be {count} floats")
+    if kept is None:
+        values = numbers.astype(dtype).reshape(shape)
+    else:
+        values = np.zeros(shape, dtype)
+        values[kept] = numbers
+    return values if packed.scales is None else scaled(values.ravel(), packed.scales).reshape(shape)
 
 
-def _decode_codes(stored, count, mask, places):  # -> float32 [count]
-    levels = np.array(stored.levels, np.float32)
-    if mask is not None and isinstance(stored.levels, range):
+def _decoded_mask(packed, places):  # -> bool [shape]
+    if packed.is_plain and packed.technique & RANS:
+        mask = decode(packed.positions, math.prod(packed.shape), alphabet=2)
+    else:
+        mask = decode_mask(packed.positions, places)
+    return mask.reshape(packed.shape) != 0
+
+
+def _decode_codes(packed, count, mask, places):  # -> float32 [count]
+    levels = np.array(packed.levels, np.float32)
+    if mask is not None and isinstance(packed.levels, range):
         levels = levels[levels != 0]
-    if count and (len(levels) == 0 or (count > LEARNED and not stored.technique & RANS)):
-        raise ValueError(f"{count} weights cannot come from {len(levels)} levels and {len(stored.data)} bytes")
-    if stored.technique & RANS:
-        codes = decode(stored.data, count, alphabet=max(2, len(levels)))
+    if count and (len(levels) == 0 or (count > LEARNED and not packed.technique & RANS)):
+        raise ValueError(f"{count} weights cannot come from {len(levels)} levels and {len(packed.data)} bytes")
+    if packed.technique & RANS:
+        codes = decode(packed.data, count, alphabet=max(2, len(levels)))
     else:
         mask = np.ones(places, bool) if mask is None else mask.reshape(places)
-        codes = decode_adaptive(stored.data, count, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
+        codes = decode_adaptive(packed.data, count, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
     if count and codes.max() >= len(levels):
         raise ValueError(f"a code is {codes.max()}, and there are {len(levels)} levels")
     return levels[codes]
-
-
-def _spread(kept, mask):
-    values = np.zeros(mask.shape, kept.dtype)
-    values[mask] = kept
-    return values
 
 
 def scaled(values, scales):  # float32 [size], float32 [groups] -> float32 [size], in place

@@ -1,79 +1,82 @@
 """zip and unzip: named arrays of any model in, a .nnz file out, one tensor at a time, and back.
 
 Tensors are independent. Each is pruned, rotated and rounded as its options say, or to the fewest bits that reach an
-error, or a size; its bytes are written, and it is forgotten. So a checkpoint larger than memory passes in a few times
-the memory of its largest tensor.
+error; its bytes are written, and it is forgotten. So a checkpoint larger than memory passes in a few times the memory
+of its largest tensor. What is reported of a tensor is measured on what comes back, in the type that comes back; what
+cannot be done to it leaves it as it is, to the bit.
 """
 
+import json
 import math
+import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import check_choice, check_integer, check_number
+from nnzip.checks import FLOAT32_MAX, number, one_of, positive, whole
 from nnzip.codebooks import assign, kmeans
-from nnzip.coding import entropy
-from nnzip.files.archive import holds_network, load, reading_arrays, writing_arrays
+from nnzip.compression.hadamard import unrotate_network
+from nnzip.files.archive import check_array, holds_network, load, reading_arrays, writing_arrays
 from nnzip.files.tensor_files import (
-    SUFFIXES,
+    BITS,
+    Stored,
     from_bfloat16,
-    item_size,
     open_tensors,
+    tensor_bytes,
     to_bfloat16,
     write_npz,
     write_safetensors,
 )
-from nnzip.files.tensors import PLAIN, Coded, decode_tensor, find_levels, scaled, tensor_to_bytes
+from nnzip.files.tensors import Coded, decode_tensor, find_levels, tensor_to_bytes
 from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
 from nnzip.jobs import check_executor
-from nnzip.quantization import FLOAT32_MAX, choose_qparams, quantize
+from nnzip.nn import zoo
+from nnzip.pruning import magnitude_mask
+from nnzip.quantization import choose_qparams, quantize
 
 BLOCK = 1 << 20  # numbers that are worked on together
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
-FLOATS = ("float32", "float16", "float64", "bfloat16")
-UNITS = {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "B": 1}
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX}
+FLOATS = (*LARGEST, "float64")
 
 
 @dataclass(frozen=True)
 class Options:
     """What shall become of a tensor; without any, it stays as it is, to the bit.
 
-    Parameters
-    ----------
-    bits : 2 to 8, of a symmetric grid with a scale for each output; with `codebook`, of k-means' 2^bits shared values
-    sparsity : the fraction of the smallest magnitudes that become 0
-    rotate : by random signs and Hadamard along axis 1 first
-    error : in dB, the SQNR to be reached, by the fewest bits that do; or the tensor stays as it is
-    size : in bytes, to be kept to, by the most bits that do, and at 3 bits by the least sparsity
+    `bits`, 2 to 8, are those of a symmetric grid with a scale for each output or, with `codebook`, of k-means' 2^bits
+    shared values; `error` takes the fewest that reach this SQNR in dB. `sparsity` is the fraction of the smallest
+    magnitudes that become 0. `rotate` turns the tensor by random signs and Hadamard along axis 1 first.
     """
 
     bits: int | None = None
     sparsity: float = 0.0
     rotate: bool = False
     error: float | None = None
-    size: float | None = None
     codebook: bool = False
 
     def __post_init__(self):
-        if self.bits is not None:
-            check_integer(self.bits, "bits", 2, 8)
-        check_number(self.sparsity, "sparsity", 0, 1)
-        targets = sum(target is not None for target in (self.bits, self.error, self.size))
-        if targets > 1:
-            raise ValueError("of bits, error and size only one can be asked for")
-        if targets == 0 and (self.rotate or self.codebook):
-            raise ValueError("rotate and codebook need bits, an error or a size")
+        number(0, 1)(self.sparsity, "sparsity")
+        for name, kind in (("bits", whole(2, 8)), ("error", positive)):
+            if getattr(self, name) is not None:
+                kind(getattr(self, name), name)
+        if self.bits is not None and self.error is not None:
+            raise ValueError("of bits and error only one can be asked for")
+        if self.bits is None and self.error is None and (self.rotate or self.codebook):
+            raise ValueError("rotate and codebook need bits or an error")
 
 
 class Row(NamedTuple):
-    """The report on a tensor; the error in dB, infinite if nothing is lost."""
+    """The report on a tensor, of what comes back: the SQNR in dB, infinite if nothing is lost."""
 
     name: str
     shape: tuple
@@ -87,54 +90,70 @@ class Row(NamedTuple):
 # One tensor
 
 
-def compress(array, options):  # float [...] -> array (as it is, or pruned), Coded or None, what was done, SQNR in dB
-    """Return a tensor as codes, by its options, and what is lost."""
-    if array.dtype.kind != "f" or not array.size or options == Options() or not _finite(array):
-        return array, _few_values(array), "as it is", math.inf
-    with np.errstate(over="ignore"):  # infinite beyond float32, where there are no codes
-        w, signs, block_size = _rotated(array) if options.rotate else (np.asarray(array, np.float32), None, 0)
-    if not _finite(w):
-        return array, None, "as it is", math.inf
+def compress(array, dtype, options):  # [...], "float32" -> parts of bytes, what was done, SQNR in dB
+    """Return a tensor's bytes by its options; where these cannot be kept, or save nothing, the tensor's own."""
 
-    def attempt(bits, sparsity):
-        if bits is None:  # what is kept stays as it is, in its own precision
-            pruned = _pruned(array, sparsity)
-            return pruned, None, _told(bits, sparsity, options), _sqnr(array, pruned)
-        pruned = _pruned(w, sparsity)
-        coded = _coded(pruned, bits, options.codebook)._replace(signs=signs, block_size=block_size)
-        return array, coded, _told(bits, sparsity, options) + ", rotated" * (signs is not None), _sqnr(w, coded)
+    def as_it_is(why=""):
+        return _lossless(array, dtype), f"as it is{why}", math.inf
 
-    if options.error is not None:
-        tried = (attempt(bits, options.sparsity) for bits in range(2, 9))
-        return next((found for found in tried if found[-1] >= options.error), (array, None, "as it is", math.inf))
-    if options.size is not None:
-        return _within_size(attempt, options)
-    return attempt(options.bits, options.sparsity)
-
-
-def _within_size(attempt, options):
-    """Take the most bits that fit, or three and the least sparsity, by bisection on the entropy; all zero at last."""
-    for bits in range(8, 2, -1):
-        found = attempt(bits, options.sparsity)
-        if _estimate(found[1]) <= options.size and _size(found) <= options.size:
-            return found
-    low, high = options.sparsity, 1.0
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _estimate(attempt(3, middle)[1]) <= options.size else (middle, high)
-    while _size(found := attempt(3, high)) > options.size and high < 1:
-        high = min(1.0, high + 0.1 * (1 - high) + 1e-4)
-    return found
+    if options == Options() or dtype not in FLOATS or not array.size:
+        return as_it_is()
+    if not _all(np.isfinite, array):
+        return as_it_is(": not finite")
+    if options.bits is None and options.error is None:
+        pruned = _pruned(array, options.sparsity)
+        return _lossless(pruned, dtype), _told("float", pruned), _sqnr(array, pruned)
+    if not _all(_within_float32, array):
+        return as_it_is(": float32 cannot hold it")
+    w, turned = _rotated(array) if options.rotate else (array.astype(np.float32, copy=False), {})
+    w = _pruned(w, options.sparsity)
+    for bits in [options.bits] if options.bits else range(2, 9):
+        coded = _coded(w, bits, options.codebook)._replace(**turned)
+        sqnr = _sqnr(array, restored(coded.values().reshape(array.shape), dtype, **turned))
+        if options.error is None or sqnr >= options.error:
+            parts = tensor_to_bytes(array, coded)
+            if _size(parts) >= tensor_bytes(array.shape, dtype):
+                return as_it_is(f": {bits} bits save nothing")
+            grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
+            zeros = _told("", coded.values()) if options.sparsity else ""
+            return parts, grid + zeros + ", rotated" * bool(turned), sqnr
+    return as_it_is(f": 8 bits miss {options.error:g} dB")
 
 
-def _few_values(array):  # -> Coded or None, without loss
-    if array.dtype != np.float32 or array.ndim == 0 or not array.size or len(np.unique(array.ravel()[:4096])) > 256:
-        return None
-    return find_levels(array) if _finite(array) else None
+def restored(values, dtype, signs=None, block_size=0):  # float32 [...], in the basis of the codes -> [...]
+    """Return what comes back of decoded values: turned back, in the type of the tensor, within its range."""
+    if signs is not None:
+        _turn(unrotate, values, signs, block_size)
+    if dtype in LARGEST:
+        np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
+    return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
 
 
-def _finite(array):
-    return all(np.isfinite(rows).all() for rows in _blocks(array))
+def _lossless(array, dtype):  # -> parts of bytes
+    options = [tensor_to_bytes(to_bfloat16(array) if dtype == "bfloat16" else array)]
+    few = dtype in FLOATS and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
+    if few and _all(np.isfinite, array) and _all(_within_float32, array):
+        coded = find_levels(array)
+        if coded and _same_bits(restored(coded.values().reshape(array.shape), dtype), array):
+            options.append(tensor_to_bytes(array, coded))
+    return min(options, key=_size)
+
+
+def _same_bits(a, b):
+    return a.astype(a.dtype.newbyteorder("<")).tobytes() == b.astype(b.dtype.newbyteorder("<")).tobytes()
+
+
+def _within_float32(rows):  # neither too large for it nor, unless they are 0, all too small
+    largest = float(np.abs(rows).max())
+    return largest == 0 or FLOAT32_TINY <= largest <= LARGEST["float32"]
+
+
+def _size(parts):
+    return sum(len(data) for _, data in parts)
+
+
+def _all(true_of, array):
+    return all(np.all(true_of(rows)) for rows in _blocks(array))
 
 
 def _blocks(array):  # -> its rows, as many at a time as make about BLOCK numbers
@@ -143,17 +162,19 @@ def _blocks(array):  # -> its rows, as many at a time as make about BLOCK number
     return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
-def _rotated(array):  # -> float32 [...], signs and block size, or None and 0 where there is nothing to mix
+def _rotated(array):  # -> float32 [...], {"signs": ..., "block_size": ...}; {} where there is nothing to mix
     block_size = largest_block(array.shape[1]) if array.ndim > 1 else 1
     w = np.array(array, np.float32, order="C")
-    if block_size == 1 or not _finite(w):
-        return w, None, 0
+    if block_size == 1:
+        return w, {}
     signs = random_signs(array.shape[1], seed=0)
-    turn(rotate, w, signs, block_size)
-    return w, signs, block_size
+    _turn(rotate, w, signs, block_size)
+    if not _all(np.isfinite, w):  # beyond float32 when it is turned
+        return np.array(array, np.float32, order="C"), {}
+    return w, {"signs": signs, "block_size": block_size}
 
 
-def turn(function, w, signs, block_size):  # rotates or rotates back, in place
+def _turn(function, w, signs, block_size):  # rotates or rotates back, in place
     count = max(1, BLOCK // w[0].size)
     for start in range(0, len(w), count):
         rows = w[start : start + count]
@@ -161,13 +182,8 @@ def turn(function, w, signs, block_size):  # rotates or rotates back, in place
             rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
 
 
-def _pruned(w, sparsity):  # -> [...] whose smallest magnitudes are 0
-    count = round(sparsity * w.size)
-    if count == 0:
-        return w
-    magnitudes = np.abs(w).ravel()
-    threshold = np.partition(magnitudes, count - 1)[count - 1]
-    return np.where(np.abs(w) > threshold, w, w.dtype.type(0))
+def _pruned(w, sparsity):
+    return np.where(magnitude_mask(w, sparsity), w, w.dtype.type(0)) if sparsity else w
 
 
 def _coded(w, bits, codebook):
@@ -186,36 +202,19 @@ def _coded(w, bits, codebook):
     return Coded(np.concatenate(codes), range(-highest, highest + 1), scales)
 
 
-def _sqnr(w, coded):  # float32 [...], Coded or array -> dB
+def _sqnr(array, back):  # [...], [...] -> dB
     signal = noise = 0.0
-    rows_of = _blocks(w)
-    scales = coded.scales if isinstance(coded, Coded) else None
-    start = group = 0
-    for rows in rows_of:
-        stop = start + rows.size
-        if isinstance(coded, Coded):
-            values = np.array(coded.levels, np.float32)[coded.codes[start:stop]]
-            if scales is not None:
-                values = scaled(values, scales[group : group + len(rows)])
-        else:
-            values = coded.ravel()[start:stop]
-        start, group = stop, group + len(rows)
-        signal += float(np.sum(rows.astype(np.float64) ** 2))
-        noise += float(np.sum((rows.ravel() - values).astype(np.float64) ** 2))
+    unit = np.ldexp(1.0, np.frexp(float(np.abs(array).max()) or 1.0)[1])  # so that no square is infinite, or 0
+    for rows, rounded in zip(_blocks(array), _blocks(back), strict=True):
+        error = np.divide(rows, unit, dtype=np.float64)
+        signal += float(np.sum(error**2))
+        error -= np.divide(rounded, unit, dtype=np.float64)
+        noise += float(np.sum(error**2))
     return math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
 
 
-def _estimate(coded):  # bytes, a little too few
-    return entropy(coded.codes) * coded.codes.size / 8 + (0 if coded.scales is None else 4 * len(coded.scales))
-
-
-def _size(found):
-    return sum(len(data) for _, data in tensor_to_bytes(*found[:2]))
-
-
-def _told(bits, sparsity, options):
-    grid = f"{2**bits} shared" if options.codebook and bits else f"{bits} bits" if bits else "float"
-    return grid + f", {sparsity:.1%} zero" * (sparsity > 0)
+def _told(start, values):
+    return f"{start}, {np.count_nonzero(values == 0) / values.size:.1%} zero"
 
 
 # All tensors
@@ -224,95 +223,111 @@ def _told(bits, sparsity, options):
 def zip_arrays(source, path, *, options=Options(), per_tensor=(), executor=None, progress=True):
     """Write the arrays of a file, or of a trained network, to a .nnz file; return a Row for each.
 
-    Parameters
-    ----------
-    source : a .npz or .safetensors file, or "lenet_5:0", a network of `nnzip.nn.zoo` and its seed
-    path : the .nnz file, which appears whole or not at all
-    options : Options for every float array of two dimensions or more; others stay as they are, unless they are named.
-        Its size is the whole file's: what is left of it beside the others is shared out by their numbers of elements.
-    per_tensor : list of (pattern, Options), such as ("conv*", Options(bits=8)); the first that matches a name counts
-    executor : concurrent.futures.Executor, optional, over which the tensors are mapped
+    `source` is a .npz or .safetensors file, or "lenet_5:0", a network of `nnzip.nn.zoo` and its seed; `path` appears
+    whole or not at all. `options` are those of every float array of two dimensions or more; others stay as they are,
+    unless `per_tensor`, a list of (pattern, Options) such as ("conv*", Options(bits=8)), names them: the first that
+    matches counts. Tensors are mapped over `executor`, a concurrent.futures.Executor.
 
-    Raises ValueError, TypeError or OSError for files and options that cannot be.
+    Raises ValueError, TypeError or OSError for files and options that cannot be, before anything is computed.
     """
     check_executor(executor)
-    with open_tensors(source) as arrays:
-        chosen = _shared_out({name: (a.shape, a.dtype) for name, a in arrays.items()}, options, per_tensor)
-    rows, work = [], partial(_zip_one, str(source))
-    with writing_arrays(path) as add:
-        done = (executor.map if executor else map)(work, chosen, chosen.values())
-        for i, (dtype, parts, row) in enumerate(done, 1):
-            add(row.name, dtype, row.shape, parts)
-            rows.append(row)
-            if progress:
-                print(f"{i}/{len(chosen)}  {row.name}: {row.before:,} to {row.after:,} bytes", file=sys.stderr)
+    if Path(path).exists() and Path(source).exists() and os.path.samefile(source, path):
+        raise ValueError(f"{path} is what is zipped, and cannot be what is written too")
+    with _opened(source) as arrays:
+        for name, stored in arrays.items():
+            check_array(name, stored.dtype, stored.shape)
+        for pattern, _ in per_tensor:
+            if not any(fnmatchcase(name, pattern) for name in arrays):
+                raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
+        chosen = {name: _options_for(name, stored, options, per_tensor) for name, stored in arrays.items()}
+        rows = []
+        with writing_arrays(path) as add:
+            for dtype, parts, row in _mapped(source, arrays, chosen, executor):
+                add(row.name, dtype, row.shape, parts)
+                rows.append(row)
+                if progress:
+                    print(
+                        f"{len(rows)}/{len(chosen)}  {row.name}: {row.before:,} to {row.after:,} bytes", file=sys.stderr
+                    )
     return rows
 
 
-def _zip_one(source, name, options):  # -> dtype, parts, Row
-    start = time.perf_counter()
-    with open_tensors(source) as arrays:
-        stored, array = arrays[name], arrays[name].read()
-    array, coded, told, sqnr = compress(array, options)
-    if coded is None and stored.dtype == "bfloat16":
-        array = to_bfloat16(array)  # exact: it was
-    parts = tensor_to_bytes(array, coded)
-    before, after = math.prod(stored.shape) * item_size(stored.dtype), sum(len(data) for _, data in parts)
-    return stored.dtype, parts, Row(name, stored.shape, told, before, after, sqnr, time.perf_counter() - start)
+@contextmanager
+def _opened(source):  # -> {name: Stored}
+    name, _, seed = str(source).partition(":")
+    if name not in zoo.BUILD:
+        with open_tensors(source) as arrays:
+            yield arrays
+        return
+    one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")
+    arrays = zoo.trained(name, seed=int(seed or 0)).parameters()
+    yield {key: Stored(array.shape, array.dtype.name, lambda array=array: array) for key, array in arrays.items()}
 
 
-def _shared_out(arrays, options, per_tensor):  # {name: (shape, dtype)} -> {name: Options}
-    chosen = {name: _options_for(name, *kind, options, per_tensor) for name, kind in arrays.items()}
-    sharing = [name for name in arrays if chosen[name] is options and options.size is not None]
-    if sharing:
-        sizes = {name: math.prod(shape) for name, (shape, _) in arrays.items()}
-        headers = sum(len(name.encode()) + 16 + 4 * len(shape) for name, (shape, _) in arrays.items())
-        rest = sum(sizes[name] * item_size(arrays[name][1]) for name in arrays if name not in sharing)
-        left = options.size - headers - rest
-        if left <= 0:
-            raise ValueError(f"size {options.size:.0f} is less than the {headers + rest} bytes of what stays as it is")
-        total = sum(sizes[name] for name in sharing)
-        chosen |= {name: replace(options, size=left * sizes[name] / total) for name in sharing}
-    return chosen
-
-
-def _options_for(name, shape, dtype, options, per_tensor):
+def _options_for(name, stored, options, per_tensor):
     for pattern, own in per_tensor:
         if fnmatchcase(name, pattern):
             return own
-    return options if dtype in FLOATS and len(shape) > 1 and math.prod(shape) else Options()
+    return options if stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape) else Options()
+
+
+def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, parts, Row)
+    if executor is None:
+        return (_zip_one(arrays[name], name, options) for name, options in chosen.items())
+    names = list(chosen)
+    step = -(-len(names) // 32)  # each job opens the file anew
+    jobs = [{name: chosen[name] for name in names[start : start + step]} for start in range(0, len(names), step)]
+    return chain.from_iterable(executor.map(_zip_some, [str(source)] * len(jobs), jobs))
+
+
+def _zip_some(source, chosen):
+    with _opened(source) as arrays:
+        return [_zip_one(arrays[name], name, options) for name, options in chosen.items()]
+
+
+def _zip_one(stored, name, options):  # -> dtype, parts, Row
+    start = time.perf_counter()
+    parts, told, sqnr = compress(stored.read(), stored.dtype, options)
+    before, after = tensor_bytes(stored.shape, stored.dtype), _size(parts)
+    return stored.dtype, parts, Row(name, stored.shape, told, before, after, sqnr, time.perf_counter() - start)
 
 
 def unzip_arrays(path, output):
     """Write the arrays of a .nnz file to a .npz or .safetensors file, as `output` ends; return {name: (dtype, shape)}.
 
-    A network that `save` has written gives its parameters. To .npz bfloat16 goes as float32.
+    A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`. In .npz bfloat16
+    goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
     """
-    suffix = check_choice(Path(output).suffix.lower(), "the suffix of what is unzipped to", SUFFIXES)
-    shapes, arrays = _contents(path)
+    suffix = one_of(".npz", ".safetensors")(Path(output).suffix.lower(), "the suffix of what is unzipped to")
+    shapes, arrays, metadata = _contents(path)
     with atomic_write(output) as file:
-        (write_npz if suffix == ".npz" else write_safetensors)(file, shapes, arrays)
+        if suffix == ".npz":
+            write_npz(file, arrays)
+        else:
+            write_safetensors(file, shapes, arrays, metadata)
     return shapes
 
 
-def _contents(path):  # -> {name: (dtype, shape)}, iterator of (name, dtype, array)
+def _contents(path):  # -> {name: (dtype, shape)}, iterator of (name, dtype, array), metadata
     if holds_network(path):
-        parameters = load(path).parameters()
-        arrays = [(name, "float32", array) for name, array in parameters.items()]
-        return {name: ("float32", array.shape) for name, array in parameters.items()}, iter(arrays)
-    shapes = {name: (dtype, stored.shape) for name, dtype, stored in reading_arrays(path)}
-    return shapes, ((name, dtype, _decoded(dtype, stored)) for name, dtype, stored in reading_arrays(path))
+        parameters = unrotate_network(load(path)).parameters()
+        arrays = ((name, "float32", array) for name, array in parameters.items())
+        return {name: ("float32", array.shape) for name, array in parameters.items()}, arrays, None
+    shapes, metadata = {}, None
+    for name, dtype, packed in reading_arrays(path):
+        if dtype == "metadata":
+            metadata = json.loads(decode_tensor(packed, dtype="uint8").tobytes())
+        else:
+            shapes[name] = dtype, packed.shape
+    arrays = ((name, dtype, _decoded(dtype, packed)) for name, dtype, packed in reading_arrays(path) if name in shapes)
+    return shapes, arrays, metadata
 
 
-def _decoded(dtype, stored):
-    if stored.technique & 3 == PLAIN:
-        array = decode_tensor(stored, dtype="uint16" if dtype == "bfloat16" else dtype)
+def _decoded(dtype, packed):
+    if packed.is_plain:
+        array = decode_tensor(packed, dtype=BITS.get(dtype, dtype))
         return from_bfloat16(array) if dtype == "bfloat16" else array
-    array = decode_tensor(stored)
-    if stored.signs is not None:
-        turn(unrotate, array, stored.signs, stored.block_size)
-        np.clip(array, -FLOAT32_MAX, FLOAT32_MAX, out=array)  # rounded up, the largest floats may lie beyond
-    return array if dtype == "bfloat16" else array.astype(dtype, copy=False)
+    return restored(decode_tensor(packed), dtype, packed.signs, packed.block_size)
 
 
 # The command line
@@ -321,18 +336,16 @@ def _decoded(dtype, stored):
 def parse_options(text):  # "bits:4,sparsity:0.9,rotate" -> Options
     """Read options as they follow a pattern on the command line; "plain" is none of them.
 
-    Examples
-    --------
     >>> parse_options("error:30dB,rotate")
-    Options(bits=None, sparsity=0.0, rotate=True, error=30.0, size=None, codebook=False)
+    Options(bits=None, sparsity=0.0, rotate=True, error=30.0, codebook=False)
     """
-    given = {}
+    given, kinds = {}, {"bits": int, "sparsity": float, "error": decibels}
     for word in [] if text == "plain" else text.split(","):
-        key, _, value = word.partition(":")
-        check_choice(key, "an option", Options.__dataclass_fields__)
-        given[key] = {"bits": int, "sparsity": float, "error": decibels, "size": byte_count}.get(key, lambda _: True)(
-            value
-        )
+        key, colon, value = word.partition(":")
+        one_of(*Options.__dataclass_fields__)(key, "an option")
+        if bool(colon) != (key in kinds):
+            raise ValueError(f"{key} takes {'a' if key in kinds else 'no'} value, got {word!r}")
+        given[key] = kinds[key](value) if colon else True
     return Options(**given)
 
 
@@ -347,18 +360,16 @@ def decibels(text):  # "30dB" or "30" -> 30.0
     return float(text.removesuffix("dB"))
 
 
-def byte_count(text):  # "100kB" -> 100000.0
-    unit = next((unit for unit in UNITS if text.endswith(unit)), "")
-    return float(text.removesuffix(unit)) * UNITS.get(unit, 1)
-
-
 def report(rows, size):  # list of Row, int -> str
     """Return the table of what became of every tensor; the last line is the file's."""
-    before = sum(row.before for row in rows)
-    lines = [f"{'tensor':<32} {'technique':<32} {'bytes':>13} {'ratio':>7} {'SQNR dB':>8} {'s':>6}"]
-    for row in rows:
+    names = [row.name.encode("unicode_escape").decode() for row in rows]  # a name may hold a newline
+    wide = max(map(len, [*names, "the file"]))
+    how = max(len(row.technique) for row in rows) if rows else 9
+    lines = [f"{'tensor':<{wide}} {'technique':<{how}} {'bytes':>13} {'ratio':>7} {'SQNR dB':>8} {'s':>6}"]
+    for name, row in zip(names, rows, strict=True):
         ratio = f"{row.before / max(1, row.after):.1f}"
         lines.append(
-            f"{row.name:<32} {row.technique:<32} {row.after:>13,} {ratio:>7} {row.sqnr:>8.1f} {row.seconds:>6.2f}"
+            f"{name:<{wide}} {row.technique:<{how}} {row.after:>13,} {ratio:>7} {row.sqnr:>8.1f} {row.seconds:>6.2f}"
         )
-    return "\n".join([*lines, f"{'the file':<32} {'':<32} {size:>13,} {before / size:>7.1f}"])
+    before = sum(row.before for row in rows)
+    return "\n".join([*lines, f"{'the file':<{wide}} {'':<{how}} {size:>13,} {before / size:>7.1f}"])
