@@ -276,6 +276,23 @@ def test_a_layer_that_hasseen_other_batches_acts_like_a_new_one(name):
         assert np.array_equal(got, expected)
 
 
+def test_a_convolution_uses_its_memory_again_and_nothing_it_returned_lies_in_it():
+    layer, shape = convolution("stride_and_padding")
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=shape), rng.normal(size=shape)
+    first = layer.forward(one)
+    kept, rows = first.copy(), layer.seen["rows"]
+    second = layer.forward(other)
+    assert layer.seen["rows"] is rows and not np.shares_memory(first, rows) and not np.shares_memory(second, rows)
+    assert np.array_equal(first, kept) and not np.array_equal(first, second)
+    fresh, _ = convolution("stride_and_padding")
+    assert np.array_equal(second, fresh.forward(other))
+    assert np.array_equal(layer.backward(first), fresh.backward(first))  # at the last batch, `other`
+    assert np.array_equal(layer.grads["weight"], fresh.grads["weight"])
+    assert layer.forward(other[:1].astype(np.float32)).dtype == np.float32 and layer.seen["rows"] is not rows
+    assert copy.deepcopy(layer).seen == {}
+
+
 def flat(passes):
     y, grad_x, grads = passes
     return [y, grad_x, *grads.values()]

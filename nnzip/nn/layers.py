@@ -18,8 +18,7 @@ class Layer:
     """What all layers share: no parameters, and nothing remembered from the last forward pass."""
 
     def __init__(self):
-        self.params = {}
-        self.grads = {}
+        self.params, self.grads = {}, {}
         self.seen = {}  # what backward needs of the last forward
 
     def __getstate__(self):  # copies and pickles carry the weights, not the last batch
@@ -67,11 +66,7 @@ class Linear(Layer):
 
 
 class ReLU(Layer):
-    """y = max(x, 0); at 0 the gradient is 0.
-
-    >>> ReLU().forward(np.array([-1.0, 0.0, 2.0])).tolist()
-    [0.0, 0.0, 2.0]
-    """
+    """y = max(x, 0); at 0 the gradient is 0."""
 
     def forward(self, x):
         self.seen["y"] = y = np.maximum(_input(self, x), 0)
@@ -83,11 +78,7 @@ class ReLU(Layer):
 
 
 class Flatten(Layer):
-    """(N, C, H, W) -> (N, C * H * W), the way back in `backward`.
-
-    >>> Flatten().forward(np.zeros((8, 50, 4, 4))).shape
-    (8, 800)
-    """
+    """(N, C, H, W) -> (N, C * H * W), the way back in `backward`."""
 
     def forward(self, x):
         self.seen["x"] = x = _input(self, x)
@@ -177,6 +168,7 @@ class Conv2d(Layer):
 
     im2col (Chellapilla et al. 2006) copies every pixel k * k times. In the memory order [H, C, W, N] copying it k times
     is enough: the windows of one output row are k consecutive rows of that copy, a view that BLAS multiplies as it is.
+    The copy's memory is used again by the next batch of the same shape.
 
     >>> layer = Conv2d(1, 20, 5)
     >>> layer.forward(np.ones((8, 1, 28, 28), np.float32)).shape
@@ -206,14 +198,16 @@ class Conv2d(Layer):
         x = _input(self, x, 4, self.in_channels, k - 2 * p)
         N, C, H, W = x.shape
         H_out, W_out = (H + 2 * p - k) // s + 1, (W + 2 * p - k) // s + 1
-        rows = np.empty((H + 2 * p, C, k, W_out, N), x.dtype)
+        shape, rows = (H + 2 * p, C, k, W_out, N), self.seen.get("rows")
+        if rows is None or rows.shape != shape or rows.dtype != x.dtype:
+            rows = np.empty(shape, x.dtype)
         padded = np.pad(x.transpose(2, 1, 3, 0), ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
         for v in range(k):
             rows[:, :, v] = padded[:, :, v : v + s * W_out : s]
         # windows[i] = rows[s i : s i + k] as one matrix, nothing copied
         shape, strides = (H_out, k * C * k, W_out * N), (s * rows.strides[0], rows.strides[2], rows.itemsize)
         windows = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
-        self.seen.update(x_shape=x.shape, windows=windows)
+        self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
         weight, bias = _params_as(self, x.dtype)
         y = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1) @ windows  # [O, k C k] @ [H', k C k, W' N]
         y += bias[:, None]
@@ -254,8 +248,6 @@ class Conv2d(Layer):
 
 class MaxPool2d(Layer):
     """The largest of each size x size window; stride = size, what does not fill a window is left out (floor).
-
-    The first maximum of a window, row by row, takes the gradient, as `max_pool2d_backward_by_definition` says.
 
     >>> MaxPool2d(2).forward(np.arange(25.0).reshape(1, 1, 5, 5)).tolist()
     [[[[6.0, 8.0], [16.0, 18.0]]]]
