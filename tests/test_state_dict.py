@@ -409,17 +409,44 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
-def test_a_rename_that_fails_removes_the_temporary_file(tmp_path):
+def test_a_rename_that_fails_removes_the_temporary_file(tmp_path, monkeypatch):
+    def fails(*names):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(PermissionError), atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_folder_is_named_before_the_work(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match=r"there is no folder .*none$"),
+        atomic_write(tmp_path / "none" / "file"),
+    ):
+        pytest.fail("the work was begun")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_folder_and_a_pipe_stay_what_they_are(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "inside").touch()
-    with pytest.raises(OSError), atomic_write(tmp_path / "folder") as file:
-        file.write(b"a folder is no file")
-    assert os.listdir(tmp_path) == ["folder"]
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(OSError, match=f"{name} cannot be written: it is no file"), atomic_write(tmp_path / name):
+            pytest.fail("the work was begun")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "pipe"] and not (tmp_path / "pipe").is_file()
 
 
-def test_a_missing_folder_is_a_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "file"):
-        pass
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    def opened(path, mode, real=open):
+        real(path, mode).close()
+        return real("/dev/full", "wb")
+
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(OSError, match="No space left"), atomic_write(tmp_path / "file") as file:
+        file.write(b"new")  # stays in the buffer: the close fails
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes and symbolic links of POSIX")
@@ -430,6 +457,10 @@ def test_modes_and_links_are_those_of_a_plain_write(tmp_path):
         file.write(b"through the link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"through the link"
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "file").chmod(0o600)
+    with atomic_write(tmp_path / "link") as file:
+        file.write(b"a secret")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_network_is_refused(tmp_path):
