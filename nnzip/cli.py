@@ -1,6 +1,7 @@
 """The commands: study (the main job, also without a name), train, exercises, zip, unzip."""
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -44,9 +45,6 @@ def _parser():
     return parser
 
 
-# study
-
-
 def _study_options(study):
     add = study.add_argument
     add("--quick", action="store_true", help="one seed and fewer points, half a minute, into figures/quick")
@@ -70,9 +68,6 @@ def _study(asked):
     print(report.summary(everything, len(records), changes, output))
 
 
-# train
-
-
 def _train_options(train):
     folder = "the folder (default: over the committed weights)"
     train.add_argument("--networks", nargs="+", choices=zoo.BUILD, default=list(zoo.BUILD), metavar="NAME")
@@ -93,9 +88,6 @@ def _train(asked):
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")
 
 
-# exercises
-
-
 def _exercise_actions(exercise):
     exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
     actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
@@ -114,13 +106,10 @@ def _exercise_actions(exercise):
 
 def _list(asked):
     known, states = exercises.exercises(), exercises.states(asked.folder)
-    chapter = None
-    for exercise in known.values():
-        if exercise.chapter != chapter:
-            chapter = exercise.chapter
-            print(f"\nchapter {chapter.replace('_', ' ', 1)}")
-        state = states[exercise.name]
-        print(f"  {exercise.name:<32} {'*' * exercise.difficulty:<4} {state:<10}  {exercise.section}")
+    for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
+        print(f"\nchapter {chapter.replace('_', ' ', 1)}")
+        for e in group:
+            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {e.section}")
     print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]
     begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
@@ -134,17 +123,15 @@ def _start(asked):
 
 
 def _check(asked):
-    path, names, known = Path(asked.chapter), asked.names, exercises.exercises()
+    path, names, hint, known = Path(asked.chapter), asked.names, "", exercises.exercises()
     if not path.suffix:
-        chapter = asked.chapter
-        if chapter in known:
-            chapter, names = known[chapter].chapter[:2], [chapter]
-        stem = next(iter(exercises.exercises(chapter).values())).chapter
-        path = asked.folder / f"ex{stem}.py"
-        if not path.is_file():
-            raise FileNotFoundError(f"no file {path}: python -m nnzip exercises start {stem[:2]} writes it")
-    elif not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        if asked.chapter in known:
+            names, stem = [asked.chapter], known[asked.chapter].chapter
+        else:
+            stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
+        path, hint = asked.folder / f"ex{stem}.py", f": python -m nnzip exercises start {stem[:2]} writes it"
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}{hint}")
     states = []
     for result in exercises.grade_file(path, names):
         states.append(result.state)
@@ -161,9 +148,6 @@ def _unlock(asked):
         path = asked.folder / f"{asked.name}.png"
         save_figure(shown, path)
         print(f"{path}: drawn with your {asked.name}")
-
-
-# zip, unzip
 
 
 def _zip_options(zipped):

@@ -18,9 +18,9 @@ SMALL_PLAN = [
     (network, 0, technique, bits, sparsities)
     for network in study.NETWORKS
     for technique, bits, sparsities in (
-        ("per_tensor", (2, 3, 4, 8, study.FLOAT), (0.0,)),
-        ("per_channel", (2, 3, 4, 8, study.FLOAT), (0.0, 0.9)),
-        ("integer_8", (2, 3, 4, 8, study.FLOAT), (0.0,)),
+        ("per_tensor", (2, study.FLOAT), (0.0,)),
+        ("per_channel", (2, study.FLOAT), (0.0, 0.9)),
+        ("integer_8", (2, study.FLOAT), (0.0,)),
     )
 ]
 
@@ -51,18 +51,12 @@ def asked(monkeypatch, tmp_path, digits):
 # ---------------------------------------------------------------- study
 
 
-def test_the_quick_study_writes_its_files_and_prints_the_summary(
-    small_study, tmp_path, report_files, capsys, monkeypatch
-):
-    monkeypatch.setattr(cli.report.plots, "save_figure", lambda figure, path: path.write_bytes(b"a figure"))
+def test_the_quick_study_writes_its_files_and_prints_the_summary(small_study, tmp_path, report_files, capsys, drawn):
     assert cli.main(["study", "--quick", "--jobs", "1"]) == 0
-    folder = tmp_path / "figures" / "quick"
-    assert {path.name for path in folder.iterdir()} == set(report_files) and all(
-        path.stat().st_size for path in folder.iterdir()
-    )
+    assert sorted(path.name for path in (tmp_path / "figures" / "quick").iterdir()) == report_files
     out, err = capsys.readouterr()
     assert "LeNet-300-100" in out and "LeNet-5" in out and "nan" not in out
-    assert "40 records measured." in out  # 2 networks x (5 + 5 x 2 + 5) points
+    assert "16 records measured." in out  # 2 networks x (2 + 2 x 2 + 2) points
     assert len(err.splitlines()) == len(SMALL_PLAN)
 
 
@@ -70,7 +64,6 @@ def test_the_quick_study_writes_its_files_and_prints_the_summary(
     ("arguments", "wanted", "folder"),
     [
         ([], set(), "figures"),
-        (["study"], set(), "figures"),
         (["--quick"], {"quick"}, "figures/quick"),
         (["--all"], {"everything"}, "figures"),
         (["study", "--quick", "--retrain"], {"quick", "everything", "retrain"}, "figures/quick"),
@@ -78,8 +71,9 @@ def test_the_quick_study_writes_its_files_and_prints_the_summary(
         (["study", "--quick", "--output", "c"], {"quick"}, "c"),
     ],
 )
-def test_study_is_what_happens_without_a_command(arguments, wanted, folder, asked, tmp_path, capsys):
-    assert cli.main(arguments) == 0
+def test_study_is_what_happens_without_a_command(arguments, wanted, folder, asked, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["nnzip", *arguments])
+    assert cli.main() == 0
     options, written, how = asked
     assert {name for name in ("quick", "everything", "retrain") if options[name]} == wanted
     assert how == {"complete": "everything" in wanted, "same_weights": "retrain" not in wanted}
@@ -99,22 +93,6 @@ def test_study_is_what_happens_without_a_command(arguments, wanted, folder, aske
 def test_jobs_is_the_number_of_processes_and_executor_names_any(arguments, kind, asked):
     assert cli.main(["study", *arguments, "--log", "a.jsonl"]) == 0
     assert type(asked[0]["executor"]) is kind and str(asked[0]["log"]) == "a.jsonl"
-
-
-@pytest.mark.parametrize("spec", ["slurm:4", "dask://nowhere", "threads:0"])
-def test_an_executor_that_cannot_be_is_one_line(spec, asked, capsys):
-    assert cli.main(["study", "--executor", spec]) == 2 and not asked
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_jobs_and_executor_are_not_given_together(asked):
-    with pytest.raises(SystemExit):
-        cli.main(["study", "--jobs", "2", "--executor", "threads:2"])
-
-
-def test_without_arguments_those_of_the_process_are_read(asked, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["nnzip", "study", "--quick"])
-    assert cli.main() == 0 and asked[0]["quick"]
 
 
 # ---------------------------------------------------------------- train
@@ -153,6 +131,7 @@ def test_train_means_all_the_committed_networks_and_their_folder():
         ["fly"],
         ["study", "--slow"],
         ["study", "extra"],
+        ["study", "--jobs", "2", "--executor", "threads:2"],
         ["train", "--networks", "resnet"],
         ["train", "--seeds", "one"],
     ],
@@ -171,27 +150,25 @@ def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
         (["train", "--seeds", "-1"], "seed must be at least 0, got -1"),
         (["study", "--output", "a_file"], "a_file"),
         (["study", "--jobs", "0"], "jobs must be at least 1, got 0"),
+        *((["study", "--executor", spec], "") for spec in ("slurm:4", "dask://nowhere", "threads:0")),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(arguments, message, asked, tmp_path, capsys):
     (tmp_path / "a_file").write_text("in the way")
-    assert cli.main(arguments) == 2
+    assert cli.main(arguments) == 2 and not asked
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nnzip: ")]
     assert len(lines) == 1 and message in lines[0]
 
 
-@pytest.mark.parametrize("option", ["-h", "--help"])
-def test_help_names_every_command(option, capsys):
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("-h", ("study", "train", "zip")), ("--help", ("exercises",)), ("--version", (f"nnzip {nnzip.__version__}\n",))],
+)
+def test_help_names_every_command_and_version_is_the_packages(option, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([option])
     out = capsys.readouterr().out
-    assert stopped.value.code == 0 and all(command in out for command in ("study", "train", "zip"))
-
-
-def test_version_is_the_packages(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["--version"])
-    assert stopped.value.code == 0 and capsys.readouterr().out == f"nnzip {nnzip.__version__}\n"
+    assert stopped.value.code == 0 and all(words in out for words in said)
 
 
 def test_the_package_runs_as_a_module_and_hands_on_the_exit_code(tmp_path):

@@ -48,18 +48,6 @@ def closed_figures():
     plt.close("all")
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """Let nothing be drawn, which takes longest; return the stems of the pictures that are written."""
-    stems = []
-    for name in ("error_curves", "error_map", "integer_map", "sqnr_curves"):
-        monkeypatch.setattr(plots, name, lambda records, **options: None)
-    monkeypatch.setattr(
-        plots, "save_figure", lambda figure, path: (stems.append(path.stem), path.write_bytes(b"a figure"))
-    )
-    return stems
-
-
 WIDTHS = (2, 3, 4, 8, FLOAT)
 ZEROS = (0.0, 0.5, 0.8, 0.9, 0.99)
 
