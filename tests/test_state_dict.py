@@ -445,7 +445,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", opened)
     with pytest.raises(OSError, match="No space left"), atomic_write(tmp_path / "file") as file:
-        file.write(b"new")  # stays in the buffer: the close fails
+        file.write(b"new")  # stays in the buffer, so that closing fails too
+        raise RuntimeError
     assert os.listdir(tmp_path) == []
 
 
