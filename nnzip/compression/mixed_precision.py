@@ -3,8 +3,7 @@
     minimize  sum_i costs[i, choice_i]     such that     sum_i sizes[i, choice_i] <= budget
 
 A piece is a layer, a row of its weight (what one neuron or filter reads) or a column (what one input is multiplied
-by), and has a width and scales of its own. Bytes are counted, not written: the codes packed, without entropy coding,
-a float32 for each scale, half a byte for each piece's width, a float32 for each bias.
+by). Bytes are counted, not written: packed codes, a float32 for each scale and bias, half a byte for a piece's width.
 """
 
 import math
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import door, one_of, positive, real, reals, same_shape, whole
+from nnzip.checks import door, integers, one_of, positive, real, reals, same_shape, whole
 from nnzip.compression.pruning import hessian_diagonals
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
@@ -23,42 +22,27 @@ from nnzip.quantization import choose_qparams, fake_quantize, qparams_from_range
 BITS = (0, 2, 3, 4, 5, 6, 7, 8)  # 0: all weights of the piece are zero, and it needs no scale
 PIECES = {"layer": 0, "row": 0, "column": 1}  # and along which axis of a weight [out, in] the scales are
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # parts of the largest weight that a grid may end at
+TRIED = ("row", "column")  # by `mixed_precision`
 MOST_CHOICES = 1 << 27  # bytes of the table of dynamic programming
-LARGEST_SIZE = 1 << 40  # whose sums fit an int64
 HESSIAN_IMAGES = 250  # of the calibration images: second derivatives cost ten backward passes
 
 
-# The exchange of bytes for loss
-
-
-def counts(x, name):
-    """Take whole numbers from 0 to LARGEST_SIZE, as int64."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() > LARGEST_SIZE):
-        raise ValueError(f"{name} must be at least 0, at most {LARGEST_SIZE}, got {array.min()} to {array.max()}")
-    return array.astype(np.int64)
-
-
-counts.refused = ([[1.0, 2.0]], [["a", "b"]], [[-1, 2]], [[2**62, 2**62]], [[True, False]])
-
-
 @door
-def lagrangian(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
+def lagrangian(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
     """Choose for every piece the least cost + price * size, at the lowest price that keeps to the budget.
 
     It is the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988).
 
-    costs : of P pieces with K options each, such as the loss that each causes; they are taken to add up
+    costs : of P pieces with K options each, taken to add up
     sizes : of the same shape, such as bytes; the budget is of their sum
 
-    Returns the number of each piece's option. Raises ValueError if nothing fits, with the least that would.
+    Returns the number of each piece's option. ValueError if nothing fits, with the least that would.
 
     >>> lagrangian([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
     [2, 0]
     """
-    costs, pieces = _fitting(costs, sizes, budget), np.arange(len(costs))
+    costs, sizes = _fitting(costs, sizes, budget)
+    pieces = np.arange(len(costs))
 
     def at(price):  # of two options that are equally good the smaller
         worth = costs + price * sizes
@@ -78,17 +62,17 @@ def lagrangian(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int
 
 
 @door
-def dynamic(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
+def dynamic(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
     """Choose the best of all, by a table of pieces x budget; arguments and errors are those of `lagrangian`.
 
         best[s] = min over k of best[s - sizes[i, k]] + costs[i, k]      of the first i pieces, in s or less
 
-    Raises ValueError where the table would be too large.
+    ValueError, too, where the table would be too large.
 
     >>> dynamic([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
     [1, 2]
     """
-    costs = _fitting(costs, sizes, budget)
+    costs, sizes = _fitting(costs, sizes, budget)
     extra, left = _in_units(sizes, budget)
     if len(costs) * (left + 1) > MOST_CHOICES:
         raise ValueError(f"{len(costs)} pieces x {left + 1} sizes are too many for a table of {MOST_CHOICES} bytes")
@@ -108,24 +92,18 @@ def dynamic(costs: reals(2), sizes: counts, budget: whole(0)):  # [P, K], int [P
     return choice
 
 
-METHODS = {"lagrangian": lagrangian, "dynamic": dynamic}
-
-
 @door
-def allocate(costs, sizes, budget, *, method: one_of(*METHODS) = "lagrangian"):
-    """Choose an option for every piece, the least sum of costs whose sizes fit a budget: by `lagrangian` or `dynamic`.
-
-    >>> allocate([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5, method="dynamic").tolist()
-    [1, 2]
-    """
-    return METHODS[method](costs, sizes, budget)
+def allocate(costs, sizes, budget, *, method: one_of("lagrangian", "dynamic") = "lagrangian"):
+    """Choose an option for every piece, for the least sum of costs that fits a budget: by `lagrangian` or `dynamic`."""
+    return (dynamic if method == "dynamic" else lagrangian)(costs, sizes, budget)
 
 
-def _fitting(costs, sizes, budget):  # -> costs in float64
+def _fitting(costs, sizes, budget):  # -> costs in float64, sizes in int64
+    sizes = integers(sizes, "sizes", 0, 1 << 40).astype(np.int64)  # whose sums fit
     same_shape(costs, sizes, ("costs", "sizes"))
     if budget < (least := int(sizes.min(axis=1).sum())):
         raise ValueError(f"budget must be at least {least}, which the smallest options take together, got {budget}")
-    return costs.astype(np.float64)
+    return costs.astype(np.float64), sizes
 
 
 def _in_units(sizes, budget):  # what options take beyond the smallest, in units that divide them all; the budget too
@@ -135,17 +113,14 @@ def _in_units(sizes, budget):  # what options take beyond the smallest, in units
     return extra // unit, min(left, int(extra.max(axis=1).sum()) // unit)
 
 
-# What a width costs
-
-
 @door
 def sensitivities(network, images: real, options):
     """Return what each layer costs if it alone is compressed: how far what the network says moves.
 
         costs[i, k] = mean over the images of KL(network || network with layer i compressed by option k)
 
-    The images (N, C, H, W) are a thousand or so of the training set, the options a list of (bits, sparsity), as in
-    `compress_weight`. Returns an array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
+    The images (N, C, H, W) are of the training set, the options (bits, sparsity) as in `compress_weight`. Returns an
+    array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
     check_network(network)
     changed, x, costs = network.copy(), images, []
@@ -170,10 +145,7 @@ def compress_weight(weight, bits, sparsity):  # [out, ...] -> float32 [out, ...]
 
 
 def best_grid(weight, hessian, bits, axis):  # [out, in], [out, in] -> [out, in], its cost for each index of the axis
-    """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, for each row or column its own grid among `CLIPS`.
-
-    axis is 0 for rows, 1 for columns. A grid ends at one of seven parts of the largest weight; of 0 bits, all are 0.
-    """
+    """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, each row or column with its own grid of `CLIPS`."""
 
     def cost(rounded):
         return 0.5 * np.sum(hessian * (weight - rounded) ** 2, axis=1 - axis, dtype=np.float64)
@@ -199,21 +171,13 @@ def piece_bytes(weights, bits, *, scales=1):
 
 @door
 def uniform_bytes(network, bits: whole(2, 16)):
-    """Return the bytes of a network with one width for all weights and a scale for each row, biases included.
-
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> uniform_bytes(lenet_300_100(), 4)  # 266,200 weights, 410 rows and biases, 3 widths
-    136383
-    """
+    """Return the bytes of a network with one width for all weights and a scale for each row, biases included."""
     layers = weights_of(network).values()
     return sum(piece_bytes(weight.size, bits, scales=len(weight)) for weight in layers) + _bias_bytes(network)
 
 
 def _bias_bytes(network):
     return 4 * sum(array.size for name, array in network.parameters().items() if not name.endswith("weight"))
-
-
-# Menus: every piece at every width
 
 
 class Menu(NamedTuple):
@@ -226,22 +190,13 @@ class Menu(NamedTuple):
 
     def served(self, network, choice):
         """Return a copy of the network with the weights that a choice (P,) of options gives."""
-        rounded, numbers = network.copy(), iter(choice)
+        rounded, left = network.copy(), np.asarray(choice)
         for name, weight in weights_of(rounded).items():
-            options = self.weights[name]
-            chosen = np.empty_like(options[0])
-            for place in _places(chosen, self.pieces):
-                chosen[place] = options[next(numbers)][place]
-            weight[...] = chosen.reshape(weight.shape)
+            _, out, inputs = self.weights[name].shape
+            shape = {"layer": (1, 1), "row": (out, 1), "column": (1, inputs)}[self.pieces]
+            own, left = np.split(left, [math.prod(shape)])
+            weight[...] = np.choose(own.reshape(shape), self.weights[name]).reshape(weight.shape)
         return rounded
-
-
-def _places(weight, pieces):  # [out, in] -> where each piece is
-    if pieces == "layer":
-        return [np.s_[:, :]]
-    if pieces == "row":
-        return [np.s_[i, :] for i in range(weight.shape[0])]
-    return [np.s_[:, j] for j in range(weight.shape[1])]
 
 
 @door
@@ -251,13 +206,11 @@ def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
         cost = 1/2 sum_i h_ii (w_i - w_hat_i)^2
 
     hessian : {name: array of the weight's shape}, as `hessians` returns it
-    pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own: `best_grid`
+    pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own
     bits : the widths to choose from, 0 or 2 to 16; 0, all weights zero, is left out for layers
 
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
-    if not isinstance(hessian, dict):
-        raise TypeError(f"hessian must be a dict of arrays by name, got {type(hessian).__name__}")
     widths = [whole(0, 16)(b, "bits") for b in bits if b or pieces != "layer"]
     if not widths:
         raise ValueError(f"bits must have a width for {pieces!r}, got {bits!r}")
@@ -281,59 +234,43 @@ def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
 def hessians(network, images: reals(2, 4), *, temperature: positive = 4.0):
     """Return the second derivative by every weight of T^2 KL(network || changed network): {name: array of its shape}.
 
-    At temperature T, as in distillation. At T = 1 only the images count that the network is not sure of, and they are
-    few. The first 250 of the images (N, C, H, W), of the training set, are used.
+    At T = 1 only the few images count that the network is not sure of. The first 250 of the images (N, C, H, W), of the
+    training set, are used.
     """
     if not weights_of(network):
         raise ValueError(f"network must have layers with weights, got {network}")
     cooled = network.copy()  # its logits divided by T, in the last layer
-    last = max(i for i, layer in enumerate(cooled.layers) if "weight" in layer.params)
-    for array in cooled.layers[last].params.values():
-        array /= temperature
+    *_, last = weights_of(cooled)
+    for name in (last, last.replace("weight", "bias")):
+        cooled.parameters()[name] /= temperature
     found = hessian_diagonals(cooled, images[:HESSIAN_IMAGES])
-    return {name: h if name == f"{last}.weight" else temperature**2 * h for name, h in found.items()}
+    return {name: h if name == last else temperature**2 * h for name, h in found.items()}
 
 
 @door
-def mixed_precision(
-    network, images: reals(2, 4), *, bits=None, budget=None, pieces=("row", "column"), method="lagrangian"
-):
+def mixed_precision(network, images: reals(2, 4), *, bits=None, budget=None):
     """Return a copy whose weights are rounded, each piece to the width that pays best, within a budget of bytes.
 
-    Each kind of pieces is tried, and the widest uniform grids that fit, up to the largest weight and with the least
-    squared error; the one is returned whose KL divergence from the network is least on the images. So it is never worse
-    than uniform there.
+    Rows are tried as pieces, columns, and the widest uniform grids that fit, by "minmax" and "mse". What is returned
+    has the least KL divergence from the network on the images: it is never worse than uniform there.
 
     images : training images (N, C, H, W), a thousand or so
     bits : 2 to 16; the budget is what this width takes for all weights (`uniform_bytes`)
     budget : in its place: bytes, biases included; ValueError if it is too small, with the least that is not
-    pieces : which kinds to try, a tuple of those of `menu`
-    method : as in `allocate`
-
-    >>> from nnzip.data import load_mnist
-    >>> from nnzip.nn.training import evaluate
-    >>> from nnzip.nn.zoo import trained
-    >>> network, data = trained("lenet_300_100"), load_mnist()
-    >>> test = data.test_images[:2000], data.test_labels[:2000]
-    >>> mixed = mixed_precision(network, data.train_images[:500], bits=2)
-    >>> evaluate(quantize_weights(network, bits=2), *test) > 0.5, evaluate(mixed, *test) < 0.03
-    (True, True)
     """
     check_network(network)
-    if not isinstance(pieces, tuple | list) or not pieces:
-        raise TypeError(f"pieces must be a tuple of {', '.join(PIECES)}, got {pieces!r}")
     if (bits is None) == (budget is None):
         raise ValueError(f"give bits or budget, one of them, got bits={bits} and budget={budget}")
     budget = uniform_bytes(network, bits) if budget is None else whole(0)(budget, "budget")
     hessian, biases, tried = hessians(network, images), _bias_bytes(network), []
-    for kind in pieces:
+    for kind in TRIED:
         offered = menu(network, hessian, pieces=kind)
         if budget < (least := int(offered.sizes.min(axis=1).sum()) + biases):
             raise ValueError(f"budget must be at least {least} bytes for the pieces and biases, got {budget}")
-        choice = allocate(offered.costs, offered.sizes, budget - biases, method=method)
+        choice = allocate(offered.costs, offered.sizes, budget - biases)
         tried.append(offered.served(network, choice))
     widest = max((b for b in range(2, 17) if uniform_bytes(network, b) <= budget), default=None)
     if widest:
-        tried += [quantize_weights(network, bits=widest, method=of_range) for of_range in ("minmax", "mse")]
+        tried += [quantize_weights(network, bits=widest, method=method) for method in ("minmax", "mse")]
     said = network.copy().logits(images)
     return min(tried, key=lambda rounded: kl_divergence(said, rounded.logits(images))[0])

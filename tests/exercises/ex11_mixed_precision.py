@@ -598,9 +598,7 @@ def gives_out(lagrangian):
     network, data = trained("lenet_300_100"), load_mnist()
     images = data.train_images[:500]
     lines = ["LeNet-300-100, mixed_precision with your function in place of allocate, 10,000 test images:"]
-    with in_place_of(
-        reference.allocate, lambda costs, sizes, budget, method: lagrangian(costs, np.asarray(sizes), budget)
-    ):
+    with in_place_of(reference.allocate, lambda costs, sizes, budget: lagrangian(costs, np.asarray(sizes), budget)):
         for bits in (2, 3, 4):
             mixed = reference.mixed_precision(network, images, bits=bits)
             one = _error(quantize_weights(network, bits=bits), data)
