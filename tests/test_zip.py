@@ -4,6 +4,7 @@ import json
 import math
 import time
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -448,24 +449,47 @@ def to_torch(tensor):
 
 
 @pytest.mark.oracle
-def test_hypothesis_finds_no_array_that_does_not_come_back(there_and_back):
+@pytest.mark.filterwarnings("error")
+def test_hypothesis_finds_no_array_of_which_less_is_true_than_is_said(there_and_back):
+    """Arrays of every type, shape, memory order and byte order, with every option."""
     pytest.importorskip("hypothesis")
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import array_shapes, arrays
 
-    shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
-    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    kinds = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+    dtypes = st.sampled_from([order + kind for kind in kinds for order in "<>"])
+    shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
+    bits = st.one_of(st.none(), st.integers(2, 8))
+    anything = dtypes.flatmap(lambda dtype: arrays(dtype, shapes))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(
-        arrays(np.float32, shapes, elements=numbers),
-        st.sampled_from([Options(), Options(bits=4), Options(bits=3, codebook=True)]),
-    )
-    def come_back(array, options):
-        _, back, _ = there_and_back({"a": array, "b": array}, per_tensor=[("b", options)])
-        np.testing.assert_array_equal(back["a"], array)
-        assert back["b"].shape == array.shape
-        assert np.isfinite(back["b"]).all()
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(anything, st.booleans(), bits, st.sampled_from([0, 0.3, 1.0]), st.booleans(), st.booleans(), st.booleans())
+    def holds(array, fortran, bits, sparsity, rotate, codebook, by_error):
+        array = np.asfortranarray(array) if fortran else array
+        targets = {"bits": None if by_error else bits, "error": 20.0 if by_error else None}
+        if by_error or bits:
+            targets |= {"rotate": rotate, "codebook": codebook}
+        rows, back, _ = there_and_back({"a": array}, per_tensor=[("a", Options(sparsity=sparsity, **targets))])
+        row, back = rows["a"], back["a"]
+        assert back.dtype == array.dtype.newbyteorder("=") and back.shape == array.shape
+        if row.technique.startswith("as it is"):
+            assert back.tobytes() == array.astype(back.dtype).tobytes() and row.sqnr == math.inf
+            return
+        assert np.isfinite(back).all() and row.sqnr == pytest.approx(exact_sqnr(array, back), rel=1e-9, abs=1e-9)
+        if by_error:
+            assert row.sqnr >= 20
+        if row.technique.startswith("float"):
+            assert np.count_nonzero(back == 0) >= round(sparsity * array.size)
+            np.testing.assert_array_equal(back[back != 0], array[back != 0])
 
-    come_back()
+    holds()
+
+
+def exact_sqnr(x, y):  # in fractions: no float holds the squares of the largest and the smallest
+    x, y = ([Fraction(float(v)) for v in array.ravel()] for array in (x, y))
+    signal, noise = sum(v**2 for v in x), sum((v - w) ** 2 for v, w in zip(x, y, strict=True))
+    if noise == 0 or signal == 0:
+        return math.inf if noise == 0 else -math.inf
+    ratio = signal / noise
+    return 10 * (math.log10(ratio.numerator) - math.log10(ratio.denominator))
