@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 from layer_cases import with_biases
 
-from nnzip.compression.integer import (
-    IntegerFlatten,
-    IntegerLayer,
-    IntegerMaxPool2d,
-    compare_layers,
-    integer_network,
-)
+from nnzip.compression.integer import IntegerFlatten, IntegerLayer, IntegerMaxPool2d, compare_layers, integer_network
 from nnzip.compression.quantization import quantize_activations
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
@@ -30,55 +24,39 @@ def images_like(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)  # negative ones: zero points are not 0
 
 
+RNG = np.random.default_rng(3)
+NETWORKS = {  # odd sizes, and a rest that no stride or window fills; then the shape of the images
+    "linear": ([Flatten(), Linear(15, 4, rng=RNG), ReLU(), Linear(4, 3, rng=RNG)], (6, 1, 3, 5)),
+    "one_layer": ([Flatten(), Linear(6, 2, rng=RNG)], (3, 1, 2, 3)),
+    "no_relu": ([Flatten(), Linear(15, 4, rng=RNG), Linear(4, 3, rng=RNG)], (6, 1, 3, 5)),
+    "padding_and_stride": (
+        [Conv2d(2, 3, 3, stride=2, padding=1, rng=RNG), ReLU(), Flatten(), Linear(60, 3, rng=RNG)],
+        (3, 2, 9, 7),
+    ),
+    "pooled": (
+        [
+            *(Conv2d(2, 3, 3, padding=2, rng=RNG), MaxPool2d(2)),
+            *(Conv2d(3, 2, 3, rng=RNG), ReLU(), MaxPool2d(2)),
+            *(Flatten(), Linear(2, 3, rng=RNG)),
+        ],
+        (3, 2, 7, 6),
+    ),
+    "pooled_with_stride": (
+        [Conv2d(2, 3, 7, padding=1, stride=2, rng=RNG), MaxPool2d(2), Flatten(), Linear(12, 3, rng=RNG)],
+        (3, 2, 13, 11),
+    ),
+    "pooling_first": (
+        [MaxPool2d(2), Conv2d(2, 3, 2, rng=RNG), MaxPool2d(3), Flatten(), Linear(3, 3, rng=RNG)],
+        (3, 2, 9, 9),
+    ),
+    "relu_first": ([ReLU(), Flatten(), Linear(15, 3, rng=RNG)], (4, 1, 3, 5)),
+    "logits_of_a_convolution": ([Conv2d(2, 3, 3, rng=RNG), ReLU(), Conv2d(3, 4, 2, rng=RNG)], (2, 2, 5, 4)),
+}
+
+
 def network_of(name):
-    """Return a network and images that fit it; odd sizes, and a rest that no stride or window fills."""
-    rng = np.random.default_rng(3)
-    networks = {
-        "linear": ([Flatten(), Linear(15, 4, rng=rng), ReLU(), Linear(4, 3, rng=rng)], (6, 1, 3, 5)),
-        "one_layer": ([Flatten(), Linear(6, 2, rng=rng)], (3, 1, 2, 3)),
-        "no_relu": ([Flatten(), Linear(15, 4, rng=rng), Linear(4, 3, rng=rng)], (6, 1, 3, 5)),
-        "padding_and_stride": (
-            [Conv2d(2, 3, 3, stride=2, padding=1, rng=rng), ReLU(), Flatten(), Linear(60, 3, rng=rng)],
-            (3, 2, 9, 7),
-        ),
-        "pooled": (
-            [
-                Conv2d(2, 3, 3, padding=2, rng=rng),
-                MaxPool2d(2),
-                Conv2d(3, 2, 3, rng=rng),
-                ReLU(),
-                MaxPool2d(2),
-                Flatten(),
-                Linear(2, 3, rng=rng),
-            ],
-            (3, 2, 7, 6),
-        ),
-        "pooled_with_stride": (
-            [Conv2d(2, 3, 7, padding=1, stride=2, rng=rng), MaxPool2d(2), Flatten(), Linear(12, 3, rng=rng)],
-            (3, 2, 13, 11),
-        ),
-        "pooling_first": (
-            [MaxPool2d(2), Conv2d(2, 3, 2, rng=rng), MaxPool2d(3), Flatten(), Linear(3, 3, rng=rng)],
-            (3, 2, 9, 9),
-        ),
-        "relu_first": ([ReLU(), Flatten(), Linear(15, 3, rng=rng)], (4, 1, 3, 5)),
-        "logits_of_a_convolution": ([Conv2d(2, 3, 3, rng=rng), ReLU(), Conv2d(3, 4, 2, rng=rng)], (2, 2, 5, 4)),
-    }
-    layers, shape = networks[name]
-    return with_biases(Network(layers)), images_like(*shape)
-
-
-NAMES = (
-    "linear",
-    "one_layer",
-    "no_relu",
-    "padding_and_stride",
-    "pooled",
-    "pooled_with_stride",
-    "pooling_first",
-    "relu_first",
-    "logits_of_a_convolution",
-)
+    layers, shape = NETWORKS[name]
+    return with_biases(Network(layers).copy()), images_like(*shape)
 
 
 # ---------------------------------------------------------------- Python's integers as the specification
@@ -136,7 +114,7 @@ def reference(integer, codes):
 @both
 @pytest.mark.parametrize("bits", [(8, 8), (4, 4), (2, 8), (8, 3)], ids=str)
 @pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_those_of_arbitrary_precision(name, per_channel, bits, arithmetic):
     network, images = network_of(name)
     options = {"weight_bits": bits[0], "activation_bits": bits[1], "per_channel": per_channel}
@@ -155,7 +133,7 @@ def test_a_shift_of_zero_and_above_and_ties(arithmetic):
         output = QuantParams(scale=2.0**exponent, zero_point=100, bits=8, signed=False)
         weight = np.array([[1, 2], [-1, 3]], np.int8)
         layer = IntegerLayer(weight, np.float32(0.5), np.array([-3, 5], np.int32), grid, output, arithmetic)
-        codes = np.stack(np.meshgrid(*[np.arange(0, 256, 5, dtype=np.uint8)] * 2), -1).reshape(-1, 2)
+        codes = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 2), -1).reshape(-1, 2)
         assert np.array_equal(layer.forward(codes), reference(SimpleNamespace(layers=[layer]), codes).astype(int))
 
 
@@ -260,7 +238,6 @@ def test_predict_and_evaluate_agree_with_trace():
     integer = integer_network(network, images)
     classes = integer.trace(integer.quantize_input(images))[-1].argmax(axis=1)
     assert np.array_equal(integer.predict(images), classes)
-    assert np.array_equal(integer.predict(images, batch_size=299), classes)
     assert evaluate(integer, images, classes) == 0
 
 
@@ -317,10 +294,10 @@ def test_trained_layers_differ_by_a_step_at_most(name, arithmetic, digits):
 
 
 @both
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_random_layers_differ_by_a_step_at_most(name, arithmetic):
     network, _ = network_of(name)
-    for seed in range(5):
+    for seed in range(2):
         images = images_like(*(150, *network_of(name)[1].shape[1:]), seed=seed)
         integer = integer_network(network, images, arithmetic=arithmetic)
         assert all(record.largest <= 1 for record in compare_layers(network, integer, images))
@@ -363,7 +340,7 @@ def broken_network(kind, how, value):
 
 @both
 @pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
-@pytest.mark.parametrize("value", [0.03, 1e-6, 100.0, 1.0, -100.0, 0.0])
+@pytest.mark.parametrize("value", [0.03, 1e-6, 100.0, -100.0, 0.0])
 @pytest.mark.parametrize("how", ["dead", "tiny", "all_zero", "last"])
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
 def test_dead_and_tiny_channels_are_right_to_half_a_step(kind, how, value, per_channel, arithmetic):
@@ -424,23 +401,18 @@ def test_codes_that_do_not_fit():
     network, images = network_of("pooled")
     integer = integer_network(network, images, activation_bits=4)
     codes = integer.quantize_input(images)
-    for method in (integer.forward, integer.trace):
-        with pytest.raises(TypeError, match="codes must be uint8, as quantize_input gives them, got float32"):
-            method(images)
-        with pytest.raises(TypeError, match="got int8"):
-            method(codes.astype(np.int8))
-        with pytest.raises(ValueError, match="codes must be from 0 to 15, as quantize_input gives them, got 16"):
-            method(codes + np.uint8(16 - codes.max()))
-        with pytest.raises(ValueError, match="codes must not be empty"):
-            method(codes[:0])
-        with pytest.raises(ValueError, match=r"codes must have 2 channels or features, got shape \(3, 1, 7, 6\)"):
-            method(codes[:, :1])
-        with pytest.raises(ValueError, match="codes must have 4 dimensions"):
-            method(codes[0])
-        with pytest.raises(
-            ValueError, match=r"takes x of shape \(N, \d, H, W\), H and W >= 3|at least 2 rows and columns"
-        ):
-            method(codes[:, :, :1, :1])
+    for wrong, error, message in [
+        (images, TypeError, "codes must be integers, got dtype float32"),
+        (codes.astype(np.int8), TypeError, "codes must be uint8, as quantize_input gives them, got int8"),
+        (codes + np.uint8(16 - codes.max()), ValueError, "codes must be from 0 to 15, got .* to 16"),
+        (codes[:0], ValueError, "codes must not be empty"),
+        (codes[:, :1], ValueError, r"codes must have 2 channels or features, got shape \(3, 1, 7, 6\)"),
+        (codes[0], ValueError, "codes must have 4 dimensions"),
+        (codes[:, :, :1, :1], ValueError, r"takes x of .* H and W >= 3|at least 2 rows and columns"),
+    ]:
+        for method in (integer.forward, integer.trace):
+            with pytest.raises(error, match=message):
+                method(wrong)
 
 
 def test_images_that_do_not_fit():

@@ -5,9 +5,8 @@
 
 (Jacob et al. 2018, arXiv:1712.05877, eq. 4 and 7.) The multiplier M is the only trace that the scales leave. It is
 applied as a float32 number, as ONNX Runtime does, or as a 32-bit integer and a shift, as gemmlowp and TFLite do. ReLU
-costs nothing: where it follows, the range begins at 0, so z_y = 0 and the clip is the ReLU.
-
-The sums of products are the float layers', on integers that are held as float32: exact within `matmul.exact_depth`.
+costs nothing: where it follows, the range begins at 0, so z_y = 0 and the clip is the ReLU. The sums of products are
+the float layers', on integers that are held as float32: exact within `matmul.exact_depth`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_ndim, check_not_empty, door, one_of, whole
+from nnzip.checks import check_ndim, check_not_empty, door, integers, one_of, whole
 from nnzip.compression.quantization import activation_qparams
 from nnzip.matmul import exact_depth, float32_is_exact
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
@@ -38,8 +37,6 @@ class IntegerLayer:
     input, output : QuantParams of the codes that come and go; no output: the int32 sums are the logits
     arithmetic : "float_scale", by `multiplier` = s_x s_w / s_y, float32 of the shape of `weight_scale`; "fixed_point",
         by the same as integers, `m0` and `shift`
-
-    OverflowError if there are codes whose sum does not fit int32, which takes more than 33,000 inputs.
     """
 
     weight: np.ndarray
@@ -58,14 +55,13 @@ class IntegerLayer:
         if self.output is not None:
             self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # float32, in this order
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
-        # sum (x - z) w + b = sum x w + offset
         self.offset = (self.bias - int(self.input.zero_point) * flat.sum(axis=1)).astype(np.int32)
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
-        """Return sum_k (x - z_x) w + b, as the products of the codes and what no image changes: sum_k x w + offset."""
+        """Return sum_k (x - z_x) w + b = sum_k x w + offset, as the offset is the same for all images."""
         return self.add_offset(self.multiply(codes))
 
     def multiply(self, codes):  # uint8 -> sum_k x w, whole numbers in the float type of `products`
@@ -110,10 +106,11 @@ class IntegerLayer:
     def __getstate__(self):  # copies and pickles make their float layer anew
         return {name: value for name, value in self.__dict__.items() if name != "products"}
 
-    def float_weight(self):  # -> float32, of the shape of weight
-        axis = None if self.weight_scale.ndim == 0 else 0
-        grid = QuantParams(self.weight_scale, np.zeros_like(self.weight_scale, np.int32), 8, signed=True, axis=axis)
-        return dequantize(self.weight, grid)
+    def float_parameters(self):
+        """Return what the codes stand for: the weight of the float layer's shape, and its bias, as float32."""
+        scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
+        return {"weight": self.weight * scale, "bias": bias}
 
 
 @dataclass(eq=False)
@@ -167,7 +164,7 @@ class IntegerNetwork:
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
         """Return the logits: the last integers of `trace`, faster, as sums are pooled before they are rounded.
 
-        Rounding keeps order, so the largest sum becomes the largest code, and fewer are rounded.
+        Rounding keeps order: the largest sum becomes the largest code.
         """
         steps = []
         for layer in self.layers:
@@ -177,35 +174,27 @@ class IntegerNetwork:
                 steps.insert(-2, layer.forward)  # right after the products
             else:
                 steps.append(layer.forward)
-        codes = self._check(codes)
-        batches = (codes[i : i + IMAGES] for i in range(0, len(codes), IMAGES))
+        batches = _batches(self._check(codes))
         return np.concatenate([reduce(lambda x, step: step(x), steps, batch) for batch in batches])
 
     def _check(self, codes):
-        codes, qmax = np.asarray(codes), self.input_qparams.qmax
+        codes = integers(codes, "codes", 0, self.input_qparams.qmax)
         if codes.dtype != np.uint8:
             raise TypeError(f"codes must be uint8, as quantize_input gives them, got {codes.dtype}")
-        check_not_empty(codes, "codes")
-        if codes.max() > qmax:
-            raise ValueError(f"codes must be from 0 to {qmax}, as quantize_input gives them, got {codes.max()}")
         return codes
 
     def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
         """Return the floats that the weights and biases stand for, under the index of their integer layer."""
-        floats = {}
-        for i, layer in enumerate(self.layers):
-            if isinstance(layer, IntegerLayer):
-                floats[f"{i}.weight"] = layer.float_weight()
-                floats[f"{i}.bias"] = (layer.bias * (layer.input.scale * layer.weight_scale)).astype(np.float32)
-        return floats
+        layers = ((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, IntegerLayer))
+        return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
-    @door
-    def predict(self, images, *, batch_size: whole(1) = 250):  # float [N, C, H, W] -> class of each image, int64 [N]
-        """Return the class of each image, a batch at a time; images are floats as `quantize_input` takes them."""
-        images = np.asarray(images)
-        check_not_empty(images, "images")
-        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-        return np.concatenate([self.forward(self.quantize_input(batch)).argmax(axis=1) for batch in batches])
+    def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> class of each image, int64 [N]
+        return np.concatenate([self.forward(self.quantize_input(batch)).argmax(axis=1) for batch in _batches(images)])
+
+
+def _batches(images):
+    check_not_empty(np.asarray(images), "images")
+    return (images[i : i + IMAGES] for i in range(0, len(images), IMAGES))
 
 
 # From a float network to integers
@@ -223,16 +212,20 @@ def integer_network(
 ):
     """Return the IntegerNetwork: calibrated, scales and biases folded, ReLU fused into the clip.
 
-    network : Network of Linear, Conv2d, ReLU, MaxPool2d and Flatten that begins and ends as LeNets do: the last
-        layer with weights gives the logits
+    network : Network of Linear, Conv2d, ReLU, MaxPool2d and Flatten, whose last layer has weights and gives the logits
     calibration_images : float array (N, C, H, W), training images for the ranges of the activations
     per_channel : a scale for each output neuron or filter; the last layer has one scale, so that its sums compare
     arithmetic : "float_scale" (ONNX Runtime) or "fixed_point" (gemmlowp, TFLite)
 
-    TypeError or ValueError for layers that have no integer form and images that are not finite numbers; OverflowError
-    for a layer so wide that its sums may pass int32.
+    OverflowError for a layer so wide that its sums may pass int32, which takes more than 33,000 inputs.
     """
-    _check_layers(network)
+    check_network(network)
+    for i, layer in enumerate(network.layers):
+        if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
+            allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
+            raise TypeError(f"layer {i}, {layer}, has no integer form: {allowed}")
+    if type(network.layers[-1]) not in (Linear, Conv2d):
+        raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
     grids = activation_qparams(network, calibration_images, bits=activation_bits)  # {index of a layer: what enters it}
     following = dict(zip(grids, [*list(grids.values())[1:], None], strict=True))
     layers = []
@@ -245,16 +238,6 @@ def integer_network(
         elif isinstance(layer, Flatten):
             layers.append(IntegerFlatten())
     return IntegerNetwork(layers, next(iter(grids.values())))
-
-
-def _check_layers(network):
-    check_network(network)
-    for i, layer in enumerate(network.layers):
-        if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
-            allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
-            raise TypeError(f"layer {i}, {layer}, has no integer form: {allowed}")
-    if type(network.layers[-1]) not in (Linear, Conv2d):
-        raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
 
 
 def _integer_layer(layer, input, output, bits, axis, arithmetic):
@@ -286,8 +269,6 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
 
 
 class LayerDifference(NamedTuple):
-    """How far a layer's integers are from its fake-quantized floats, given the same input codes."""
-
     layer: str
     outputs: int
     different: int  # how many of the outputs
@@ -298,16 +279,13 @@ def compare_layers(network, integer, images):
     """Compare each hidden layer's output codes with those of the fake-quantized float layer; a LayerDifference each.
 
     Both are given the codes that the integer layer gets. The float layer dequantizes them, computes in float32 with the
-    dequantized int8 weights and the float bias, and its output is quantized again. The codes differ where an output is
-    near a tie, by 1 step (as long as no multiplier is above 1). Nearly always the bias is why: as an integer it is
-    rounded to whole steps of s_x s_w. The rounding of the float sums flips a few more; so does double rounding, in
-    fixed point. `network` is the one that `integer` was made of. The last layer is left out: its sums are not rounded.
+    dequantized int8 weights and the float bias, and its output is quantized again. Near a tie the codes differ by 1
+    step. `network` is the one that `integer` was made of. The last layer is left out: its sums are not rounded.
     """
-    floats, images = _fake_quantized(network, integer), np.asarray(images)
-    check_not_empty(images, "images")
+    floats = _fake_quantized(network, integer)
     found = {i: LayerDifference(str(layer), 0, 0, 0) for i, layer in floats.items()}
-    for start in range(0, len(images), IMAGES):
-        entering = integer.quantize_input(images[start : start + IMAGES])
+    for batch in _batches(images):
+        entering = integer.quantize_input(batch)
         for i, (layer, codes) in enumerate(zip(integer.layers, integer.trace(entering), strict=True)):
             if i in floats:
                 values = floats[i].forward(dequantize(entering, layer.input))
@@ -328,5 +306,5 @@ def _fake_quantized(network, integer):  # -> {index of an integer layer that rou
     if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in integers.values()]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
     for layer, own in zip(floats, integers.values(), strict=True):
-        layer.params["weight"][...] = own.float_weight()
+        layer.params["weight"][...] = own.float_parameters()["weight"]
     return {i: layer for layer, (i, own) in zip(floats, integers.items(), strict=True) if own.output is not None}
