@@ -75,6 +75,10 @@ def row(network, technique, seed, bits, error, sparsity=0.0, sqnr=20.0):
     return {"network": network, "seed": seed, **point}
 
 
+def mean_of(records, **point):  # percent
+    return 100 * np.mean([record["error"] for record in select(records, **point)])
+
+
 # ---------------------------------------------------------------- error_grid
 
 
@@ -297,15 +301,12 @@ def test_a_larger_plan_has_all_points_of_a_smaller_one_and_none_twice():
 @pytest.mark.parametrize("extent", EXTENTS)
 def test_every_plan_has_the_four_techniques_and_the_integers_on_both_axes(extent):
     points = points_of(**extent)
+    both = (("per_channel", 4), ("per_channel", FLOAT), ("rotated_per_channel", 4), ("integer_8", 4))
     for network in NETWORKS:
-        own = [p for p in points if p[:2] == (network, 0)]
         for technique in ("per_tensor", "per_channel", "with_activations", "rotated", "integer_8", "integer_4"):
-            assert {p[3] for p in own if p[2] == technique and p[4] == 0} >= {2, 4, 8, FLOAT}
-        for technique, bits in (
-            *(("per_channel", 4), ("per_channel", FLOAT), ("rotated_per_channel", 4)),
-            *(("global_magnitude", FLOAT), ("integer_8", 4)),
-        ):
-            assert {p[4] for p in own if p[2:4] == (technique, bits)} >= {0.5, 0.9}
+            assert {p[3] for p in points if p[:3] == (network, 0, technique) and p[4] == 0} >= {2, 4, 8, FLOAT}
+        for point in (*both, ("global_magnitude", FLOAT)):
+            assert {p[4] for p in points if p[:4] == (network, 0, *point)} >= {0.5, 0.9}
 
 
 def test_the_whole_plan_measures_every_technique_and_its_maps():
@@ -388,16 +389,15 @@ def test_records_come_back_from_a_file_to_the_digits_that_are_written(tmp_path):
     records = synthetic_records()
     write_records(records, tmp_path / "records.csv")
     back = read_records(tmp_path / "records.csv")
-    assert len(back) == len(records)
     for one, other in zip(records, back, strict=True):
-        for key in ("network", "seed", "technique", "bits", "sparsity"):
-            assert other[key] == one[key] and type(other[key]) is type(one[key])
+        assert report._point(other) == report._point(one)
+        assert [type(value) for value in other.values()] == [type(value) for value in one.values()]
         assert other["error"] == pytest.approx(one["error"], abs=0.5001e-4)  # four decimals: one image of 10,000
         assert other["sqnr_db"] == pytest.approx(one["sqnr_db"], abs=0.5001e-2)
     write_records(back, tmp_path / "again.csv")
-    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "records.csv").read_bytes()
-    lines = (tmp_path / "records.csv").read_bytes().split(b"\n")
-    assert lines[0] == b"network,seed,technique,bits,sparsity,error,sqnr_db" and b"\r" not in lines[0]
+    content = (tmp_path / "records.csv").read_bytes()
+    assert (tmp_path / "again.csv").read_bytes() == content
+    assert content.startswith(b"network,seed,technique,bits,sparsity,error,sqnr_db\n")
 
 
 def test_select_returns_the_records_that_have_all_values():
@@ -423,7 +423,7 @@ FEW = [  # written in no order at all
 ]
 
 
-def test_the_table_has_mean_spread_and_distance_to_float():
+def test_the_table_has_mean_spread_and_distance_to_float_and_a_column_for_each_width():
     expected = [
         ("lenet_300_100", "per_tensor", FLOAT, 0.02, 0.01, 0.03, 0.0),
         ("lenet_300_100", "per_tensor", 4, 0.035, 0.02, 0.05, 0.015),
@@ -432,32 +432,29 @@ def test_the_table_has_mean_spread_and_distance_to_float():
         ("lenet_5", "per_channel", 4, 0.02, 0.02, 0.02, 0.01),
     ]
     rows = report.results_table(FEW)
-    assert len(rows) == len(expected)
-    for got, (network, technique, bits, *numbers) in zip(rows, expected, strict=True):
-        assert (got["network"], got["technique"], got["bits"]) == (network, technique, bits)
-        found = [got[key] for key in ("error", "lowest", "highest", "over_float")]
-        assert found == pytest.approx(numbers, abs=1e-12)
+    for got, (*names, error, lowest, highest, over) in zip(rows, expected, strict=True):
+        assert [got[key] for key in report.TABLE[:3]] == names
+        assert [got[key] for key in report.TABLE[3:]] == pytest.approx([error, lowest, highest, over], abs=1e-12)
+    words, (head, rule, *lines) = read_table(report.markdown_table(rows))
+    assert head == ["network", "rounded", "float", "4 bits", "2 bits"] and set(rule) == {"---"}
+    assert {len(line) for line in lines} == {5} and "fake-quantized" in words
+    assert lines[0][2:] == ["2.00% (1.00-3.00%)", "3.50% (2.00-5.00%)", "60.00% (50.00-70.00%)"]
+    assert lines[1][2:] == ["1.00% (1.00-1.00%)", "2.00% (2.00-2.00%)", ""]  # what was not measured stays empty
 
 
-def test_the_markdown_table_has_a_column_for_each_width_and_a_line_for_each_pair():
-    lines = report.markdown_table(report.results_table(FEW)).splitlines()
-    head, rule, *body = [line for line in lines if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
-    assert cells[0] == ["network", "rounded", "float", "4 bits", "2 bits"]
-    assert rule.count("---") == 5 and {len(line) for line in cells} == {5}
-    assert cells[1][2:] == ["2.00% (1.00-3.00%)", "3.50% (2.00-5.00%)", "60.00% (50.00-70.00%)"]
-    assert cells[2][2:] == ["1.00% (1.00-1.00%)", "2.00% (2.00-2.00%)", ""]  # what was not measured stays empty
-    assert "fake-quantized" in lines[1]
+def read_table(text):  # -> the words before it, the cells of its lines
+    words, _, table = text.partition("\n\n")
+    return words, [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def test_the_sparsity_table_has_the_mean_float_error_of_each_way_to_prune():
-    lines = [line for line in report.sparsity_table(synthetic_records()).splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["network", "pruned", "50%", "80%", "90%", "95%", "97%", "98%", "99%"]
+    records = synthetic_records()
+    _, (head, _, *lines) = read_table(report.sparsity_table(records))
+    assert head == ["network", "pruned", "50%", "80%", "90%", "95%", "97%", "98%", "99%"]
     ways = {"each layer alike", "all layers together", "activation-aware"}
-    assert {line[1] for line in cells[2:]} == ways | {"Optimal Brain Damage", "Optimal Brain Surgeon"}
-    own = select(synthetic_records(), network="lenet_300_100", technique="per_channel", bits=FLOAT, sparsity=0.8)
-    assert cells[2][3] == f"{np.mean([r['error'] for r in own]):.2%}" and cells[2][5] == ""  # 95 % was not measured
+    assert {line[1] for line in lines} == ways | {"Optimal Brain Damage", "Optimal Brain Surgeon"}
+    own = select(records, network="lenet_300_100", technique="per_channel", bits=FLOAT, sparsity=0.8)
+    assert lines[0][3] == f"{np.mean([r['error'] for r in own]):.2%}" and lines[0][5] == ""  # 95 % was not measured
 
 
 def test_the_summary_fits_a_screen_and_says_what_came_out_and_what_changed():
@@ -469,19 +466,12 @@ def test_the_summary_fits_a_screen_and_says_what_came_out_and_what_changed():
     for network, short in (("lenet_300_100", "LeNet-300-100"), ("lenet_5", "LeNet-5 ")):
         own = select(records, network=network, technique="rotated_per_channel", sparsity=0.0)
         [line] = [line for line in rounded.splitlines() if line.startswith(short) and "rotated" in line]
-        assert line.split()[-5:] == [
-            f"{np.mean([r['error'] for r in select(own, bits=b)]):.2%}" for b in (32, 8, 4, 3, 2)
-        ]
+        assert line.split()[-5:] == [f"{mean_of(own, bits=bits):.2f}%" for bits in (FLOAT, 8, 4, 3, 2)]
         own = select(records, network=network, technique="global_magnitude", bits=FLOAT)
         [line] = [line for line in pruned.splitlines() if line.startswith(short) and "together" in line]
-        assert line.split()[-4:] == [
-            f"{np.mean([r['error'] for r in select(own, sparsity=s)]):.2%}" for s in (0.5, 0.8, 0.9, 0.99)
-        ]
-    assert (
-        f"{len(records)} records measured; 9 are kept" in text
-        and "figures/results.md" in text
-        and "mean of 2 seeds" in text
-    )
+        assert line.split()[-4:] == [f"{mean_of(own, sparsity=sparsity):.2f}%" for sparsity in (0.5, 0.8, 0.9, 0.99)]
+    assert f"{len(records)} records measured; 9 are kept" in text
+    assert "figures/results.md" in text and "mean of 2 seeds" in text
     assert text.count("Changed: ") == 5 and "and 4 more" in text
     assert "lenet_300_100:0, per_tensor, 2 bits, 0% zero: 4.12% to 5.12%" in text
 
@@ -557,10 +547,6 @@ def line_of(axes, label):
 
 def labels_of(axes):
     return [line.get_label() for line in axes.get_lines()]
-
-
-def mean_of(records, **point):  # percent
-    return 100 * np.mean([record["error"] for record in select(records, **point)])
 
 
 def fields_of(axes):  # -> {(column, row): text}
