@@ -1,23 +1,19 @@
 """The coder that learns as it goes: the positions and values of the few thousand weights of a pruned network.
 
-An arithmetic coder spends -log2 p bits on what was given the probability p. All is in the model that gives p: here it
-counts what it has coded so far, and the decoder, which has decoded just that, counts the same. No table is stored.
-Both run the same lines: `coder.code(p, bit)` writes the bit, or reads it and ignores what it was given.
-
-All arithmetic is in integers, so that every machine decodes the same: probabilities in 1/2^16, logarithms to base 2 in
-1/256.
+An arithmetic coder spends -log2 p bits on what was given the probability p. The model that gives p counts what has
+been coded so far, and the decoder, which has decoded just that, counts the same: no table is stored. Both run the same
+lines: `coder.code(p, bit)` writes the bit, or reads it and ignores what it was given. All arithmetic is in integers, so
+that every machine decodes the same: probabilities in 1/2^16, logarithms to base 2 in 1/256.
 """
 
 import math
 from bisect import bisect_right
-from functools import lru_cache
 
 import numpy as np
 
 from nnzip.checks import door, integers, one_of, whole
 
 ONE = 1 << 16  # the probability 1
-REACH = 16 * 256  # log odds up to 16 bits: the least probability is 2^-16
 
 
 class Encoder:
@@ -96,9 +92,9 @@ PATTERNS = 16 + 16 * len(FAR)
 def encode_mask(mask):  # bool [out, ...] -> bytes
     """Code which weights are kept, in far fewer bits than independent positions would take.
 
-    A mask of four dimensions (out, in, H, W) has neighbours, the places of a filter; a Linear that reads images has
-    them too, once its weight is reshaped. Also tried are inputs and outputs exchanged and, for a small one, a matrix
-    without neighbours; the first byte says which was the shortest. `MaskModel` is what is learned.
+    A mask of four dimensions (out, in, H, W) has neighbours, the places of a filter, or of an image that a Linear
+    reads. Also tried are inputs and outputs exchanged and, for a small one, a matrix without neighbours; the first byte
+    says which was the shortest.
 
     >>> mask = np.zeros((100, 20), bool)
     >>> mask[::2, 3:5] = True
@@ -107,37 +103,35 @@ def encode_mask(mask):  # bool [out, ...] -> bytes
     (33, True)
     """
     mask, coded = np.asarray(mask, bool), []
-    for way, (shape, exchanged) in _ways(mask.shape).items() if mask.any() else ():
-        encoder, bits = Encoder(), _exchange(mask.reshape(shape), exchanged)
+    if not mask.any():
+        return b""
+    for way, (shape, axes) in _ways(mask.shape).items():
+        encoder, bits = Encoder(), mask.reshape(shape).transpose(axes)
         MaskModel(*bits.shape).run(encoder, bits)
         coded.append(bytes([way]) + encoder.finish())
-    return min(coded, key=len, default=b"")
+    return min(coded, key=len)
 
 
 def decode_mask(data, shape):  # bytes -> bool [shape]
     """Return the mask that `encode_mask` was given; ValueError for a first byte that it never writes."""
-    if not data or 0 in shape:
-        return np.zeros(shape, bool)
+    mask = np.zeros(shape, bool)
+    if not data or mask.size == 0:
+        return mask
     ways = _ways(shape)
-    arranged, exchanged = ways[one_of(*ways)(data[0], "the first byte of a mask")]
-    O, C, H, W = arranged
-    bits = MaskModel(*((C, O, H, W) if exchanged else arranged)).run(Decoder(data[1:]))
-    return _exchange(bits, exchanged).reshape(shape)
+    arranged, axes = ways[one_of(*ways)(data[0], "the first byte of a mask")]
+    bits = mask.reshape(arranged).transpose(axes)
+    return MaskModel(*bits.shape).run(Decoder(data[1:]), bits).transpose(axes).reshape(shape)
 
 
-def _ways(shape):  # -> {number: ((O, C, H, W), whether O and C are exchanged)}
+def _ways(shape):  # -> {number: (shape (O, C, H, W), the order of its axes)}
     O, C, *places = shape if len(shape) > 1 else (1, *shape, 1)[:2]
     H, W = places if len(places) == 2 else (1, math.prod(places))
-    ways = {0: ((O, C, H, W), False)}
+    ways = {0: ((O, C, H, W), (0, 1, 2, 3))}
     if C > 1:
-        ways[1] = ((O, C, H, W), True)
+        ways[1] = ((O, C, H, W), (1, 0, 2, 3))
     if H * W > 1 and math.prod(shape) <= 4096:
-        ways[2] = ((O, C * H * W, 1, 1), False)
+        ways[2] = ((O, C * H * W, 1, 1), (0, 1, 2, 3))
     return ways
-
-
-def _exchange(bits, exchanged):
-    return bits.swapaxes(0, 1) if exchanged else bits
 
 
 class MaskModel:
@@ -148,8 +142,7 @@ class MaskModel:
     column: how often its input was kept by the outputs before, and the neighbours of that input, and everything;
     all: how often anything was; row: how many this output has kept so far, over how many were expected; pattern: the
     same for all places that have the same of their ten neighbours kept. The w are learned by gradient descent on the
-    bits that are spent, each error times what it was given. (Mahoney 2005, Adaptive weighing of context models, for the
-    mixing of log odds.)
+    bits that are spent (Mahoney 2005, Adaptive weighing of context models).
     """
 
     def __init__(self, O, C, H, W):
@@ -159,16 +152,16 @@ class MaskModel:
         self.expected = [2 << 16] * PATTERNS
         self.followers = _followers(H, W)
 
-    def run(self, coder, mask=None):  # bool [O, C, H, W] -> the same, or what the decoder reads
+    def run(self, coder, mask):  # bool [O, C, H, W] -> the same, or what the decoder reads
+        """Code row after row."""
         O, C, H, W = self.shape
         bits = np.zeros((O, C * H * W), bool)
         counts = np.zeros((C, H, W), np.int64)
         for o in range(O):
             total = ((1 + int(counts.sum())) << 24) // (2 + o * counts.size)
             columns = self._columns(counts, o, total).ravel().tolist()
-            row = [0] * len(columns) if mask is None else mask[o].ravel().tolist()
-            places = self._row(coder, row, columns, log2(total) - log2((1 << 24) - total))
-            bits[o, places] = True
+            row = mask[o].ravel().tolist()
+            bits[o, self._row(coder, row, columns, log2(total) - log2((1 << 24) - total))] = True
             counts += bits[o].reshape(counts.shape)
         return bits.reshape(self.shape)
 
@@ -182,7 +175,7 @@ class MaskModel:
 
     def _row(self, coder, row, columns, average):
         """Code one row, place by place, and return the places that are kept."""
-        code, squash, followers = coder.code, _squash(), self.followers
+        code, followers = coder.code, self.followers
         w0, w1, w2, w3 = self.weights
         ratios = [log2(k) - log2(e) for k, e in zip(self.kept, self.expected, strict=True)]
         patterns, places = [0] * len(columns), []
@@ -192,7 +185,7 @@ class MaskModel:
             pattern = patterns[j]
             of_row, of_pattern = log2_kept - log2(expected), ratios[pattern]
             odds = (w0 * column + w1 * average + w2 * of_row + w3 * of_pattern) >> 32
-            p = squash[REACH + max(-REACH, min(REACH, odds))]
+            p = SQUASH[REACH + max(-REACH, min(REACH, odds))]
             bit = code(p, row[j])
             error = ONE - p if bit else -p
             w0, w1 = w0 + error * column, w1 + error * average
@@ -235,36 +228,33 @@ def _around(counts):  # int [C, H, W] -> the sum of each place's eight neighbour
 def encode_adaptive(codes, *, alphabet: whole(1, 256), mask=None, middle=None):
     """Code each symbol by the counts so far, as decisions between halves of what is left of the alphabet.
 
-    With a mask, whose kept places the codes belong to, the first decision, for a sorted codebook the sign, looks at
-    those of its neighbours, or of the last one in its row: weights side by side have one sign more often than not.
-
-    The codes, such as indices into a sorted codebook, are in the order of the mask, which the decoder must know;
-    without a mask there are no neighbours. The first decision divides at `middle`, 1 to alphabet - 1: the number of
-    negative values, or halfway without it.
+    With a mask, which the decoder must know, the codes belong to its kept places, in their order. The first decision,
+    for a sorted codebook the sign, then looks at those of its neighbours, or of the last one in its row: weights side
+    by side have one sign more often than not. It divides at `middle`, 1 to alphabet - 1: the number of negative values,
+    or halfway without it.
 
     >>> codes = [0, 1] * 4000 + [2]
     >>> data = encode_adaptive(codes, alphabet=3)
     >>> len(data), bool(np.all(decode_adaptive(data, len(codes), alphabet=3) == codes))
     (1004, True)
     """
-    codes = as_codes(codes, alphabet)
     encoder = Encoder()
-    _run_values(encoder, codes.tolist(), len(codes), alphabet, mask, middle)
+    _run_values(encoder, as_codes(codes, alphabet).tolist(), alphabet, mask, middle)
     return encoder.finish()
 
 
 @door
 def decode_adaptive(data, count, *, alphabet: whole(1, 256), mask=None, middle=None):  # bytes -> uint8 [count]
     """Return the codes that `encode_adaptive` was given; other data give other codes."""
-    return np.array(_run_values(Decoder(data), None, count, alphabet, mask, middle), np.uint8)
+    return np.array(_run_values(Decoder(data), [0] * count, alphabet, mask, middle), np.uint8)
 
 
-def _run_values(coder, codes, count, alphabet, mask, middle):
-    """Code what is there, or decode `count` symbols; return them."""
-    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), count)
+def _run_values(coder, codes, alphabet, mask, middle):
+    """Code the symbols; return them, or what the decoder reads."""
+    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
     middle = (alphabet + 1) // 2 if middle is None else whole(1, max(1, alphabet - 1))(middle, "middle")
     nodes, upper, out = {}, [], []
-    for i in range(count):
+    for i, symbol in enumerate(codes):
         context = 0
         if before:
             votes = sum(upper[j] for j in before[i] if j >= 0)  # upper: 1 or -1
@@ -273,7 +263,7 @@ def _run_values(coder, codes, count, alphabet, mask, middle):
         while high - low > 1:
             split = middle if high - low == alphabet else (low + high + 1) // 2
             node = nodes.setdefault((low, high, context), [1, 2])  # ones and all, both doubled, from 1/2 on
-            bit = coder.code(max(1, (node[0] << 16) // node[1]), codes is not None and codes[i] >= split)
+            bit = coder.code(max(1, (node[0] << 16) // node[1]), symbol >= split)
             node[0] += 2 * bit
             node[1] += 2
             low, high = (split, high) if bit else (low, split)
@@ -306,10 +296,14 @@ def log2(n):
     (0, 256, 405)
     """
     length = n.bit_length()
-    return (length << 8) + _log2_table()[(n << 12 >> length) if length < 12 else n >> length - 12]
+    return (length << 8) + LOG2[(n << 12 >> length) if length < 12 else n >> length - 12]
 
 
-@lru_cache(maxsize=1)
+def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
+    fraction, length = np.frexp(x)  # exact
+    return (length.astype(np.int64) << 8) + LOG2_ARRAY[(fraction * 4096).astype(np.int64)]
+
+
 def _powers():  # -> [2^(i/256) for i in 0..255] in 1/2^64
     root = 2 << 64
     for _ in range(8):
@@ -320,29 +314,17 @@ def _powers():  # -> [2^(i/256) for i in 0..255] in 1/2^64
     return powers
 
 
-@lru_cache(maxsize=1)
-def _log2_table():  # -> 256 log2(m / 2^12) for m in 0..2^12 - 1, negative
-    return [0] * 2048 + [bisect_right(_powers(), m << 64 - 11) - 1 - 256 for m in range(2048, 4096)]
+def _squashed(x):  # -> 2^16 / (1 + 2^-(x / 256)), neither 0 nor 2^16
+    power = POWERS[x % 256]  # 2^(x/256) = 2^(x // 256) power
+    up, down = (power << (x >> 8), 1 << 64) if x >= 0 else (power, 1 << 64 - (x >> 8))
+    return min(max(ONE * up // (up + down), 1), ONE - 1)
 
 
-@lru_cache(maxsize=1)
-def _squash():  # -> 2^16 / (1 + 2^-(x / 256)) for x from -REACH to REACH, none of them 0 or 2^16
-    table = []
-    for x in range(-REACH, REACH + 1):
-        power = _powers()[x % 256]  # 2^(x/256) = 2^(x // 256) power
-        up, down = (power << (x >> 8), 1 << 64) if x >= 0 else (power, 1 << 64 - (x >> 8))
-        table.append(min(max(ONE * up // (up + down), 1), ONE - 1))
-    return table
-
-
-def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
-    fraction, length = np.frexp(x)  # exact
-    return (length.astype(np.int64) << 8) + _log2_table_as_array()[(fraction * 4096).astype(np.int64)]
-
-
-@lru_cache(maxsize=1)
-def _log2_table_as_array():
-    return np.array(_log2_table())
+POWERS = _powers()
+LOG2 = [0] * 2048 + [bisect_right(POWERS, m << 53) - 257 for m in range(2048, 4096)]  # 256 log2(m / 2^12), negative
+LOG2_ARRAY = np.array(LOG2)
+REACH = 16 * 256  # log odds up to 16 bits: the least probability is 2^-16
+SQUASH = [_squashed(x) for x in range(-REACH, REACH + 1)]
 
 
 def as_codes(codes, alphabet):

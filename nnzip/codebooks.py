@@ -3,8 +3,8 @@
     code = argmin_j |x - c_j|        assign        (a tie goes to the lower)
     x_hat = c_code                   look_up
 
-A codebook is a sorted array of values. `kmeans` and `optimal_codebook` fit one to the numbers; powers of two, NF4,
-binary and ternary ones follow a rule. A weight then takes log2(k) bits, and the codebook 32 k bits once.
+A codebook is a sorted array of values, fitted to the numbers (`kmeans`, `optimal_codebook`) or made by a rule (powers
+of two, NF4, binary, ternary). A weight then takes log2(k) bits, and the codebook 32 k bits once.
 Gong et al. 2014 (arXiv:1412.6115), section 3; Han et al. 2016, Deep Compression (arXiv:1510.00149), section 3.
 """
 
@@ -18,12 +18,11 @@ k_values = whole(1, LARGEST)
 
 NF4 = np.array(  # quantiles of a normal distribution over [-1, 1], and a 0: Dettmers et al. 2023, appendix E
     [
-        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
-        *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
-        *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+        [-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0],
+        [0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1],
     ],
     np.float32,
-)
+).ravel()
 NF4.setflags(write=False)
 
 
@@ -138,10 +137,9 @@ def kmeans(x: real32, k: k_values, *, init: one_of(*INITS) = "linear", iteration
     """Fit k values to numbers by Lloyd's iteration, as float32 [k].
 
     It starts with even steps from the smallest number to the largest, "linear"; with even steps in rank, the quantiles
-    (i + 1/2) / k, "density"; or with numbers drawn one after the other, each with a probability that grows with its
-    squared distance from those before, "k-means++" (Arthur and Vassilvitskii 2007, section 2.2), by an int or a
-    Generator, `seed`. Sources: Lloyd 1982, Least squares quantization in PCM, section III; Han et al. 2016
-    (arXiv:1510.00149), sections 3.1 and 3.2.
+    (i + 1/2) / k, "density"; or with numbers drawn, each with a probability that grows with its squared distance from
+    those before, "k-means++" (Arthur and Vassilvitskii 2007, section 2.2), by an int or a Generator, `seed`. Sources:
+    Lloyd 1982, Least squares quantization in PCM, section III; Han et al. 2016 (arXiv:1510.00149), section 3.
 
     >>> kmeans([0.0, 1.0, 10.0, 12.0], 2)
     array([ 0.5, 11. ], dtype=float32)
@@ -193,9 +191,8 @@ def optimal_codebook(x: real32, k: k_values):  # [...] -> float32 [k]
 
     The last cluster's best start i grows with j: once it is known for a j, it bounds the search on both sides. So a row
     E(., m) of `optimal_codebook_by_definition` takes about n log n steps: seconds for 235,200 numbers and 16 values.
-    Memory grows with k n. Where there are fewer distinct numbers than values, the largest is repeated. Exact but for
-    float64 rounding of the errors. Sources: Wang and Song 2011, Ckmeans.1d.dp; Gronlund et al. 2017 (arXiv:1701.07204),
-    section 2.1.
+    Where there are fewer distinct numbers than values, the largest is repeated. Sources: Wang and Song 2011,
+    Ckmeans.1d.dp; Gronlund et al. 2017 (arXiv:1701.07204), section 2.1.
 
     >>> optimal_codebook([0.0, 1.0, 10.0, 12.0, 30.0], 3)
     array([ 0.5, 11. , 30. ], dtype=float32)
@@ -206,7 +203,7 @@ def optimal_codebook(x: real32, k: k_values):  # [...] -> float32 [k]
         return np.pad(values, (0, k - n), mode="edge").astype(np.float32)
     center = np.average(values, weights=counts)  # squares of large numbers would swallow their differences
     powers = [counts, counts * (values - center), counts * (values - center) ** 2]
-    sums = np.stack([np.concatenate([[0.0], np.cumsum(power)]) for power in powers])  # [3, n + 1]
+    sums = np.pad(np.cumsum(powers, axis=1), ((0, 0), (1, 0)))  # [3, n + 1]
     errors, starts = np.append(0.0, np.full(n, np.inf)), []  # E(., 0) [n + 1]
     for _ in range(k):
         errors, start = _one_cluster_more(errors, *sums)

@@ -1,9 +1,8 @@
 """From codes to bytes and back: packed bits, Huffman's code, rANS, and the positions of what pruning has left.
 
 Whatever is decoded is exact. What a decoder is given may be damaged: it then raises ValueError or returns wrong codes,
-as many as were asked for; it takes no more time or memory than for good data.
-
-The coder that learns as it goes, for the few thousand weights of a pruned network, is in `nnzip.adaptive_coding`.
+as many as were asked for, and takes no more time or memory than for good data. The coder that learns as it goes, for
+the few thousand weights of a pruned network, is in `nnzip.adaptive_coding`.
 """
 
 import heapq
@@ -17,12 +16,10 @@ from nnzip.checks import door, whole
 def entropy(codes):  # int [...] -> float
     """Return the entropy of the codes' own frequencies, -sum p log2 p, in bits a symbol (Shannon 1948, section 6).
 
-    No code that spends a whole or broken number of bits on each symbol, whatever its neighbours, spends less.
-
     >>> entropy([0, 0, 1, 2])
     1.5
     """
-    _, counts = np.unique(np.asarray(codes), return_counts=True)
+    _, counts = np.unique(codes, return_counts=True)
     p = counts / max(counts.sum(), 1)
     return float(abs(np.sum(p * np.log2(p))))
 
@@ -83,8 +80,7 @@ def huffman_lengths(counts):  # int [symbols] -> uint8 [symbols]
 def canonical_codes(lengths):  # int [symbols] -> list of str, "" for symbols that never occur
     """Return the code words of given lengths, counted upwards: shorter ones first, of one length by symbol.
 
-    Lengths alone say the whole code, so they are all that is stored. Raises ValueError for lengths that no code has
-    (Kraft 1949: the sum of 2^-length is at most 1).
+    So lengths alone say the whole code. ValueError if no code has them: the sum of 2^-length is at most 1 (Kraft 1949).
 
     >>> canonical_codes([1, 0, 2, 2])
     ['0', '', '10', '11']
@@ -115,10 +111,7 @@ def huffman_encode(codes):  # int [n] -> uint8 [symbols], bytes
 
 
 def huffman_decode(lengths, data, count):  # uint8 [symbols], bytes -> uint8 [count]
-    """Read bit after bit until a word is complete; the plain way.
-
-    Raises ValueError for lengths that no code has, and if the data end within a word or before `count` symbols.
-    """
+    """Read bit after bit until a word is complete; ValueError if the data end before `count` symbols."""
     symbol_of = {word: symbol for symbol, word in enumerate(canonical_codes(lengths)) if word}
     codes, word = [], ""
     for bit in np.unpackbits(np.frombuffer(data, np.uint8)).tolist() if count else ():
@@ -148,10 +141,9 @@ def encode(codes, *, alphabet: whole(2, 256)):  # int [n] in [0, alphabet) -> by
 
     rANS: let f of 2^12 be a symbol's frequency, and c the sum of the frequencies of the symbols below it. Then the
     state x becomes 2^12 (x // f) + x mod f + c, and the decoder goes the same way back. A state that grows beyond 32
-    bits gives 16 of them to the data. With L states, the lanes, side by side, each lane codes every L-th symbol. The
-    array is coded from its end, to be read from its start. A symbol of the alphabet takes 2 bytes of the data.
-
-    Source: Duda 2013 (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392) for interleaved lanes.
+    bits gives 16 of them to the data. With L states, the lanes, side by side, each lane codes every L-th symbol, from
+    the array's end, to be read from its start. Each symbol of the alphabet costs 2 bytes. Sources: Duda 2013
+    (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392) for the lanes.
 
     >>> codes = np.arange(100_000) % 7 // 3
     >>> len(encode(codes, alphabet=3)), round(entropy(codes) * 100_000 / 8)
@@ -171,20 +163,16 @@ def encode(codes, *, alphabet: whole(2, 256)):  # int [n] in [0, alphabet) -> by
         words.append(x[over].astype("<u2"))  # the lower 16 bits
         x[over] >>= 16
         x += (TOTAL - f) * (x // f) + below[row]  # 2^12 q + x - f q + c
-    return b"".join(
-        [freq.astype("<u2").tobytes(), state.astype("<u4").tobytes(), *map(np.ndarray.tobytes, words[::-1])]
-    )
+    parts = [freq.astype("<u2"), state.astype("<u4"), *words[::-1]]
+    return b"".join(part.tobytes() for part in parts)
 
 
 @door
 def decode(data, count: whole(0), *, alphabet: whole(2, 256)):  # bytes -> uint8 [count]
-    """Return the codes that `encode` was given.
-
-    Raises ValueError if the data are not what it returns for so many codes of such an alphabet.
-    """
+    """Return the codes that `encode` was given; ValueError if it never returns these data for so many codes."""
     lanes = _lanes(count)
-    start = 2 * alphabet + 4 * lanes if count else len(data)
-    if count > capacity(len(data)) or len(data) < start or (len(data) - start) % 2 or (not count and data):
+    start = 2 * alphabet + 4 * lanes if count else 0  # of the words; nothing at all is stored of no codes
+    if count > capacity(len(data)) or (len(data) - start) % 2 or len(data) < start or (data and not count):
         raise ValueError(f"{len(data)} bytes cannot be {count} codes of an alphabet of {alphabet}")
     codes = np.empty(count, np.uint8)
     if count == 0:
@@ -224,12 +212,13 @@ def _lanes(count):  # 4 bytes each, so not too many; and many make each step of 
 
 def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
     """Return frequencies in proportion to the counts, none that occurs below 1 and none above MOST."""
-    freq = np.maximum(counts * TOTAL // counts.sum(), counts > 0)
-    freq = np.minimum(freq, MOST)
-    while (left := TOTAL - freq.sum()) != 0:  # too many: from the largest, which loses least; too few: likewise
-        largest = np.argmax(np.where(freq < MOST, freq, -1) if left > 0 else freq)
-        change = max(left, -(freq[largest] // 2)) if left < 0 else min(left, MOST - freq[largest])
-        freq[largest] += change
+    freq = np.minimum(np.maximum(counts * TOTAL // counts.sum(), counts > 0), MOST)
+    while (left := TOTAL - freq.sum()) > 0:
+        largest = np.argmax(np.where(freq < MOST, freq, -1))
+        freq[largest] = min(freq[largest] + left, MOST)
+    while (over := freq.sum() - TOTAL) > 0:
+        largest = np.argmax(freq)  # which loses least
+        freq[largest] -= min(over, freq[largest] // 2)
     return freq
 
 
@@ -240,10 +229,8 @@ def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
 def relative_index(mask, *, bits: whole(1, 8)):  # bool [...] -> uint8 [steps], bool [steps]
     """Return how many zeros each kept weight has before it, at most 2^bits - 1; longer runs take fillers.
 
-    A filler is a zero that is stored as if it were kept. Returns the steps, each to be written in `bits` bits, and
-    which of them are weights (False: fillers).
-
-    Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
+    A filler is a zero that is stored as if it were kept. Returns the steps, of `bits` bits each, and which of them are
+    weights and not fillers. Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
 
     >>> mask = np.zeros(16, bool)
     >>> mask[[1, 4, 15]] = True

@@ -19,9 +19,8 @@ def smoothquant_scales(x: reals(2, 3, 4), weight: reals(2, 4), *, alpha: unit = 
 
         s_j = max|x_j|^alpha / max|w_j|^(1 - alpha)        x_j / s_j enters, w_j s_j multiplies
 
-    Axis 1 of x has the channels. alpha 0 makes the weights' columns equally large, 1 the inputs, 0.5 both to the same
-    extent. An input that is always 0 or that no weight uses has a scale of 1. Xiao et al. 2023, SmoothQuant
-    (arXiv:2211.10438), eq. 4.
+    Axis 1 of x has the channels. alpha 0 makes the weights' columns equally large, 1 the inputs. An input that is
+    always 0 or that no weight uses has a scale of 1. Xiao et al. 2023, SmoothQuant (arXiv:2211.10438), eq. 4.
 
     >>> smoothquant_scales([[8.0, -1.0], [2.0, 0.5]], [[0.5, 1.0], [0.5, 4.0]])
     array([4. , 0.5])
@@ -41,9 +40,8 @@ def equalize(weight: reals(2, 4), bias: reals(1), next_weight: reals(2, 4)):  # 
 
         s_i = sqrt(r_i / r'_i)        W_i <- W_i / s_i, b_i <- b_i / s_i, W'_i <- s_i W'_i
 
-    r_i = max|W_i|, r'_i = max|W'_i|: both become sqrt(r_i r'_i), and neither has an outlying channel any more. After a
-    Flatten, next_weight is (out, C * places). A channel without weights on either side stays. Nagel et al. 2019
-    (arXiv:1906.04721), section 4.1, eq. 8 to 11.
+    r_i = max|W_i|, r'_i = max|W'_i|: both become sqrt(r_i r'_i). After a Flatten, next_weight is (out, C * places). A
+    channel without weights on either side stays. Nagel et al. 2019 (arXiv:1906.04721), section 4.1, eq. 8 to 11.
 
     >>> [array.tolist() for array in equalize([[4.0], [1.0]], [2.0, 1.0], [[1.0, 4.0]])]
     [[[2.0], [2.0]], [1.0, 2.0], [[2.0, 2.0]]]
@@ -68,9 +66,9 @@ def equalize(weight: reals(2, 4), bias: reals(1), next_weight: reals(2, 4)):  # 
 def bias_correction(bias: reals(1), y: reals(2, 4), y_hat: reals(2, 4)):  # [out], [N, out, ...] twice -> [out]
     """Return the bias that takes out the mean of a layer's error, b - E[y^ - y].
 
-    y is what the float layer gives, y_hat what the rounded one gives. Rounding errors of the weights are fixed numbers;
-    times inputs whose mean is not 0 (after a ReLU it never is) they move the mean of an output, and what moves means
-    hurts more than noise. Nagel et al. 2019, section 4.2, with the means measured (their appendix D).
+    y is what the float layer gives, y_hat what the rounded one gives. Rounding errors of the weights are fixed numbers:
+    times inputs whose mean is not 0, as after a ReLU, they move the mean of an output. Nagel et al. 2019, section 4.2,
+    with the means measured (their appendix D).
 
     >>> bias_correction([1.0], [[2.0], [4.0]], [[2.5], [4.0]]).tolist()
     [0.75]

@@ -205,7 +205,7 @@ def test_a_carry_runs_through_bytes_of_255():
 def test_tables_are_what_their_names_say():
     for n in [*range(1, 300), 4095, 4096, 10**6 + 7, 1 << 47]:
         assert -1.6 < adaptive_coding.log2(n) - 256 * math.log2(n) <= 0.01
-    for i, p in enumerate(adaptive_coding._squash()):
+    for i, p in enumerate(adaptive_coding.SQUASH):
         x = i - adaptive_coding.REACH
         assert abs(p - min(max(65536 / (1 + 2 ** (-x / 256)), 1), 65535)) < 1
     values = np.array([1, 2, 3, 1000, (1 << 24) - 1, 1 << 40])
