@@ -117,12 +117,9 @@ def trained_through(network, data, name, seed, technique):  # -> (bits, sparsity
 
 def learned_roundings(network, data):  # -> (bits, 0, Network)
     """Learn for each weight whether it is rounded up or down; the network is not trained."""
+    seen = data.train_images[:CALIBRATION_IMAGES]
     for bits in (2, 3, 4):
-        yield (
-            bits,
-            0.0,
-            reconstruct_weights(network, data.train_images[:CALIBRATION_IMAGES], bits=bits, method="adaround"),
-        )
+        yield bits, 0.0, reconstruct_weights(network, seen, bits=bits, method="adaround")
 
 
 def main(arguments=None):
