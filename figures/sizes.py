@@ -19,7 +19,7 @@ from nnzip.book.records import read_records, write_csv
 from nnzip.book.sizes import NAMES, committed, published, share_kept, sizes_figure
 from nnzip.book.study import BITS, NETWORKS
 from nnzip.book.techniques import FLOAT, TECHNIQUES
-from nnzip.checks import check_choice
+from nnzip.checks import one_of
 from nnzip.compression.hadamard import rotate_network
 from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_weights
@@ -109,7 +109,7 @@ def write_sizes(records, folder):
 
 
 def main(arguments):
-    seeds = [check_choice(seed, "a seed", SEEDS) for seed in map(int, arguments)] or SEEDS
+    seeds = [one_of(*SEEDS)(seed, "a seed") for seed in map(int, arguments)] or SEEDS
     with open_executor(os.cpu_count()) as executor:
         write_sizes(run(seeds=seeds, executor=executor), Path(__file__).parent)
 

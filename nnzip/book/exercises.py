@@ -27,7 +27,7 @@ from nnzip.book.grading import Exercise, Result, run_check
 from nnzip.book.plots import error_curves
 from nnzip.book.study import error_grid
 from nnzip.book.techniques import FLOAT
-from nnzip.checks import check_choice
+from nnzip.checks import one_of
 from nnzip.data import load_mnist
 from nnzip.nn.zoo import trained
 
@@ -77,7 +77,7 @@ def check(**functions):
         print(error)
         return False
     for name, function in functions.items():
-        exercise = known[check_choice(name, "exercise", tuple(known))]
+        exercise = known[one_of(*known)(name, "exercise")]
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
         if function is exercise.reference:
@@ -131,7 +131,7 @@ def asked_of(path, wanted=None):
     """Return the exercises that a file is to answer."""
     path, known = Path(path), exercises()
     if wanted:
-        return [known[check_choice(name, "exercise", tuple(known))] for name in wanted]
+        return [known[one_of(*known)(name, "exercise")] for name in wanted]
     chapter = [e for e in known.values() if path.stem == f"ex{e.chapter}"]
     found = chapter or [known[name] for name in _functions(path) if name in known]
     if not found:
@@ -242,7 +242,7 @@ def unlock(**functions):
     if len(functions) != 1:
         raise ValueError(f"unlock takes one function at a time, got {', '.join(functions) or 'none'}")
     [(name, function)] = functions.items()
-    exercise = exercises()[check_choice(name, "exercise", tuple(exercises()))]
+    exercise = exercises()[one_of(*exercises())(name, "exercise")]
     result = _graded(exercise, functools.partial(_ask_here, function))
     if result.state != "passed":
         raise ValueError(f"what {name} unlocks needs one that passes. {result.message}")
@@ -251,7 +251,7 @@ def unlock(**functions):
 
 def unlock_file(name, folder="exercises"):
     """Let the function of that name from one's own file work inside the book, as `unlock` does."""
-    path = Path(folder) / f"ex{exercises()[check_choice(name, 'exercise', tuple(exercises()))].chapter}.py"
+    path = Path(folder) / f"ex{exercises()[one_of(*exercises())(name, 'exercise')].chapter}.py"
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     function = runpy.run_path(str(path)).get(name)  # one's own code on one's own machine, so not in the sandbox
