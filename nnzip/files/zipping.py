@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -203,14 +204,16 @@ def _coded(w, bits, codebook):
 
 
 def _sqnr(array, back):  # [...], [...] -> dB
-    signal = noise = 0.0
-    unit = np.ldexp(1.0, np.frexp(float(np.abs(array).max()) or 1.0)[1])  # so that no square is infinite, or 0
-    for rows, rounded in zip(_blocks(array), _blocks(back), strict=True):
-        error = np.divide(rows, unit, dtype=np.float64)
-        signal += float(np.sum(error**2))
-        error -= np.divide(rounded, unit, dtype=np.float64)
-        noise += float(np.sum(error**2))
-    return math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+    noise = _power_db(lambda: map(partial(np.subtract, dtype=np.float64), _blocks(array), _blocks(back)))
+    return math.inf if noise == -math.inf else _power_db(lambda: _blocks(array)) - noise
+
+
+def _power_db(blocks):  # () -> iterator of [...] -> dB of the sum of their squares, none of which is infinite, or 0
+    largest = max(float(np.abs(rows).max()) for rows in blocks())
+    if largest == 0:
+        return -math.inf
+    total = sum(float(np.sum(np.divide(rows, largest, dtype=np.float64) ** 2)) for rows in blocks())
+    return 20 * math.log10(largest) + 10 * math.log10(total)
 
 
 def _told(start, values):
