@@ -104,7 +104,7 @@ def write_sizes(records, folder):
         key=lambda r: (r["network"], r["seed"], order.index(r["technique"]), -r["bits"], r["sparsity"]),
     )
     write_csv([{**record, "error": f"{record['error']:.4f}"} for record in everything], COLUMNS, path)
-    figure = sizes_figure(everything, others=[*published(), *committed(folder)])
+    figure = sizes_figure(everything, others=[*published(folder), *committed(folder)])
     plots.save_figure(figure, folder / f"{NAME}_pareto.png")
 
 

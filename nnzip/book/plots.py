@@ -116,16 +116,17 @@ def _sparsity_axis(axis):
     """Stretch the axis toward 1: at 90, 99 % the weights that are left count, 10 %, 1 %."""
     axis.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
     axis.set(xlim=(0, SPARSITIES[-1] + 0.002), xlabel="sparsity (weights that are zero)")
-    _ticks(axis.xaxis, (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
+    ticks(axis.xaxis, (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
 
 
 def _error_axis(axis):
     axis.set(yscale="log", ylim=(0.4, 100), ylabel="test error, 10,000 images (log scale)")
-    _ticks(axis.yaxis, (0.5, 1, 2, 5, 10, 20, 50, 90), "{:g} %")
+    ticks(axis.yaxis, (0.5, 1, 2, 5, 10, 20, 50, 90), "{:g} %")
 
 
-def _ticks(axis, ticks, form):
-    axis.set_major_locator(FixedLocator(ticks))
+def ticks(axis, values, form):
+    """Have ticks at these values of an x or y axis and nowhere else, written by a format such as "{:g} %"."""
+    axis.set_major_locator(FixedLocator(values))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: form.format(value)))
 

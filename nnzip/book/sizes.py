@@ -4,10 +4,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nnzip.book import plots
-from nnzip.book.records import select
+from nnzip.book.records import read_records, select
 from nnzip.book.study import NETWORKS
 from nnzip.codebooks import assign, kmeans, look_up
 from nnzip.compression import search
@@ -18,26 +17,6 @@ from nnzip.nn.training import evaluate
 
 POINT = ("network", "technique", "bits", "sparsity")
 FLOAT_BYTES = {"lenet_300_100": 4 * 266_610, "lenet_5": 4 * 431_080}  # weights and biases
-PUBLISHED = (  # network, authors, times smaller, error, what was counted, where the numbers were read
-    ("lenet_300_100", "Han et al. 2016", 40, 0.0158, "codes, positions, codebooks", "its tables 1, 2"),
-    ("lenet_300_100", "Guo et al. 2016", 56, 0.0199, "how many weights are left", "Ullrich et al., table 1"),
-    ("lenet_300_100", "Ullrich et al. 2017", 64, 0.0194, "as Han et al.", "its table 1"),
-    ("lenet_300_100", "Molchanov et al. 2017", 113, 0.018, "coded by Louizos et al.", "not checked"),
-    ("lenet_5", "Han et al. 2016", 39, 0.0074, "codes, positions, codebooks", "its tables 1, 3"),
-    ("lenet_5", "Guo et al. 2016", 108, 0.0091, "how many weights are left", "Ullrich et al., table 1"),
-    ("lenet_5", "Choi et al. 2017", 51.25, 0.0072, "codes, positions", "its table 1"),
-    ("lenet_5", "Ullrich et al. 2017", 162, 0.0097, "as Han et al.", "its table 1"),
-    ("lenet_5", "Havasi et al. 2019", 555, 0.0069, "numbers of random draws", "not checked"),
-    (
-        "lenet_5",
-        "Louizos et al. 2017",
-        771,
-        0.01,
-        "k-means, then coded",
-        "second hand; 419 without k-means: its README",
-    ),
-    ("lenet_5", "Havasi et al. 2019", 1110, 0.0096, "numbers of random draws", "not checked"),
-)
 NAMES = {  # in the order of the figure
     "per_tensor": "uniform, per tensor",
     "per_channel": "uniform, per channel",
@@ -64,62 +43,32 @@ def share_kept(network, bits):
 
 def means(records):
     """Return one record for each point: bytes and error are means over the seeds."""
-    points = {}
-    for record in records:
-        points.setdefault(tuple(record[key] for key in POINT), []).append(record)
-    averages = [
-        {key: float(np.mean([r[key] for r in found])) for key in ("bytes", "error")} for found in points.values()
-    ]
-    return [dict(zip(POINT, point, strict=True)) | average for point, average in zip(points, averages, strict=True)]
+    points = dict.fromkeys(tuple(record[key] for key in POINT) for record in records)
+    found = []
+    for point in (dict(zip(POINT, values, strict=True)) for values in points):
+        own = select(records, **point)
+        found.append(point | {key: float(np.mean([record[key] for record in own])) for key in ("bytes", "error")})
+    return found
 
 
 def pareto_front(records):
     """Return the records that no other beats in bytes and error; largest first.
 
-    Examples
-    --------
     >>> points = [(100, 0.02), (50, 0.02), (40, 0.05), (45, 0.06), (10, 0.5)]
     >>> [r["bytes"] for r in pareto_front([{"bytes": size, "error": error} for size, error in points])]
     [50, 40, 10]
     """
-    points = np.reshape([(record["bytes"], record["error"]) for record in records], (-1, 2))
-    return [records[i] for i in search.pareto_front(points)][::-1] if len(records) else []
+    points = [(record["bytes"], record["error"]) for record in records]
+    return [records[i] for i in search.pareto_front(points)][::-1] if records else []
 
 
-def sizes_figure(records, *, others=None, front=True):
-    """Draw the test error against the bytes of the file, a panel for each network.
-
-    Points are means over the seeds. A technique's line is its own Pareto front, the grey line that of all together.
-
-    Parameters
-    ----------
-    records : list of dicts, as `run` returns and figures/12_archive.csv holds them
-    others : list of dicts with network, name, bytes, error, and look (of the marker), drawn one by one; None: PUBLISHED
-    front : bool, whether to draw the front
-    """
-    others = published() if others is None else others
-    with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(1, len(NETWORKS), figsize=(11, 5.4), sharey=True)
-        for axis, network in zip(axes, NETWORKS, strict=True):
-            points = means(select(records, network=network))
-            if front:
-                best = pareto_front(points)
-                steps = [[p["bytes"] for p in best], [100 * p["error"] for p in best]]
-                axis.step(*steps, where="pre", color="lightgrey", linewidth=4, zorder=1)
-            _technique_lines(axis, points)
-            _points_of_others(axis, select(others, network=network))
-            axis.set(xscale="log", xlabel="bytes on disk (log scale)", title=plots.NAMES[network])
-        _error_axis(axes[0])
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        return figure
-
-
-def published():
-    """Return what is PUBLISHED as records with network, name, bytes and error."""
-    return [
-        {"network": network, "name": name.replace(" et al.", ""), "bytes": FLOAT_BYTES[network] / times, "error": error}
-        for network, name, times, error, *_ in PUBLISHED
-    ]
+def published(folder):
+    """Return what papers report, which is in 12_published.csv of a folder, as records with name and bytes."""
+    records = read_records(Path(folder) / "12_published.csv")
+    for record in records:
+        record["name"] = record["authors"].replace(" et al.", "")
+        record["bytes"] = FLOAT_BYTES[record["network"]] / record["times"]
+    return records
 
 
 def committed(folder):
@@ -133,17 +82,39 @@ def committed(folder):
     return records
 
 
+def sizes_figure(records, *, others, front=True):
+    """Draw the test error against the bytes of the file, a panel for each network.
+
+    Points are means over the seeds. A technique's line is its own Pareto front, the grey line that of all together.
+
+    records : as figures/12_archive.csv holds them
+    others : records with network, name, bytes, error, and look (of the marker), drawn one by one
+    front : whether to draw the grey line
+    """
+    with plt.rc_context(plots.STYLE):
+        figure, axes = plt.subplots(1, len(NETWORKS), figsize=(11, 5.4), sharey=True)
+        for axis, network in zip(axes, NETWORKS, strict=True):
+            points = means(select(records, network=network))
+            if front:
+                axis.step(*_places(pareto_front(points)), where="pre", color="lightgrey", linewidth=4, zorder=1)
+            _technique_lines(axis, points)
+            _points_of_others(axis, select(others, network=network))
+            axis.set(xscale="log", xlabel="bytes on disk (log scale)", title=plots.NAMES[network])
+        axes[0].set(yscale="log", ylim=(0.45, 12), ylabel="test error, 10,000 images (log scale)")
+        plots.ticks(axes[0].yaxis, (0.5, 0.7, 1, 1.5, 2, 3, 5, 10), "{:g} %")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return figure
+
+
+def _places(points):  # -> bytes, errors in percent
+    return [point["bytes"] for point in points], [100 * point["error"] for point in points]
+
+
 def _technique_lines(axis, points):
     for i, (technique, name) in enumerate({"float": "float", **NAMES}.items()):
-        own = pareto_front(select(points, technique=technique))
-        if own:
-            look = {
-                "color": plots.COLOURS[i % 7],
-                "marker": plots.MARKERS[(i + i // 7) % 7],
-                "linestyle": "-" if i < 7 else "--",
-            }
-            where = [p["bytes"] for p in own], [100 * p["error"] for p in own]
-            axis.plot(*where, markersize=4, linewidth=1, label=name, **look)
+        if own := pareto_front(select(points, technique=technique)):
+            look = {"color": plots.COLOURS[i % 7], "marker": plots.MARKERS[(i + i // 7) % 7], "markersize": 4}
+            axis.plot(*_places(own), linestyle="-" if i < 7 else "--", linewidth=1, label=name, **look)
 
 
 def _points_of_others(axis, others):
@@ -153,10 +124,3 @@ def _points_of_others(axis, others):
         look = {"marker": "D", "markersize": 6} | other.get("look", {})
         axis.plot(*place, color="black", linestyle="", markerfacecolor="white", zorder=5, **look)
         axis.annotate(other["name"], place, (right, up), textcoords="offset points", fontsize=7, ha=side)
-
-
-def _error_axis(axis):
-    axis.set(yscale="log", ylim=(0.45, 12), ylabel="test error, 10,000 images (log scale)")
-    axis.yaxis.set_major_locator(FixedLocator((0.5, 0.7, 1, 1.5, 2, 3, 5, 10)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} %"))
