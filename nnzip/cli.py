@@ -14,6 +14,7 @@ from nnzip.checks import one_of
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
 from nnzip.files import archive, zipping
+from nnzip.files.zip_options import Options, decibels, parse_pattern
 from nnzip.jobs import open_executor
 from nnzip.nn import zoo
 from nnzip.nn.training import evaluate
@@ -156,7 +157,7 @@ def _zip_options(zipped):
     add("-o", "--output", type=Path, required=True, metavar="FILE.nnz")
     target = zipped.add_mutually_exclusive_group()
     target.add_argument("--bits", type=int, help="2 to 8 for each weight")
-    target.add_argument("--error", type=zipping.decibels, metavar="DB", help="SQNR to reach with the fewest bits: 30dB")
+    target.add_argument("--error", type=decibels, metavar="DB", help="SQNR to reach with the fewest bits: 30dB")
     add("--sparsity", type=float, default=0.0, help="the fraction of the smallest weights that become 0")
     add("--rotate", action="store_true", help="by signs and Hadamard first, against outliers")
     add("--codebook", action="store_true", help="shared values by k-means in the place of a grid")
@@ -171,8 +172,8 @@ def _zip(asked):
     if asked.deep:
         _zip_deep(asked)
         return
-    options = zipping.Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.codebook)
-    per_tensor = [zipping.parse_pattern(text) for text in asked.per_tensor]
+    options = Options(asked.bits, asked.sparsity, asked.rotate, asked.error, asked.codebook)
+    per_tensor = [parse_pattern(text) for text in asked.per_tensor]
     with open_executor(asked.jobs) as executor:
         rows = zipping.zip_arrays(asked.source, asked.output, options=options, per_tensor=per_tensor, executor=executor)
     print(zipping.report(rows, asked.output.stat().st_size))

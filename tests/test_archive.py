@@ -14,8 +14,9 @@ from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_activations, quantize_weights, round_weights_in_training
 from nnzip.files import archive
 from nnzip.files.archive import describe, load, reading_arrays, save, writing_arrays
+from nnzip.files.parts import Part, varint
 from nnzip.files.tensor_files import BITS
-from nnzip.files.tensors import Part, decode_tensor, find_levels, tensor_to_bytes, varint
+from nnzip.files.tensors import decode_tensor, find_levels, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 from nnzip.nn.zoo import trained

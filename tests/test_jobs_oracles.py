@@ -12,6 +12,7 @@ from test_jobs import KILL, deadly, square, trace, traced
 
 from nnzip.book import study
 from nnzip.files import zipping
+from nnzip.files.zip_options import Options
 from nnzip.jobs import run_jobs
 from nnzip.nn.zoo import trained
 
@@ -102,6 +103,6 @@ def test_a_worker_that_is_killed_from_outside_takes_no_result_with_it(executor, 
 
 def test_a_cluster_zips_the_same_file(executor, tmp_path):
     for name, own in (("here", None), ("cluster", executor)):
-        options = zipping.Options(bits=3, rotate=True)
+        options = Options(bits=3, rotate=True)
         zipping.zip_arrays("lenet_300_100:0", tmp_path / name, options=options, executor=own, progress=False)
     assert (tmp_path / "here").read_bytes() == (tmp_path / "cluster").read_bytes()

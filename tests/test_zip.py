@@ -14,7 +14,8 @@ from nnzip.compression.hadamard import rotate_network
 from nnzip.files.archive import describe, save
 from nnzip.files.state_dict import load_state_dict
 from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
-from nnzip.files.zipping import Options, parse_options, parse_pattern, unzip_arrays, zip_arrays
+from nnzip.files.zip_options import Options, parse_options, parse_pattern
+from nnzip.files.zipping import unzip_arrays, zip_arrays
 from nnzip.hadamard import random_signs
 from nnzip.jobs import open_executor
 from nnzip.nn.zoo import trained

@@ -18,18 +18,9 @@ import numpy as np
 from nnzip.atomic import atomic_write
 from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation
+from nnzip.files.parts import Part, Reader, varint
 from nnzip.files.tensor_files import bits_dtype, errors_name
-from nnzip.files.tensors import (
-    Part,
-    Reader,
-    decode_tensor,
-    find_levels,
-    read_signs,
-    read_tensor,
-    room,
-    tensor_to_bytes,
-    varint,
-)
+from nnzip.files.tensors import decode_tensor, find_levels, read_signs, read_tensor, room, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 

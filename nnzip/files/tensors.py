@@ -9,14 +9,13 @@ through the coder that learns, `nnzip.adaptive_coding`; many through rANS, `nnzi
 numbers the bytes of each significance are packed by themselves, where that is shorter.
 """
 
-import io
 import math
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
+from nnzip.files.parts import pack, unpack, varint
 from nnzip.hadamard import factors
 
 PLAIN, RANGE, CODEBOOK = range(3)  # in the two lowest bits of a technique; then flags
@@ -39,14 +38,6 @@ class Coded(NamedTuple):
     def values(self):  # -> float32 [size], in the basis of the codes
         values = np.array(self.levels, np.float32)[self.codes]
         return values if self.scales is None else scaled(values, self.scales)
-
-
-class Part(NamedTuple):
-    """How many bytes of a file serve one purpose of one tensor; "" is the file itself."""
-
-    tensor: str
-    purpose: str
-    bytes: int
 
 
 # Lossless: the levels that an array already has
@@ -139,37 +130,6 @@ def _plain_options(array, shape, packed):  # -> iterator of lists of parts: raw,
         yield [*parts, *_with_length("floats", pack(numbers[kept]) if packed else numbers[kept].tobytes())]
 
 
-def pack(array):  # [...] -> bytes: the bytes of each significance by themselves, as they are, by zlib or by rANS
-    packed = b""
-    for plane in np.ascontiguousarray(array).view(np.uint8).reshape(-1, array.itemsize).T:
-        raw = plane.tobytes()
-        options = [raw, zlib.compress(raw), encode(plane, alphabet=256)]
-        method = min(range(3), key=lambda i: len(options[i]))
-        packed += bytes([method]) + varint(len(options[method])) + options[method]
-    return packed
-
-
-def unpack(data, count, dtype):  # bytes -> [count]
-    planes = np.empty((count, dtype.itemsize), np.uint8)
-    reader = Reader(io.BytesIO(data), len(data))
-    for i in range(dtype.itemsize):
-        method, piece = reader.take(1, "floats")[0], reader.with_length("floats")
-        if method == 1:
-            piece = _inflated(piece, count)
-        codes = decode(piece, count, alphabet=256) if method == 2 else np.frombuffer(piece, np.uint8)
-        if len(codes) != count:
-            raise ValueError(f"{len(codes)} bytes cannot be {count} numbers")
-        planes[:, i] = codes
-    return planes.reshape(-1).view(dtype)
-
-
-def _inflated(data, count):
-    try:
-        return zlib.decompressobj().decompress(data, count or 1)
-    except zlib.error as error:
-        raise ValueError(f"packed numbers are damaged: {error}") from None
-
-
 def _coded_options(coded, shape):  # -> iterator of lists of parts: all codes, or those of what is not zero
     size, zeros = coded.codes.size, np.count_nonzero(coded.codes == _zero(coded.levels))
     worth = zeros > size / 16 and size <= PLACES and size - zeros <= LEARNED
@@ -234,54 +194,7 @@ def _with_length(purpose, data):
     return [("technique", varint(len(data))), (purpose, data)]
 
 
-def varint(n):  # int >= 0 -> bytes, 7 bits each, the lowest first (LEB128)
-    data = bytearray()
-    while n > 127:
-        data.append(n & 127 | 128)
-        n >>= 7
-    return bytes([*data, n])
-
-
 # From bytes
-
-
-class Reader:
-    """Read a file piece by piece, never beyond its end, and keep account of what each piece was for."""
-
-    def __init__(self, file, size):
-        self.file, self.size, self.left, self.tensor, self.parts = file, size, size, "", {}
-
-    def take(self, count, purpose):  # -> bytes
-        if count > self.left:
-            raise ValueError(f"the file ends within the {purpose} of {self.tensor or 'the file'}")
-        self.left -= count
-        key = self.tensor, purpose
-        self.parts[key] = self.parts.get(key, 0) + count
-        data = self.file.read(count)
-        if len(data) != count:
-            raise ValueError("the file became shorter while it was read")
-        return data
-
-    def varint(self, purpose="technique", most=1 << 48):  # -> int
-        n = shift = 0
-        while True:
-            byte = self.take(1, purpose)[0]
-            n |= (byte & 127) << shift
-            shift += 7
-            if n > most or shift > 63:
-                raise ValueError(f"a number of the {purpose} of {self.tensor or 'the file'} is above {most}")
-            if byte < 128:
-                return n
-
-    def with_length(self, purpose):
-        return self.take(self.varint(), purpose)
-
-    def floats(self, count, half, purpose):  # -> float32 [count]
-        data = self.take(count * (2 if half else 4), purpose)
-        array = np.frombuffer(data, "<f2" if half else "<f4").astype(np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError(f"the {purpose} of {self.tensor} are not all finite")
-        return array
 
 
 class Packed(NamedTuple):

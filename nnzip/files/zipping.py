@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import FLOAT32_MAX, number, one_of, positive, whole
+from nnzip.checks import FLOAT32_MAX, one_of
 from nnzip.codebooks import assign, kmeans
 from nnzip.compression.hadamard import unrotate_network
 from nnzip.files.archive import check_array, holds_network, load, reading_arrays, writing_arrays
@@ -37,6 +36,7 @@ from nnzip.files.tensor_files import (
     write_safetensors,
 )
 from nnzip.files.tensors import Coded, decode_tensor, find_levels, tensor_to_bytes
+from nnzip.files.zip_options import Options
 from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
 from nnzip.jobs import check_executor
 from nnzip.nn import zoo
@@ -47,33 +47,8 @@ BLOCK = 1 << 20  # numbers that are worked on together
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX}
+AS_IT_IS = Options()
 FLOATS = (*LARGEST, "float64")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What shall become of a tensor; without any, it stays as it is, to the bit.
-
-    `bits`, 2 to 8, are those of a symmetric grid with a scale for each output or, with `codebook`, of k-means' 2^bits
-    shared values; `error` takes the fewest that reach this SQNR in dB. `sparsity` is the fraction of the smallest
-    magnitudes that become 0. `rotate` turns the tensor by random signs and Hadamard along axis 1 first.
-    """
-
-    bits: int | None = None
-    sparsity: float = 0.0
-    rotate: bool = False
-    error: float | None = None
-    codebook: bool = False
-
-    def __post_init__(self):
-        number(0, 1)(self.sparsity, "sparsity")
-        for name, kind in (("bits", whole(2, 8)), ("error", positive)):
-            if getattr(self, name) is not None:
-                kind(getattr(self, name), name)
-        if self.bits is not None and self.error is not None:
-            raise ValueError("of bits and error only one can be asked for")
-        if self.bits is None and self.error is None and (self.rotate or self.codebook):
-            raise ValueError("rotate and codebook need bits or an error")
 
 
 class Row(NamedTuple):
@@ -97,7 +72,7 @@ def compress(array, dtype, options):  # [...], "float32" -> parts of bytes, what
     def as_it_is(why=""):
         return _lossless(array, dtype), f"as it is{why}", math.inf
 
-    if options == Options() or dtype not in FLOATS or not array.size:
+    if options == AS_IT_IS or dtype not in FLOATS or not array.size:
         return as_it_is()
     if not _all(np.isfinite, array):
         return as_it_is(": not finite")
@@ -223,7 +198,7 @@ def _told(start, values):
 # All tensors
 
 
-def zip_arrays(source, path, *, options=Options(), per_tensor=(), executor=None, progress=True):
+def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, progress=True):
     """Write the arrays of a file, or of a trained network, to a .nnz file; return a Row for each.
 
     `source` is a .npz or .safetensors file, or "lenet_5:0", a network of `nnzip.nn.zoo` and its seed; `path` appears
@@ -271,7 +246,7 @@ def _options_for(name, stored, options, per_tensor):
     for pattern, own in per_tensor:
         if fnmatchcase(name, pattern):
             return own
-    return options if stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape) else Options()
+    return options if stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape) else AS_IT_IS
 
 
 def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, parts, Row)
@@ -331,36 +306,6 @@ def _decoded(dtype, packed):
         array = decode_tensor(packed, dtype=BITS.get(dtype, dtype))
         return from_bfloat16(array) if dtype == "bfloat16" else array
     return restored(decode_tensor(packed), dtype, packed.signs, packed.block_size)
-
-
-# The command line
-
-
-def parse_options(text):  # "bits:4,sparsity:0.9,rotate" -> Options
-    """Read options as they follow a pattern on the command line; "plain" is none of them.
-
-    >>> parse_options("error:30dB,rotate")
-    Options(bits=None, sparsity=0.0, rotate=True, error=30.0, codebook=False)
-    """
-    given, kinds = {}, {"bits": int, "sparsity": float, "error": decibels}
-    for word in [] if text == "plain" else text.split(","):
-        key, colon, value = word.partition(":")
-        one_of(*Options.__dataclass_fields__)(key, "an option")
-        if bool(colon) != (key in kinds):
-            raise ValueError(f"{key} takes {'a' if key in kinds else 'no'} value, got {word!r}")
-        given[key] = kinds[key](value) if colon else True
-    return Options(**given)
-
-
-def parse_pattern(text):  # "conv*=bits:8" -> "conv*", Options(bits=8)
-    pattern, equals, options = text.rpartition("=")
-    if not equals:
-        raise ValueError(f"what is asked of some tensors must be PATTERN=OPTIONS, got {text!r}")
-    return pattern, parse_options(options)
-
-
-def decibels(text):  # "30dB" or "30" -> 30.0
-    return float(text.removesuffix("dB"))
 
 
 def report(rows, size):  # list of Row, int -> str
