@@ -12,7 +12,7 @@ the gradients divided by S again in float32. The numbers are floats rounded to t
 
 import numpy as np
 
-from nnzip.checks import number, one_of, whole
+from nnzip.checks import door, number, one_of, whole
 from nnzip.compression.quantization import check_plain
 from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
@@ -27,12 +27,8 @@ def round_to_float(x, format):  # [...] -> float32 [...]
 
     Both formats drop the last bits of a float32's fraction. Adding half of what these bits can hold, and the last bit
     that is kept, which decides a tie, carries into the kept bits exactly where rounding goes up, and into the exponent
-    too. float16 has fewer exponents: below 2^-14 its numbers are multiples of 2^-24, above 65504 is infinity.
-
-    x : real numbers, taken as float32; infinity and NaN stay what they are, and what is too large becomes infinity
-
-    Source: IEEE 754-2019, section 4.3.1. It agrees with NumPy's float16, whose conversion takes up to thirty times
-    longer where numbers underflow.
+    too. float16 has fewer exponents: below 2^-14 its numbers are multiples of 2^-24, above 65504 is infinity. NaN stays
+    (IEEE 754-2019, section 4.3.1). NumPy's own float16 takes up to thirty times longer where numbers underflow.
 
     >>> round_to_float([1 + 2**-8, 1 + 3 * 2**-8, 1e-8, 1e5], "bfloat16").tolist()
     [1.0, 1.015625, 1.0011717677116394e-08, 99840.0]
@@ -58,9 +54,7 @@ class LossScale:
     """The factor S of the loss, and with `interval` its adjustment: half after an overflow, twice after a good run.
 
     scale : S at the start; it stays a normal float32
-    interval : how many steps without overflow double it (2,000 in practice); None, it stays (static)
-
-    Source: Micikevicius et al. 2018, section 3.2; the dynamic one as in PyTorch's GradScaler.
+    interval : how many steps without overflow double it (2,000 in practice, as in PyTorch's GradScaler); None: it stays
 
     >>> loss_scale = LossScale(1024.0, interval=2)
     >>> for overflow in (True, False, False):
@@ -69,9 +63,9 @@ class LossScale:
     (1024.0, 1)
     """
 
-    def __init__(self, scale=2.0**16, *, interval=None):
-        self.scale = number(*SCALES)(scale, "scale")
-        self.interval = None if interval is None else whole(1)(interval, "interval")
+    @door
+    def __init__(self, scale: number(*SCALES) = 2.0**16, *, interval=None):
+        self.scale, self.interval = scale, None if interval is None else whole(1)(interval, "interval")
         self.good, self.skipped = 0, 0
 
     def update(self, overflow):
@@ -107,7 +101,7 @@ class RoundedArithmetic:
 class ScaledSGD(SGD):
     """SGD that divides the gradients by the loss scale, in float32, and skips the step if one of them overflowed.
 
-    masters : False rounds every weight to the format after the step, as if no float32 copy were kept
+    Without masters every weight is rounded to the format after the step, as if no float32 copy were kept.
     """
 
     def __init__(self, rate, loss_scale, *, format, masters=True, **options):
@@ -136,7 +130,7 @@ def train_low_precision(network, data, *, format, rate, loss_scale=None, masters
 
     loss_scale : LossScale, which counts the steps that were skipped; None is S = 1
     masters : False keeps the weights themselves in the format
-    rate : of SGD with momentum 0.9, whose momentum is float32; it falls as a cosine; batches of 128 shifted images
+    rate : of SGD with momentum 0.9, both float32; it falls as a cosine; batches of 128 shifted images
     options : the rest of `fit`'s, `epochs` among them
     """
     check_plain(network)

@@ -11,8 +11,8 @@ the narrow symmetric ones: LeNet-5's convolutions have no ReLU after them. First
 
 import numpy as np
 
-from nnzip.calibration import broadcast_shapes
-from nnzip.checks import check_integer, door, one_of, real, reals, same_shape, whole
+from nnzip.calibration import broadcast_shapes, code_range
+from nnzip.checks import door, one_of, real, reals, same_shape, whole
 from nnzip.codebooks import binary
 from nnzip.compression.distillation import distill
 from nnzip.compression.pruning import masks_of
@@ -20,9 +20,8 @@ from nnzip.compression.quantization import Grid, Identity, Rounded, activation_q
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
 from nnzip.quantization import FLOAT32_MAX, FLOAT32_TINY, QuantParams, choose_qparams
 
-METHODS = ("straight_through", "learned_step", "binary")
 CALIBRATION_IMAGES = 1000
-BITS = whole(2, 16)
+BITS, METHOD = whole(2, 16), one_of("straight_through", "learned_step", "binary")
 
 # Arrays in, arrays out
 
@@ -33,8 +32,8 @@ def straight_through(x: real, qparams, grad_y: real):  # [...], QuantParams, [..
 
         dL/dx = dL/dy    where qmin <= round(x / scale) + zero_point <= qmax, else 0
 
-    It is the true gradient of clip(x, lo, hi), with lo and hi half a step outside of the grid's ends. Sources: Bengio
-    et al. 2013 (arXiv:1308.3432), section 2.3; with the clipping, PyTorch's `fake_quantize_per_tensor_affine`.
+    It is the true gradient of clip(x, lo, hi), with lo and hi half a step outside of the grid's ends. Bengio et al.
+    2013 (arXiv:1308.3432), section 2.3; with the clipping, PyTorch's `fake_quantize_per_tensor_affine`.
 
     >>> grid = QuantParams(scale=1.0, zero_point=0, bits=2, signed=True, narrow=True)
     >>> straight_through([-2.0, -1.4, 0.3, 9.0], grid, [1.0, 2.0, 3.0, 4.0]).tolist()
@@ -57,14 +56,13 @@ def straight_through(x: real, qparams, grad_y: real):  # [...], QuantParams, [..
 def learned_step(x: real, step: reals(0, 1), *, bits: BITS, signed):  # [...], () or [C] -> [...]
     """Return x on a grid whose step is trained: round(clip(x / step, -Qn, Qp)) step, rounded half to even.
 
-    Qp = Qn = 2^(bits-1) - 1 signed, the narrow symmetric grid; Qn = 0 and Qp = 2^bits - 1 unsigned. The step is
-    positive, one for all or one for each index of the first axis. Source: Esser et al. 2020 (arXiv:1902.08153), eqs. 1
-    and 2, where the signed grid has one code more.
+    Qp = Qn = 2^(bits-1) - 1 signed, Qn = 0 and Qp = 2^bits - 1 unsigned; one step for all, or one for each index of the
+    first axis. Esser et al. 2020 (arXiv:1902.08153), eqs. 1 and 2, where the signed grid has one code more.
 
     >>> learned_step([-0.9, 0.2, 0.3, 7.0], 0.5, bits=3, signed=True).tolist()
     [-1.0, 0.0, 0.5, 1.5]
     """
-    low, high = code_range(bits, signed)
+    low, high = code_range(bits, signed, narrow=True)
     x, step = _fitting(x, step, high)
     with np.errstate(over="ignore"):  # what is beyond a float is clipped too
         return np.rint(np.clip(x / step, low, high)) * step
@@ -77,15 +75,15 @@ def learned_step_gradients(x: real, step: reals(0, 1), grad_y: real, *, bits: BI
         dy/dx    = 1 inside, -Qn < v < Qp, else 0
         dy/dstep = round(v) - v inside, -Qn below, Qp above; times dL/dy, and summed over all that share the step
 
-    They are those of step (clip(v) + r), where r = round(clip(v)) - clip(v) is held at what it is now. Source: Esser et
-    al. 2020, eqs. 3 and 5.
+    They are those of step (clip(v) + r), where r = round(clip(v)) - clip(v) is held at what it is now. Esser et al.
+    2020, eqs. 3 and 5.
 
     >>> grad_x, grad_step = learned_step_gradients([0.2, 7.0], 0.5, [1.0, 1.0], bits=3, signed=True)
     >>> grad_x.tolist(), float(grad_step.round(6))  # (0 - 0.4) + 3
     ([1.0, 0.0], 2.6)
     """
     same_shape(x, grad_y, ("x", "grad_y"))
-    low, high = code_range(bits, signed)
+    low, high = code_range(bits, signed, narrow=True)
     x, step = _fitting(x, step, high)
     with np.errstate(over="ignore"):
         v = np.clip(x / step, low, high)
@@ -100,23 +98,15 @@ def step_gradient_scale(count: whole(1), *, bits: BITS, signed):
 
     count : weights that share the step, or numbers in one image's activation (Esser et al. 2020, section 2.2)
     """
-    return 1 / np.sqrt(count * code_range(bits, signed)[1])
+    return 1 / np.sqrt(count * code_range(bits, signed, narrow=True)[1])
 
 
 @door
 def start_step(x: real, *, bits: BITS, signed, axis: one_of(None, 0) = None):  # [C, ...] -> float32 () or [C]
-    """Return the step to start with, 2 mean|x| / sqrt(Qp) (Esser et al. 2020, section 2.1); 1 where all is 0.
-
-    axis : None, one step for all; 0, one for each index of the first axis
-    """
+    """Return the step to start with, 2 mean|x| / sqrt(Qp) (Esser et al. 2020, section 2.1); 1 where all is 0."""
     mean = np.abs(x).mean(axis=None if axis is None else tuple(range(1, x.ndim)), dtype=np.float64)
-    step = 2 * mean / np.sqrt(code_range(bits, signed)[1])
+    step = 2 * mean / np.sqrt(code_range(bits, signed, narrow=True)[1])
     return np.asarray(np.where(step > FLOAT32_TINY, step, 1.0), np.float32)
-
-
-def code_range(bits, signed):
-    """Return the ends -Qn and Qp of the codes of a learned step."""
-    return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 def _fitting(x, step, high):  # -> x, the step in its precision and so that it broadcasts over x
@@ -141,15 +131,11 @@ class ClippedGrid(Grid):
 
 
 class LearnedStep(Identity):
-    """A grid whose step is trained, as one of the layer's `params`: "weight_step" or "input_step".
+    """A grid whose step is trained, as one of the layer's `params`: "weight_step" or "input_step"."""
 
-    params : those of the layer; `begin`, weights or inputs, gives the first step
-    """
-
-    def __init__(self, params, name, begin, *, bits, signed, axis=None):
+    def __init__(self, params, name, begin, *, bits, signed, axis=None):  # begin: what gives the first step
         super().__init__()
-        self.params, self.name = params, name
-        self.grid = {"bits": bits, "signed": signed}
+        self.params, self.name, self.grid = params, name, {"bits": bits, "signed": signed}
         params[name] = start_step(begin, axis=axis, **self.grid)
 
     @property
@@ -194,11 +180,10 @@ class Binary(Identity):
 
 @door
 def rounded_in_training(
-    network, images: reals(2, 4), *, weight_bits, activation_bits=None, method: one_of(*METHODS) = "learned_step"
+    network, images: reals(2, 4), *, weight_bits, activation_bits=None, method: METHOD = "learned_step"
 ):
     """Return a copy to be trained through the rounding; `export_rounded` gives what is left of it afterwards.
 
-    network : its layers with weights are Linear and Conv2d
     images : training images that the grids of the activations begin with
     weight_bits, activation_bits : 2 to 16, weights of "binary" 1; None leaves what enters every layer float
     method : "learned_step"; "straight_through", grids of least squared error that stay; "binary", whose activations
@@ -212,22 +197,20 @@ def rounded_in_training(
     >>> len(np.unique(export_rounded(student).parameters()["5.weight"][0]))
     3
     """
-    low, high = (1, 1) if method == "binary" else (2, 16)
-    check_integer(weight_bits, f"weight_bits (of {method!r})", low, high)
+    allowed = whole(1, 1) if method == "binary" else BITS
+    allowed(weight_bits, f"weight_bits (of {method!r})")
     check_plain(network)
     fixed = method == "straight_through" and activation_bits is not None
     grids = activation_qparams(network, images, bits=activation_bits, method="mse") if fixed else {}
     student, x = network.copy(), images
     for i, layer in enumerate(student.layers):
         if layer.params:
-            weight = _weight_rounding(layer.params, weight_bits, method)
+            weight, entering = _weight_rounding(layer.params, weight_bits, method), None
             if fixed:
                 entering = ClippedGrid(grids[i])
             elif activation_bits is not None:
                 signed = bool(np.min(x) < 0)
                 entering = LearnedStep(layer.params, "input_step", x, bits=activation_bits, signed=signed)
-            else:
-                entering = None
             student.layers[i] = Rounded(layer, weight=weight, input=entering)
         x = network.layers[i].forward(x)
     return student
@@ -244,12 +227,12 @@ def _weight_rounding(params, bits, method):
 def train_quantized(
     network, data, *, weight_bits, activation_bits=None, method="learned_step", rate, teacher=None, **options
 ):
-    """Return the network trained on with its weights, and what enters each layer, rounded in every forward pass.
+    """Return a trained network trained on with its weights, and what enters each layer, rounded in every forward pass.
 
-    It is best begun with a trained network, which is not changed. Weights that are zero, of a pruned one, stay zero.
-    The layers that come back are plain, their weights on their grids; with `activation_bits` each inside a Rounded.
+    Weights that are zero, of a pruned network, stay zero. The layers that come back are plain, their weights on their
+    grids; with `activation_bits` each inside a Rounded.
 
-    weight_bits, activation_bits, method : as in `rounded_in_training`; every layer, first and last included
+    weight_bits, activation_bits, method : as in `rounded_in_training`
     rate : of SGD with momentum 0.9, whose rate falls as a cosine; batches of 128 shifted images
     teacher : Network, optional; then trained by distillation (Mishra and Marr 2018, arXiv:1711.05852)
     options : the rest of `fit`'s, `epochs` among them, and of `distill`'s

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from nnzip.checks import check_finite, check_not_empty, door, real, whole
+from nnzip.checks import door, real, real32, whole
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
@@ -48,8 +48,7 @@ class Network:
         images = np.asarray(images)
         if images.dtype.kind != "f":
             raise TypeError(f"images must be floats, got dtype {images.dtype}")
-        check_not_empty(images, "images")
-        check_finite(images, "images")
+        images = real(images, "images")
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, as what the network gives
             parts = [self.forward(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
         return real(np.concatenate(parts), "logits", ndim=2)
@@ -67,21 +66,18 @@ class Network:
 
     def load_parameters(self, values):
         """Copy named arrays into the network's own; if a name, a shape or a number does not fit, nothing is changed."""
-        own, converted = self.parameters(), {}
+        own = self.parameters()
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
+        checked = {name: real32(value, name) for name, value in values.items()}
         for name, array in own.items():
-            if np.shape(values[name]) != array.shape:
-                raise ValueError(f"{name} must have shape {array.shape}, got {np.shape(values[name])}")
-            with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-                converted[name] = real(values[name], name).astype(array.dtype)
-            check_finite(converted[name], name)
+            if checked[name].shape != array.shape:
+                raise ValueError(f"{name} must have shape {array.shape}, got {checked[name].shape}")
         for name, array in own.items():
-            array[...] = converted[name]
+            array[...] = checked[name]
 
     def copy(self):
-        """Return an independent copy: changing one network's weights leaves the other's alone."""
         return copy.deepcopy(self)
 
     def __repr__(self):
