@@ -4,8 +4,7 @@
     python figures/searches.py --executor processes:2   or threads:2
 
 It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
-space trained with three seeds, into figures/. Results come into figures/11_*.jsonl first: started again after it was
-killed it goes on where it was; when all is done the logs go.
+space trained with three seeds, into figures/. Killed and started again it goes on from its logs, figures/11_*.jsonl.
 """
 
 import argparse
@@ -43,20 +42,15 @@ def run_bits(folder, executor=None):
 def run_widths(folder, executor=None):
     """Train every MLP of the space once with each seed; return the records."""
     genomes = [list(g) for g in itertools.product(range(len(search.WIDTHS)), repeat=3) if search.fits(g, PARAMETERS)]
-    errors = {}
+    records = [{"genome": " ".join(map(str, genome))} for genome in genomes]
     for seed in SEEDS:
         settings = {**RECIPE, "seed": seed}
         function = functools.partial(search.measure_widths, **settings)
         log = Path(folder) / f"11_widths_{seed}.jsonl"
-        errors[seed] = run_jobs(function, genomes, executor=executor, log=log, settings=settings, progress=True)
-    return [
-        {
-            "genome": " ".join(map(str, genome)),
-            "parameters": errors[0][i]["parameters"],
-            **{f"error_{seed}": errors[seed][i]["error"] for seed in SEEDS},
-        }
-        for i, genome in enumerate(genomes)
-    ]
+        found = run_jobs(function, genomes, executor=executor, log=log, settings=settings, progress=True)
+        for record, measured in zip(records, found, strict=True):
+            record.update({"parameters": measured["parameters"], f"error_{seed}": measured["error"]})
+    return records
 
 
 def main(arguments=None):

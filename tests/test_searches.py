@@ -11,6 +11,7 @@ import searches
 from nnzip.book import study
 from nnzip.book.records import read_records
 from nnzip.compression import search
+from nnzip.data.mnist import raw_mnist
 from nnzip.nn.zoo import SEEDS
 
 FIGURES = Path(__file__).parent.parent / "figures"
@@ -20,7 +21,13 @@ FIGURES = Path(__file__).parent.parent / "figures"
 def small(monkeypatch):
     monkeypatch.setattr(searches, "BITS", (("lenet_300_100", 0, 3),))
     monkeypatch.setattr(searches, "PARAMETERS", 3500)
+    monkeypatch.setattr(searches, "IMAGES", 100)
     monkeypatch.setattr(searches, "RECIPE", {"images": 100, "epochs": 1, "rate": 0.1})
+    few = {name: array[:500] for name, array in raw_mnist().items()}
+    monkeypatch.setattr(search, "raw_mnist", lambda: few)
+    search.part_of_mnist.cache_clear()
+    yield
+    search.part_of_mnist.cache_clear()
 
 
 def test_the_command_killed_and_started_again_writes_the_same_files(small, tmp_path, monkeypatch, capsys):
@@ -46,7 +53,7 @@ def test_the_command_killed_and_started_again_writes_the_same_files(small, tmp_p
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     records = read_records(whole / "11_bits.csv")
     assert [(r["way"], r["number"]) for r in records] == list(itertools.product(search.WAYS, range(3)))
-    again = search.measure_bits(records[4]["genome"], name="lenet_300_100", network_seed=0, images=1000)
+    again = search.measure_bits(records[4]["genome"], name="lenet_300_100", network_seed=0, images=100)
     assert records[4]["bytes"] == again["bytes"] and records[4]["test_error"] == again["test_error"]
 
 

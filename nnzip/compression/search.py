@@ -2,14 +2,13 @@
 
 A genome is a list of whole numbers, the i-th in range(choices[i]); neighbouring numbers should mean neighbouring
 things. What a genome is worth is a function of it alone, so each generation goes through one `run(function, genomes)`,
-like `map`. With run=partial(nnzip.jobs.run_jobs, executor=..., log=...) others compute it too, and results that the log
-has are not computed again: a search that was killed goes on where it was, to the same end.
+like `map`. With run=partial(nnzip.jobs.run_jobs, executor=..., log=...) others compute it too, and a search that was
+killed goes on where it was, to the same end.
 """
 
 import functools
 import itertools
 import math
-from numbers import Real
 
 import numpy as np
 
@@ -71,11 +70,10 @@ def child_of(mother, father, choices, rng):  # int [genes] three times -> int [g
 def evolve(
     function, choices, *, objectives, evaluations, population: whole(1) = 20, allowed=None, seed: whole(0) = 0, run=map
 ):
-    """Search by evolution: the best so far are the parents of the next generation.
+    """Search by evolution: the best so far (`best_parents`) are the parents of the next generation (`child_of`).
 
-    The first generation is drawn at random. Then each child has two of the parents (`child_of`). The parents are those
-    of all found so far that nobody beats, and more as `best_parents` says, until they are `population` (Deb et al.
-    2002, NSGA-II, without its crowding distance). No genome comes twice.
+    The first generation is drawn at random, and no genome comes twice. Deb et al. 2002, NSGA-II, without its crowding
+    distance.
 
     function : genome -> dict of numbers
     choices : list of int, how many values each gene has
@@ -86,84 +84,68 @@ def evolve(
 
     Returns a list of dicts, in the order in which they were found: the genome, and what the function says of it.
 
-    >>> found = evolve(lambda g: {"miss": abs(g[0] - 7) + abs(g[1] - 3)}, [50, 50], objectives=["miss"],
-    ...     evaluations=300)
-    >>> min(found, key=lambda record: record["miss"])["genome"]
+    >>> found = evolve(lambda g: {"a": abs(g[0] - 7) + abs(g[1] - 3)}, [50, 50], objectives=["a"], evaluations=300)
+    >>> min(found, key=lambda record: record["a"])["genome"]
     [7, 3]
     """
     if not isinstance(objectives, tuple | list) or len(objectives) not in (1, 2):
         raise ValueError(f"objectives must be one or two names, got {objectives!r}")
-    draw, found = _Draw(choices, allowed, evaluations, seed), []
+    draw, found, parents = _drawer(choices, allowed, evaluations, seed), [], None
     while len(found) < evaluations:
-        parents = best_parents(found, objectives, population) if found else None
-        genomes = [draw.new(parents) for _ in range(min(population, evaluations - len(found)))]
-        found += _records(genomes, run(function, genomes), objectives)
+        genomes = [draw(parents) for _ in range(min(population, evaluations - len(found)))]
+        found += _records(genomes, run(function, genomes))
+        parents = best_parents(found, objectives, population)
     return found
 
 
 @door
 def random_search(function, choices, *, evaluations, allowed=None, seed: whole(0) = 0, run=map):
     """Look at so many genomes drawn at random, none twice: what any search must beat. Arguments as in `evolve`."""
-    draw = _Draw(choices, allowed, evaluations, seed)
-    genomes = [draw.new() for _ in range(evaluations)]
+    draw = _drawer(choices, allowed, evaluations, seed)
+    genomes = [draw() for _ in range(evaluations)]
     return _records(genomes, run(function, genomes))
 
 
-def _records(genomes, results, objectives=()):  # -> list of dicts
-    results = list(results)
-    for result in results:
-        if not isinstance(result, dict) or not all(isinstance(result.get(key), Real) for key in objectives):
-            raise TypeError(f"the function must return a dict, with numbers for {objectives}, got {result!r:.80}")
+def _records(genomes, results):  # -> list of dicts
     return [{"genome": genome, **result} for genome, result in zip(genomes, results, strict=True)]
 
 
-class _Draw:
-    """Draws genomes that are allowed and that it has not drawn before."""
+def _drawer(choices, allowed, evaluations, seed):
+    """Return a function that draws a genome, at random or from parents, which is allowed and not drawn before."""
+    choices = [whole(1)(count, "choices") for count in choices]
+    most = math.prod(choices)
+    whole(1, most)(evaluations, f"evaluations (of the {most} genomes that there are)")
+    seen, rng = set(), np.random.default_rng(seed)
 
-    def __init__(self, choices, allowed, evaluations, seed):
-        self.choices = [whole(1)(count, "choices") for count in choices]
-        most = math.prod(self.choices)
-        whole(1, most)(evaluations, f"evaluations (of the {most} genomes that there are)")
-        self.allowed, self.seen, self.rng = allowed or (lambda genome: True), set(), np.random.default_rng(seed)
-
-    def new(self, parents=None):  # -> list of int
+    def draw(parents=None):  # -> list of int
         for attempt in range(TRIES):
-            genome = self.rng.integers(self.choices)
+            genome = rng.integers(choices)
             if parents is not None and attempt < TRIES // 2:  # where all children are known, anybody will do
-                genome = child_of(*parents[self.rng.integers(len(parents), size=2)], self.choices, self.rng)
-            key = tuple(genome.tolist())
-            if key not in self.seen and self.allowed(list(key)):
-                self.seen.add(key)
-                return list(key)
-        raise ValueError(f"no new genome is allowed after {len(self.seen)}: ask for fewer evaluations")
+                genome = child_of(*parents[rng.integers(len(parents), size=2)], choices, rng)
+            genome = genome.tolist()
+            if tuple(genome) not in seen and (allowed is None or allowed(genome)):
+                seen.add(tuple(genome))
+                return genome
+        raise ValueError(f"no new genome is allowed after {len(seen)}: ask for fewer evaluations")
 
-
-def _searched(way, objectives, population):
-    if way == "random":
-        return random_search
-    return functools.partial(evolve, objectives=objectives, population=population)
-
-
-# Bits and sparsity of every layer
+    return draw
 
 
 @door
 def search_bits(
     name, *, evaluations, way: one_of(*WAYS) = "evolution", network_seed=0, images: whole(1, 60_000) = 1000,
-    seed=0, population=20, run=map,
+    seed=0, run=map,
 ):  # fmt: skip
     """Search for each layer's bits and sparsity: little divergence from the float network, few bytes.
 
     name, network_seed : of a network of the zoo
-    way : "evolution" or "random", as a baseline with as many evaluations
     images : how many training images a candidate is measured on
-    evaluations, seed, population, run : as in `evolve`
 
-    Returns a list of dicts as `evolve` does, with what `measure_bits` says.
+    The rest is as in `evolve`, and so is what comes back, with what `measure_bits` says.
     """
     choices = [len(BITS), len(SPARSITIES)] * len(weights_of(trained(name, seed=network_seed)))
     function = functools.partial(measure_bits, name=name, network_seed=network_seed, images=images)
-    search = _searched(way, ("loss", "bytes"), population)
+    search = random_search if way == "random" else functools.partial(evolve, objectives=("loss", "bytes"))
     return search(function, choices, evaluations=evaluations, seed=seed, run=run)
 
 
@@ -174,12 +156,12 @@ def measure_bits(genome, *, name, network_seed, images):
     bytes : of the codes through `nnzip.coding.encode`, zeros and all; scales, biases: 4 bytes each
     """
     network = trained(name, seed=network_seed)
-    pixels, labels, test = _few(images)
+    pixels, labels = part_of_mnist("train", 0, images)
     said, total = network.logits(pixels), 0
     for weight, (bits, sparsity) in zip(weights_of(network).values(), genes_of(genome), strict=True):
         weight[...], size = coded(weight, bits, sparsity)
         total += size + 4 * len(weight)
-    logits = network.logits(pixels)
+    logits, test = network.logits(pixels), part_of_mnist("test", 0)
     errors = {"train_error": float(np.mean(logits.argmax(axis=1) != labels)), "test_error": evaluate(network, *test)}
     return {"loss": kl_divergence(said, logits)[0], "bytes": total, **errors}
 
@@ -198,32 +180,24 @@ def genes_of(genome):
     return [(BITS[b], SPARSITIES[s]) for b, s in zip(genome[::2], genome[1::2], strict=True)]
 
 
-# Widths of the layers
-
-
 @door
-def search_widths(
-    *, parameters: whole(1), evaluations, way: one_of(*WAYS) = "evolution", seed=0, population=10, recipe=None, run=map
-):
-    """Search for the widths of an MLP with at most so many parameters that errs least after a short training.
+def search_widths(*, parameters: whole(1), evaluations, way: one_of(*WAYS) = "evolution", seed=0, recipe=None, run=map):
+    """Search for the widths of an MLP with at most so many weights and biases that errs least after a short training.
 
-    parameters : the most weights and biases that a network may have
     recipe : dict, of `measure_widths`: images, epochs, rate, seed
-    way, evaluations, seed, population, run : as in `search_bits`
 
-    Returns a list of dicts as `evolve` does, with what `measure_widths` says.
+    The rest is as in `evolve`, and so is what comes back, with what `measure_widths` says.
     """
     settings = {"images": 10_000, "epochs": 1, "rate": 0.1, "seed": 0} | (recipe or {})
     whole(1, 55_000)(settings["images"], "images")  # the last 5,000 are held out
     function, choices = functools.partial(measure_widths, **settings), [len(WIDTHS)] * 3
-    allowed, search = functools.partial(fits, parameters=parameters), _searched(way, ("error",), population)
+    allowed = functools.partial(fits, parameters=parameters)
+    search = random_search if way == "random" else functools.partial(evolve, objectives=("error",), population=10)
     return search(function, choices, evaluations=evaluations, allowed=allowed, seed=seed, run=run)
 
 
 def fits(genome, parameters):
-    """Tell whether the MLP has at most so many parameters; layers that are not there must come last, so that each
-    network has one genome.
-    """
+    """Tell whether the MLP has at most so many parameters, and layers of width 0 come last: one genome a network."""
     widths = [WIDTHS[gene] for gene in genome]
     in_order = all(b == 0 or a > 0 for a, b in itertools.pairwise(widths))
     return in_order and parameters_of(widths) <= parameters
@@ -231,37 +205,28 @@ def fits(genome, parameters):
 
 def measure_widths(genome, *, images, epochs, rate, seed):
     """Train an MLP of these widths on the first training images; return its error on the last 5,000, its parameters."""
-    pixels, labels, _ = _few(images)
-    held_out = scale(raw_mnist()["train_images"][-5000:]), raw_mnist()["train_labels"][-5000:].astype(np.int64)
     widths = [WIDTHS[gene] for gene in genome]
-    network = mlp(widths, seed=seed)
+    network, data, held_out = mlp(widths, seed=seed), part_of_mnist("train", 0, images), part_of_mnist("train", -5000)
     recipe = {"batch_size": 100, "optimizer": SGD(rate), "schedule": cosine_decay}
-    fit(network, (pixels, labels), epochs=epochs, **recipe, seed=seed, progress=False)
+    fit(network, data, epochs=epochs, **recipe, seed=seed, progress=False)
     return {"error": evaluate(network, *held_out), "parameters": parameters_of(widths)}
 
 
 def mlp(widths, *, seed=0):
     """Return an untrained MLP for MNIST with hidden layers of these widths, those of width 0 left out."""
-    rng, sizes = np.random.default_rng(seed), [784, *filter(None, widths), 10]
-    pairs = [(Linear(a, b, rng=rng), ReLU()) for a, b in itertools.pairwise(sizes)]
-    return Network([Flatten(), *[layer for pair in pairs for layer in pair][:-1]])
+    rng, layers = np.random.default_rng(seed), [Flatten()]
+    for inputs, outputs in itertools.pairwise([784, *filter(None, widths), 10]):
+        layers += [Linear(inputs, outputs, rng=rng), ReLU()]
+    return Network(layers[:-1])
 
 
 def parameters_of(widths):
-    """Return how many weights and biases `mlp` has.
-
-    >>> parameters_of([300, 100])
-    266610
-    """
+    """Return how many weights and biases `mlp` has."""
     sizes = [784, *filter(None, widths), 10]
     return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
 
 
 @functools.cache
-def _few(images):  # -> training images [images, 1, 28, 28], their labels, (test images, labels)
+def part_of_mnist(name, start, stop=None):  # -> images [N, 1, 28, 28], labels [N]
     raw = raw_mnist()
-    train, test = (
-        (scale(raw[f"{part}_images"][:n]), raw[f"{part}_labels"][:n].astype(np.int64))
-        for part, n in (("train", images), ("test", None))
-    )
-    return *train, test
+    return scale(raw[f"{name}_images"][start:stop]), raw[f"{name}_labels"][start:stop].astype(np.int64)
