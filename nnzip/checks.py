@@ -171,20 +171,3 @@ def check_labels(labels, shape):
     if labels.shape != shape[:1]:
         raise ValueError(f"labels must have shape ({shape[0]},), one for each row, got {labels.shape}")
     return labels
-
-
-# The names of the first edition, until nothing calls them
-
-real_array, check_same_shape = real, same_shape
-
-
-def check_integer(value, name, low, high=None):
-    return whole(low, high)(value, name)
-
-
-def check_number(value, name, low, high, *, open_low=False, open_high=False):
-    return number(low, high, "[("[open_low] + "])"[open_high])(value, name)
-
-
-def check_choice(value, name, allowed):
-    return one_of(*allowed)(value, name)
