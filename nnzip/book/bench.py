@@ -90,17 +90,14 @@ def codes_and_weights(M, K, N):  # -> int8 [M, K], int8 [K, N]
 
 def _matmul_integer(a, b, *, precise):
     """Return ONNX Runtime's product of codes and weights, ready to run; uint8 codes mean a - 128."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import numpy_helper, parser
 
-    zero_point = np.array(128 if a.dtype == np.uint8 else 0, a.dtype)
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b", "zero_point"], ["y"])],
-        "product",
-        [helper.make_tensor_value_info("a", helper.np_dtype_to_tensor_dtype(a.dtype), ["M", b.shape[0]])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, ["M", b.shape[1]])],
-        [numpy_helper.from_array(b, "b"), numpy_helper.from_array(zero_point, "zero_point")],
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 17]>
+        product ({a.dtype}[M, K] a) => (int32[M, N] y) {{ y = MatMulInteger(a, b, zero_point) }}"""
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    constants = {"b": b, "zero_point": np.array(128 if a.dtype == np.uint8 else 0, a.dtype)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     session = onnx_session(model.SerializeToString(), precise=precise)
     return lambda: session.run(None, {"a": a})[0]
 
