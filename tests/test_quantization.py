@@ -35,7 +35,7 @@ def rng():
 @pytest.fixture
 def coarse_search(monkeypatch):
     """Fewer candidate ranges, for tests that do not ask which one is best."""
-    monkeypatch.setattr(calibration, "FRACTIONS", calibration.FRACTIONS[::8])
+    monkeypatch.setattr(calibration, "FRACTIONS", calibration.FRACTIONS[::16])
 
 
 # The exact specification: one number at a time, in fractions
@@ -90,9 +90,7 @@ def test_stochastic_rounding_never_lifts_an_integer():
     assert round_to_integer([-2.0, 0.0, 3.0, 3.001], "stochastic", rng=generator).tolist() == [-2, 0, 3, 4]
 
 
-def test_stochastic_rounding_keeps_integers_and_repeats_with_its_seed():
-    x = np.arange(-5.0, 6.0)
-    np.testing.assert_array_equal(round_to_integer(x, "stochastic", rng=3), x)
+def test_stochastic_rounding_repeats_with_its_seed():
     grid = QuantParams(0.1, 0, bits=8, signed=True)
     x = rng().normal(size=1000)
     first = quantize(x, grid, rounding="stochastic", rng=7)
@@ -106,7 +104,7 @@ def test_stochastic_rounding_keeps_integers_and_repeats_with_its_seed():
 
 @pytest.mark.parametrize("symmetric, signed", [(True, True), (False, False), (False, True)])
 @pytest.mark.parametrize("bits", range(2, 17))
-def test_codes_fill_their_range_and_the_error_is_at_most_half_a_step(bits, symmetric, signed):
+def test_codes_fill_their_range_zero_is_exact_and_the_error_is_at_most_half_a_step(bits, symmetric, signed):
     x = np.append(rng().uniform(-1, 2, 3000), [-1, 2])
     grid = qparams_from_range(-1.0, 2.0, bits=bits, symmetric=symmetric, signed=signed)
     low = {(True, True): 1 - 2 ** (bits - 1), (False, True): -(2 ** (bits - 1)), (False, False): 0}[symmetric, signed]
@@ -116,6 +114,7 @@ def test_codes_fill_their_range_and_the_error_is_at_most_half_a_step(bits, symme
     assert codes.dtype == np.dtype(("int" if signed else "uint") + ("8" if bits <= 8 else "16"))
     assert low <= codes.min() and codes.max() == high
     assert symmetric or codes.min() == low
+    assert fake_quantize([0.0], grid) == 0 and quantize([0.0], grid) == grid.zero_point
     # Half a step, and what float32 has no bits for: scale and product are each rounded to 24 of them.
     slack = 2.0**-22 * (high - low)
     assert np.abs(x - dequantize(codes, grid)).max() <= grid.scale * (0.5 + slack)
@@ -146,15 +145,6 @@ def test_the_zero_point_belongs_to_the_scale_that_is_stored(bits):
     assert bits == 8 or np.any(other != grid.zero_point)
 
 
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("bits", [2, 4, 8, 16])
-def test_zero_is_exact(bits, signed):
-    for x in ([-3.0, 0.0, 5.0], [0.0, 7.3], [-0.1, 0.0], [-1e-30, 0.0, 1e30]):
-        grid = qparams_from_range(min(x), max(x), bits=bits, symmetric=False, signed=signed)
-        assert fake_quantize([0.0], grid) == 0
-        assert quantize([0.0], grid) == grid.zero_point
-
-
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 5, 8, 16])
 def test_fake_quantize_changes_nothing_the_second_time_and_keeps_the_order(bits, symmetric):
@@ -179,11 +169,11 @@ def test_every_code_survives_the_way_there_and_back():
         np.testing.assert_array_equal(quantize(dequantize(codes, grid), grid), codes)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_a_quotient_that_float32_cannot_hold_is_clipped(rounding):
+def test_a_quotient_that_float32_cannot_hold_is_clipped(rounding, dtype):
     grid = QuantParams(TINY, 5, bits=8, signed=False)
-    assert quantize(np.array([MAX, -MAX]), grid, rounding=rounding, rng=0).tolist() == [255, 0]
-    assert quantize(np.array([MAX, -MAX], np.float32), grid, rounding=rounding, rng=0).tolist() == [255, 0]
+    assert quantize(np.array([MAX, -MAX], dtype), grid, rounding=rounding, rng=0).tolist() == [255, 0]
 
 
 # One scale for each slice
@@ -197,12 +187,12 @@ def test_per_axis_is_each_slice_by_itself(axis, symmetric, method, coarse_search
     x = rng().standard_t(3, (3, 2, 4)) if method == "entropy" else rng().standard_t(3, (4, 5, 6))
     grid = choose_qparams(x, axis=axis, **options)
     assert grid.axis == axis % 3 and grid.scale.shape == grid.zero_point.shape == (x.shape[axis],)
-    codes, decoded = quantize(x, grid), fake_quantize(x, grid)
+    codes = quantize(x, grid)
     for i in range(x.shape[axis]):
         part = choose_qparams(x.take(i, axis), **options)
         assert (part.scale, part.zero_point) == (grid.scale[i], grid.zero_point[i])
         np.testing.assert_array_equal(quantize(x.take(i, axis), part), codes.take(i, axis))
-        np.testing.assert_array_equal(fake_quantize(x.take(i, axis), part), decoded.take(i, axis))
+        np.testing.assert_array_equal(dequantize(codes.take(i, axis), part), dequantize(codes, grid).take(i, axis))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -215,14 +205,14 @@ def test_per_group_is_each_group_by_itself(shape, symmetric, method, coarse_sear
     rows = x.reshape(2, 12) if len(shape) == 4 else x
     grid = choose_qparams(x, group_size=3, **options)
     assert grid.scale.shape == (*rows.shape[:-1], rows.shape[-1] // 3) and grid.group_size == 3
-    codes, decoded = quantize(x, grid), fake_quantize(x, grid)
+    codes = quantize(x, grid)
+    decoded = dequantize(codes, grid)
     assert codes.shape == decoded.shape == shape
-    parts = zip(rows.reshape(-1, 3), codes.reshape(-1, 3), decoded.reshape(-1, 3), strict=True)
-    for i, (values, part_codes, part_decoded) in enumerate(parts):
+    for i, values in enumerate(rows.reshape(-1, 3)):
         part = choose_qparams(values, **options)
         assert (part.scale, part.zero_point) == (grid.scale.flat[i], grid.zero_point.flat[i])
-        np.testing.assert_array_equal(quantize(values, part), part_codes)
-        np.testing.assert_array_equal(fake_quantize(values, part), part_decoded)
+        np.testing.assert_array_equal(quantize(values, part), codes.reshape(-1, 3)[i])
+        np.testing.assert_array_equal(fake_quantize(values, part), decoded.reshape(-1, 3)[i])
 
 
 @pytest.mark.parametrize("method", ["mse", "entropy"])
@@ -272,7 +262,8 @@ DEGENERATE = {
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_inputs_give_finite_values_within_the_grid(name, symmetric, method, coarse_search):
-    x = DEGENERATE[name]
+    x = np.array(DEGENERATE[name])
+    x.setflags(write=False)  # no argument is changed
     for bits in (2, 16):
         grid = choose_qparams(x, bits=bits, symmetric=symmetric, method=method)
         assert grid.scale.dtype == np.float32 and grid.zero_point.dtype == np.int32
@@ -287,7 +278,7 @@ def test_degenerate_inputs_give_finite_values_within_the_grid(name, symmetric, m
         if method == "minmax":  # float32's own end costs up to one step: half a step beyond it there is no float
             steps = 1 if "max" in name and not symmetric else 0.5
             slack = 2.0**-22 * (grid.qmax - grid.qmin)
-            assert np.abs(np.asarray(x, np.float64) - decoded).max() <= grid.scale * (steps + slack)
+            assert np.abs(x.astype(np.float64) - decoded).max() <= grid.scale * (steps + slack)
 
 
 def test_only_the_slice_of_zeros_gets_scale_one():
@@ -309,39 +300,28 @@ def test_numbers_are_taken_as_they_are():
 # Where the range comes from
 
 
-def symmetric_error(x, top, levels):
-    scale = np.float32(top / levels)
-    return np.mean((x - np.clip(np.rint(x / scale), -levels, levels) * scale) ** 2)
-
-
-def affine_error(x, lo, hi, levels):
-    scale = np.float32((hi - lo) / levels)
-    zero_point = np.rint(-lo / np.float64(scale))
-    return np.mean((x - (np.clip(np.rint(x / scale) + zero_point, 0, levels) - zero_point) * scale) ** 2)
+def error_over(lo, hi, x, **options):
+    return mse(x, fake_quantize(x, qparams_from_range(lo, hi, **options)))
 
 
 SAMPLES = {
-    "gaussian": rng().normal(size=4000),
-    "laplace": rng().laplace(size=4000),
-    "student": rng().standard_t(3, 4000),
-    "uniform": rng().uniform(-1, 1, 4000),
+    "gaussian": rng().normal(size=2000),
+    "laplace": rng().laplace(size=2000),
+    "student": rng().standard_t(3, 2000),
+    "uniform": rng().uniform(-1, 1, 2000),
     "outlier": np.append(rng().normal(size=4000), 40.0),
-    "relu": np.maximum(rng().normal(size=4000), 0),
+    "relu": np.maximum(rng().normal(size=2000), 0),
 }
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_mse_finds_the_best_clipping_within_one_percent(name, bits):
-    x = SAMPLES[name]
-    fractions = np.concatenate([np.geomspace(1e-3, 1, 600), np.linspace(0.9, 1, 400)])
-    top = np.abs(x).max()
-    finest = min(symmetric_error(x, f * top, 2 ** (bits - 1) - 1) for f in fractions)
-    assert mse(x, fake_quantize(x, choose_qparams(x, bits=bits, method="mse"))) <= 1.01 * finest
-
-    lo, hi = min(x.min(), 0), x.max()
-    finest = min(affine_error(x, f * lo, f * hi, 2**bits - 1) for f in fractions)
-    assert mse(x, fake_quantize(x, choose_qparams(x, bits=bits, method="mse", symmetric=False))) <= 1.01 * finest
+def test_mse_finds_the_best_clipping_within_one_percent(name, bits, symmetric):
+    x, options = SAMPLES[name], {"bits": bits, "symmetric": symmetric}
+    fractions = np.concatenate([np.geomspace(1e-3, 1, 150), np.linspace(0.9, 1, 100)])
+    finest = min(error_over(f * x.min(), f * x.max(), x, **options) for f in fractions)
+    assert mse(x, fake_quantize(x, choose_qparams(x, method="mse", **options))) <= 1.01 * finest
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -359,10 +339,11 @@ def test_mse_is_never_worse_than_minmax(bits, symmetric, coarse_search):
 def test_mse_moves_the_two_ends_of_an_affine_range_apart():
     """One outlier above: shrinking both ends alike would clip the values below for it."""
     x = SAMPLES["outlier"]
-    grid = choose_qparams(x, bits=4, symmetric=False, method="mse")
-    fractions = np.geomspace(1e-2, 1, 60)
-    finest = min(affine_error(x, f * x.min(), g * x.max(), 15) for f in fractions for g in fractions)
-    together = min(affine_error(x, f * x.min(), f * x.max(), 15) for f in fractions)
+    options = {"bits": 4, "symmetric": False}
+    grid = choose_qparams(x, method="mse", **options)
+    fractions = np.geomspace(1e-2, 1, 30)
+    finest = min(error_over(f * x.min(), g * x.max(), x, **options) for f in fractions for g in fractions)
+    together = min(error_over(f * x.min(), f * x.max(), x, **options) for f in fractions)
     assert mse(x, fake_quantize(x, grid)) <= 1.05 * finest < together
 
 
@@ -388,17 +369,15 @@ def test_a_percentile_of_zero_leaves_the_whole_range():
     assert choose_qparams(x, method="percentile", symmetric=False).scale == np.float32(3 / 255)
 
 
-def slow_divergence(x, lo, hi, quantizer, full_lo, full_hi, levels):
-    """KL(P || Q) as Migacz describes it, bin by bin."""
+def slow_divergence(x, f, low, top, scale, qmin, qmax):
+    """KL(P || Q) over the range from f low to f top, as Migacz describes it, bin by bin."""
     n = 2048
-    width = (full_hi - full_lo) / n
     counts = [0] * n
-    for value in x:
-        if value != 0:
-            counts[min(int((value - full_lo) / width), n - 1)] += 1
-    centres = [full_lo + (i + 0.5) * width for i in range(n)]
-    inside = [i for i in range(n) if lo <= centres[i] <= hi]
-    if len(inside) < levels:
+    for value in x[x != 0]:
+        counts[min(int((value - low) / (top - low) * n), n - 1)] += 1
+    centres = [low + (i + 0.5) * (top - low) / n for i in range(n)]
+    inside = [i for i in range(n) if f * low <= centres[i] <= f * top]
+    if len(inside) <= qmax - qmin:
         return math.inf
     p = {i: counts[i] for i in inside}
     p[inside[0]] += sum(counts[: inside[0]])
@@ -406,52 +385,37 @@ def slow_divergence(x, lo, hi, quantizer, full_lo, full_hi, levels):
     members = {}
     for i in inside:
         if counts[i]:
-            members.setdefault(quantizer(centres[i]), []).append(i)
-    q = dict.fromkeys(inside, 0.0)
-    for bins in members.values():
-        for i in bins:
-            q[i] = sum(counts[j] for j in bins) / len(bins)
+            members.setdefault(min(max(round(centres[i] / scale), qmin), qmax), []).append(i)
+    q = {i: sum(counts[j] for j in bins) / len(bins) for bins in members.values() for i in bins}
     p_total, q_total = sum(p.values()), max(sum(q.values()), 1)
     divergence = 0.0
     for i in inside:
         if p[i]:
-            smooth = (1 - 1e-4) * q[i] / q_total + 1e-4 / n
+            smooth = (1 - 1e-4) * q.get(i, 0) / q_total + 1e-4 / n
             divergence += p[i] / p_total * math.log(p[i] / p_total / smooth)
     return divergence
 
 
-def slow_quantizer(scale, zero_point, qmin, qmax):
-    return lambda value: min(max(round(Fraction(value) / Fraction(float(scale))) + zero_point, qmin), qmax)
-
-
-@pytest.mark.parametrize("name", ["laplace", "outlier"])
-@pytest.mark.parametrize("bits", [4, 8])
-def test_entropy_is_the_least_divergence_found_slowly(name, bits):
+@pytest.mark.parametrize(
+    ("name", "bits", "symmetric"),
+    [("laplace", 4, True), ("laplace", 8, True), ("outlier", 4, True), ("outlier", 8, True), ("relu", 6, False)],
+)
+def test_entropy_is_the_least_divergence_found_slowly(name, bits, symmetric, monkeypatch):
+    """After a ReLU, half of the values are 0: they say nothing."""
+    monkeypatch.setattr(calibration, "FRACTIONS", calibration.FRACTIONS[::8])
     x = SAMPLES[name]
-    top, levels = np.abs(x).max(), 2 ** (bits - 1) - 1
-    fractions = calibration.FRACTIONS[::4]
+    top = np.abs(x).max()
+    low, qmin, qmax = (-top, 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 0, 2**bits - 1)
+    rows = calibration.histogram(calibration.Rows(x[None], 1, x.min(keepdims=True), x.max(keepdims=True)), symmetric)
+    scales = np.float32(calibration.FRACTIONS * (top - low) / (qmax - qmin))
     costs = []
-    for f in fractions:
-        quantizer = slow_quantizer(np.float32(f * top / levels), 0, -levels, levels)
-        costs.append(slow_divergence(x, -f * top, f * top, quantizer, -top, top, 2 * levels + 1))
-    expected = np.float32(fractions[np.argmin(costs)] * top / levels)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "FRACTIONS", fractions)
-        assert choose_qparams(x, bits=bits, method="entropy").scale == expected
-
-
-def test_entropy_after_a_relu_looks_at_the_values_that_are_not_zero():
-    x = SAMPLES["relu"]
-    fractions = calibration.FRACTIONS[::4]
-    costs = [
-        slow_divergence(x, 0, f * x.max(), slow_quantizer(np.float32(f * x.max() / 63), 0, 0, 63), 0, x.max(), 64)
-        for f in fractions
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "FRACTIONS", fractions)
-        grid = choose_qparams(x, bits=6, method="entropy", symmetric=False)
-        without = choose_qparams(x[x > 0], bits=6, method="entropy", symmetric=False)
-    assert grid.scale == without.scale == np.float32(fractions[np.argmin(costs)] * x.max() / 63)
+    for f, scale in zip(calibration.FRACTIONS, scales, strict=True):
+        costs.append(slow_divergence(x, f, low, top, float(scale), qmin, qmax))
+        found = calibration.divergence(rows, np.array([f * low]), np.array([f * top]), bits, symmetric)
+        assert found == pytest.approx(costs[-1:], rel=1e-9)
+    grid = choose_qparams(x, bits=bits, symmetric=symmetric, method="entropy")
+    assert grid.scale == scales[np.argmin(costs)]
+    assert grid.scale == choose_qparams(x[x != 0], bits=bits, symmetric=symmetric, method="entropy").scale
 
 
 def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
@@ -586,6 +550,11 @@ def test_a_grid_by_hand():
     assert (per_group.bits, per_group.qmax, per_group.dtype) == (4, 15, np.uint8)
 
 
+def test_a_long_grid_prints_short():
+    assert repr(QuantParams(0.5, 0, 4, True)).startswith("QuantParams(scale=array(0.5, dtype=float32), zero_point=arr")
+    assert len(repr(choose_qparams(rng().normal(size=(300, 8)), axis=0))) < 250
+
+
 def test_a_grid_keeps_its_own_numbers():
     scale = np.array([0.5, 0.25])
     grid = QuantParams(scale, [0, 0], bits=8, signed=True, axis=0)
@@ -599,7 +568,6 @@ def test_a_grid_keeps_its_own_numbers():
     "fields, error, message",
     [
         ({"scale": 0.0}, ValueError, "scale must be positive"),
-        ({"scale": -1.0}, ValueError, "scale must be positive"),
         ({"scale": 1e-40}, ValueError, "scale must be positive"),
         ({"scale": 1e300}, ValueError, "scale must be positive"),
         ({"scale": 1e37}, ValueError, "every code is a finite float32"),
@@ -608,19 +576,14 @@ def test_a_grid_keeps_its_own_numbers():
         ({"scale": [0.1, 0.2]}, ValueError, "scale and zero_point must have the same shape"),
         ({"scale": [0.1], "zero_point": [0]}, ValueError, r"scale must have shape \(\)"),
         ({"axis": 0}, ValueError, r"scale must have shape \(\)"),
-        ({"group_size": 4}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [[0.1]], "zero_point": [[0]], "axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0, "group_size": 4}, ValueError, "not both"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0.5}, TypeError, "axis must be an integer"),
         ({"scale": [0.1], "zero_point": [0], "group_size": 0}, ValueError, "group_size must be at least 1"),
         ({"zero_point": 128}, ValueError, "zero_point must be from -128 to 127"),
         ({"zero_point": 0.0}, TypeError, "zero_point must be integers"),
-        ({"zero_point": -128, "narrow": True}, ValueError, "zero_point must be from -127 to 127"),
         ({"bits": 1}, ValueError, "bits must be from 2 to 16"),
-        ({"bits": 17}, ValueError, "bits must be from 2 to 16"),
-        ({"bits": 8.0}, TypeError, "bits must be an integer"),
         ({"signed": "yes"}, ValueError, "signed must be one of True, False"),
-        ({"narrow": None}, ValueError, "narrow must be one of True, False"),
         ({"signed": False, "narrow": True}, ValueError, "signed=False"),
     ],
 )
@@ -638,14 +601,11 @@ GRID = QuantParams(0.1, 0, bits=8, signed=True)
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: choose_qparams([1e39]), ValueError, "within float32's range"),
         (lambda: RangeObserver().observe([1e39]), ValueError, "within float32's range"),
         (lambda: choose_qparams([1.0], axis=1), ValueError, "axis must be from -1 to 0, got 1"),
-        (lambda: choose_qparams([1.0], axis=0.0), TypeError, "axis must be an integer"),
         (lambda: choose_qparams(1.0, axis=0), ValueError, "axis needs at least one dimension"),
         (lambda: choose_qparams([1.0], axis=0, group_size=1), ValueError, "axis or group_size, not both"),
         (lambda: choose_qparams(np.ones((2, 6)), group_size=4), ValueError, r"must divide.* got 4 for shape \(2, 6\)"),
-        (lambda: choose_qparams(np.ones((2, 3, 5, 5)), group_size=2), ValueError, "must divide"),
         (lambda: choose_qparams([1.0], group_size=0), ValueError, "group_size must be at least 1"),
         (lambda: choose_qparams(1.0, group_size=1), ValueError, "must divide"),
         (lambda: qparams_from_range(1.0, -1.0), ValueError, "lo must not be above hi"),
@@ -655,9 +615,7 @@ GRID = QuantParams(0.1, 0, bits=8, signed=True)
         (lambda: dequantize([True], GRID), TypeError, "codes must be integers, got dtype bool"),
         (lambda: dequantize([], GRID), ValueError, "codes must not be empty"),
         (lambda: dequantize([0, 200], GRID), ValueError, "codes must be from -128 to 127, got 0 to 200"),
-        (lambda: dequantize(np.array([2**64 - 1], np.uint64), GRID), ValueError, "codes must be from -128 to 127"),
         (lambda: mse([1.0], [1.0, 2.0]), ValueError, "x and x_hat must have the same shape"),
-        (lambda: sqnr_db([[1.0]], [1.0]), ValueError, "x and x_hat must have the same shape"),
         (lambda: RangeObserver("mean"), ValueError, "mode must be one of minmax, histogram"),
         (lambda: RangeObserver().range, ValueError, "nothing observed yet"),
         (lambda: RangeObserver("histogram").qparams(), ValueError, "nothing observed yet"),
@@ -669,20 +627,21 @@ def test_bad_arguments_are_refused(call, error, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_that_does_not_fit_the_scales_is_refused():
-    x = np.ones((4, 6))
-    per_row = choose_qparams(x, axis=0)
-    per_group = choose_qparams(x, group_size=3)
-    for grid, other, message in (
-        (per_row, np.ones((5, 6)), r"shape \(5, 6\) needs scales of shape \(5,\), got \(4,\)"),
-        (per_row, 1.0, "axis needs at least one dimension"),
-        (per_group, np.ones((4, 9)), r"needs scales of shape \(4, 3\), got \(4, 2\)"),
-        (per_group, np.ones((4, 5)), "must divide"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            quantize(other, grid)
-        with pytest.raises(ValueError, match=message):
-            dequantize(np.asarray(other, int), grid)
+@pytest.mark.parametrize(
+    ("layout", "other", "message"),
+    [
+        ({"axis": 0}, np.ones((5, 6)), r"shape \(5, 6\) needs scales of shape \(5,\), got \(4,\)"),
+        ({"axis": 0}, np.array(1.0), "axis needs at least one dimension"),
+        ({"group_size": 3}, np.ones((4, 9)), r"needs scales of shape \(4, 3\), got \(4, 2\)"),
+        ({"group_size": 3}, np.ones((4, 5)), "must divide"),
+    ],
+)
+def test_an_array_that_does_not_fit_the_scales_is_refused(layout, other, message):
+    grid = choose_qparams(np.ones((4, 6)), **layout)
+    with pytest.raises(ValueError, match=message):
+        quantize(other, grid)
+    with pytest.raises(ValueError, match=message):
+        dequantize(other.astype(int), grid)
 
 
 def test_a_range_alone_answers_only_minmax():
@@ -690,26 +649,3 @@ def test_a_range_alone_answers_only_minmax():
     observer.observe([1.0])
     with pytest.raises(ValueError, match="method 'mse' needs RangeObserver"):
         observer.qparams(method="mse")
-
-
-def test_no_argument_is_changed(coarse_search):
-    x = rng().normal(size=(4, 6)).astype(np.float32)
-    codes = np.arange(24, dtype=np.int8).reshape(4, 6)
-    lo, hi = np.zeros(4), np.ones(4)
-    before = [array.copy() for array in (x, codes, lo, hi)]
-    for method in METHODS:
-        for layout in ({}, {"axis": 0}, {"group_size": 3}):
-            grid = choose_qparams(x, method=method, **layout)
-            for rounding in ROUNDINGS:
-                fake_quantize(x, grid, rounding=rounding, rng=0)
-            dequantize(codes, grid)
-    qparams_from_range(lo, hi, axis=0)
-    observer = RangeObserver("histogram")
-    observer.observe(x)
-    observer.qparams(method="entropy")
-    counts = observer.histogram.counts.copy()
-    observer.qparams(method="mse")
-    np.testing.assert_array_equal(observer.histogram.counts, counts)
-    sqnr_db(x, np.zeros_like(x))
-    for array, copy in zip((x, codes, lo, hi), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
