@@ -115,9 +115,9 @@ def onnx_session(model, *, precise=True):
 
 def integer_rows():
     """Return (name, integer network, peer): its own float form, and ONNX Runtime in the same integers, or None."""
-    rows = []
+    rows, images = [], load_mnist().test_images
     for title, name in (("LeNet-300-100", "lenet_300_100"), ("LeNet-5", "lenet_5")):
-        network, images = trained(name), load_mnist().test_images
+        network = trained(name)
         integer = integer_network(network, images[:500])  # a benchmark: any images give its speed
         session = _onnx_network(integer)
         for batch in (1, BATCH, 1000):
