@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from nnzip import __version__
@@ -22,15 +23,28 @@ from nnzip.nn.zoo import trained
 
 
 def main(arguments=None):
-    """Run a command line; return the exit code (0; 1: exercises fail; 2, with one line that says what is wrong)."""
+    """Run a command line; return the exit code (0; 1: exercises fail; 2, with one line that says what is wrong).
+
+    Stopped from the keyboard it is 130, and 141 where nobody reads on what is printed.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a tensor may be called what a terminal cannot show
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["study", *arguments]
     asked = _parser().parse_args(arguments)
     try:
-        return asked.run(asked) or 0
-    except (ValueError, TypeError, OSError) as error:
-        print(f"nnzip: {error}", file=sys.stderr)
+        code = asked.run(asked) or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("nnzip: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still writes at its end
+        return 141
+    except (ValueError, TypeError, OSError, MemoryError, BrokenExecutor) as error:
+        print(f"nnzip: {str(error) or 'there is not enough memory'}", file=sys.stderr)
         return 2
 
 
@@ -127,7 +141,7 @@ def _check(asked):
     path, names, hint, known = Path(asked.chapter), asked.names, "", exercises.exercises()
     if not path.suffix:
         if asked.chapter in known:
-            names, stem = [asked.chapter], known[asked.chapter].chapter
+            names, stem = [asked.chapter, *asked.names], known[asked.chapter].chapter
         else:
             stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
         path, hint = asked.folder / f"ex{stem}.py", f": python -m nnzip exercises start {stem[:2]} writes it"
@@ -180,6 +194,8 @@ def _zip(asked):
 
 
 def _zip_deep(asked):
+    if asked.bits or asked.error or asked.sparsity or asked.rotate or asked.codebook or asked.per_tensor:
+        raise ValueError("--deep has a recipe of its own: no other option can be given with it")
     name, _, seed = asked.source.partition(":")
     one_of(*RECIPES)(name, "with --deep the source")
     one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")

@@ -1,9 +1,14 @@
 """The command line: what each command leaves and prints, and one clear line with exit code 2 for what is wrong."""
 
+import os
+import shlex
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
+import numpy as np
 import pytest
 
 import nnzip
@@ -161,6 +166,42 @@ def test_an_error_is_one_line_and_exit_code_2(arguments, message, asked, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "nnzip: stopped\n"),
+        (MemoryError(), 2, "nnzip: there is not enough memory\n"),
+        (BrokenProcessPool("a process was killed"), 2, "nnzip: a process was killed\n"),
+        (OSError(28, "No space left on device"), 2, "nnzip: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_what_stops_the_work_is_one_line_and_an_exit_code(error, code, said, monkeypatch, tmp_path, capsys):
+    def fails(**options):
+        raise error
+
+    monkeypatch.setattr(cli.study, "run_study", fails)
+    assert cli.main(["study", "--output", str(tmp_path)]) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
+def test_a_closed_pipe_and_a_signal_leave_no_traceback_and_no_file(tmp_path):
+    python = shlex.quote(sys.executable)
+    run = subprocess.run(
+        ["bash", "-c", f"{python} -m nnzip exercises | head -n 1; exit ${{PIPESTATUS[0]}}"], capture_output=True
+    )
+    assert run.returncode in (0, 141) and run.stderr == b""
+    np.savez(tmp_path / "in.npz", **{str(i): np.random.default_rng(i).normal(size=(600, 600)) for i in range(60)})
+    command = [sys.executable, "-m", "nnzip", "zip", str(tmp_path / "in.npz"), "-o", str(tmp_path / "a.nnz")]
+    for stop, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as running:
+            assert running.stderr.readline().startswith(b"1/60")
+            running.send_signal(stop)
+            assert b"Traceback" not in running.stderr.read()
+        assert running.returncode == code
+        assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
+
+
+@pytest.mark.parametrize(
     ("option", "said"),
     [("-h", ("study", "train", "zip")), ("--help", ("exercises",)), ("--version", (f"nnzip {nnzip.__version__}\n",))],
 )
@@ -201,3 +242,6 @@ def test_zip_deep_writes_what_the_recipe_makes_and_accounts_for_it(monkeypatch, 
     for source in ("lenet_6", "lenet_5:9", "model.npz"):
         assert cli.main(["zip", source, "--deep", "-o", str(path)]) == 2
         assert "must be one of" in capsys.readouterr().err
+    for options in (["--bits", "4"], ["--per-tensor", "*=plain"], ["--sparsity", "0.5"]):
+        assert cli.main(["zip", "lenet_5", "--deep", "-o", str(path), *options]) == 2
+        assert "--deep has a recipe of its own" in capsys.readouterr().err

@@ -346,6 +346,10 @@ def test_check_of_a_file_of_any_name(tmp_path, capsys):
     path.write_text(solution("02_quantization"))
     assert cli.main(["exercises", "check", str(path), "quantize"]) == 0
     assert "1 of 1 passed" in capsys.readouterr().out
+    (tmp_path / "own").mkdir()
+    student_file(tmp_path / "own", "02_quantization", solution("02_quantization"))
+    assert cli.main(["exercises", "--folder", str(tmp_path / "own"), "check", "quantize", "nonsense"]) == 2
+    assert "exercise must be one of" in capsys.readouterr().err
     path.write_text("def helper(): pass")
     for arguments, message in (
         (["check", str(path)], "defines no exercise"),
