@@ -84,7 +84,7 @@ def evolve(
 
     Returns a list of dicts, in the order in which they were found: the genome, and what the function says of it.
 
-    >>> found = evolve(lambda g: {"a": abs(g[0] - 7) + abs(g[1] - 3)}, [50, 50], objectives=["a"], evaluations=300)
+    >>> found = evolve(lambda g: {"a": abs(g[0] - 7) + abs(g[1] - 3)}, [50, 50], objectives=["a"], evaluations=150)
     >>> min(found, key=lambda record: record["a"])["genome"]
     [7, 3]
     """
