@@ -432,5 +432,5 @@ def test_compare_layers_refuses_strangers():
         compare_layers(network, network, images)
     with pytest.raises(TypeError, match="network must be a Network"):
         compare_layers(None, integer, images)
-    with pytest.raises(ValueError, match="images must not be empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         compare_layers(network, integer, images[:0])

@@ -282,29 +282,29 @@ def compare_layers(network, integer, images):
     dequantized int8 weights and the float bias, and its output is quantized again. Near a tie the codes differ by 1
     step. `network` is the one that `integer` was made of. The last layer is left out: its sums are not rounded.
     """
-    floats = _fake_quantized(network, integer)
-    found = {i: LayerDifference(str(layer), 0, 0, 0) for i, layer in floats.items()}
-    for batch in _batches(images):
-        entering = integer.quantize_input(batch)
-        for i, (layer, codes) in enumerate(zip(integer.layers, integer.trace(entering), strict=True)):
-            if i in floats:
-                values = floats[i].forward(dequantize(entering, layer.input))
-                steps = np.abs(codes.astype(np.int32) - quantize(values, layer.output))
-                name, outputs, different, largest = found[i]
-                different += int(np.count_nonzero(steps))
-                found[i] = LayerDifference(name, outputs + steps.size, different, max(largest, int(steps.max())))
-            entering = codes
-    return list(found.values())
+    floats, found, entering = _fake_quantized(network, integer), [], integer.quantize_input(images)
+    for layer in integer.layers:
+        if isinstance(layer, IntegerLayer) and layer.output is not None:
+            own = floats.pop(0)
+            steps = np.concatenate([_steps_off(layer, own, batch) for batch in _batches(entering)])
+            found.append(LayerDifference(str(own), steps.size, int(np.count_nonzero(steps)), int(steps.max())))
+        entering = np.concatenate([layer.forward(batch) for batch in _batches(entering)])
+    return found
 
 
-def _fake_quantized(network, integer):  # -> {index of an integer layer that rounds: its float layer, weights rounded}
+def _steps_off(layer, own, codes):  # an IntegerLayer, its fake-quantized float layer, what enters them
+    steps = quantize(own.forward(dequantize(codes, layer.input)), layer.output)
+    return np.abs(layer.forward(codes).astype(np.int32) - steps)
+
+
+def _fake_quantized(network, integer):  # -> the network's layers with weights, which are those of the integers
     check_network(network)
     if not isinstance(integer, IntegerNetwork):
         raise TypeError(f"integer must be an IntegerNetwork, got {type(integer).__name__}")
     floats = [layer for layer in network.copy().layers if layer.params]
-    integers = {i: layer for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)}
-    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in integers.values()]:
+    integers = [layer for layer in integer.layers if isinstance(layer, IntegerLayer)]
+    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in integers]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for layer, own in zip(floats, integers.values(), strict=True):
+    for layer, own in zip(floats, integers, strict=True):
         layer.params["weight"][...] = own.float_parameters()["weight"]
-    return {i: layer for layer, (i, own) in zip(floats, integers.items(), strict=True) if own.output is not None}
+    return floats
