@@ -19,8 +19,6 @@ from nnzip.codebooks import (
     power_of_two_codebook,
     sum_by_cluster,
 )
-from nnzip.nn.network import lenet_300_100, weights_of
-from nnzip.nn.training import cross_entropy
 
 DTYPES = (np.float16, np.float32, np.float64)
 ARRAYS = {
@@ -58,7 +56,7 @@ def least_error_of_all_partitions(x, k):
     return min(error((0, *labels)) for labels in itertools.product(range(k), repeat=len(x) - 1))
 
 
-# ---------------------------------------------------------------- codes and values
+# Codes and values
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,13 +82,6 @@ def test_the_next_float_after_a_tie_goes_to_the_upper():
 def test_equal_values_share_the_first_code_that_reaches_them():
     assert assign([0.0, 5.0], [0.0, 0.0, 5.0]).tolist() == [0, 2]
     assert set(assign(np.full(4, 7.0), np.full(3, 7.0)).tolist()) == {0}
-
-
-@pytest.mark.parametrize("k", [1, 7, 256])
-def test_values_of_the_codebook_come_back_as_they_are(k):
-    codebook = np.sort(np.random.default_rng(k).normal(size=k)).astype(np.float32)
-    restored = look_up(assign(codebook, codebook), codebook)
-    assert restored.dtype == np.float32 and np.array_equal(restored, codebook)
 
 
 def test_a_codebook_for_each_row():
@@ -140,7 +131,7 @@ def test_codes_that_are_not_in_the_codebook_are_refused(codes, error, message):
         sum_by_cluster([1.0], codes, 2)
 
 
-# ---------------------------------------------------------------- k-means
+# k-means
 
 
 @inits
@@ -196,16 +187,11 @@ def test_the_inits_start_where_they_say():
 def test_k_means_plus_plus_draws_by_squared_distance():
     x = np.array([0.0, 1.0, 3.0])
     pairs = [tuple(kmeans(x, 2, init="k-means++", iterations=0, seed=seed).tolist()) for seed in range(3000)]
+    assert pairs[7] == tuple(kmeans(x, 2, init="k-means++", iterations=0, seed=7).tolist())
     # first any of three; then 1 : 9 from 0, 1 : 4 from 1, 9 : 4 from 3
     expected = {(0, 1): (1 / 10 + 1 / 5) / 3, (0, 3): (9 / 10 + 9 / 13) / 3, (1, 3): (4 / 5 + 4 / 13) / 3}
     for pair, p in expected.items():
         assert abs(pairs.count(pair) / 3000 - p) < 4.5 * math.sqrt(p * (1 - p) / 3000)
-
-
-def test_a_seed_gives_the_same_again_and_another_may_not():
-    x = np.random.default_rng(0).normal(size=200)
-    starts = [kmeans(x, 4, init="k-means++", iterations=0, seed=seed).tolist() for seed in (0, 0, 1)]
-    assert starts[0] == starts[1] != starts[2]
 
 
 @arrays
@@ -232,33 +218,26 @@ def test_neither_order_nor_shape_nor_layout_matters_and_the_numbers_stay(functio
     np.testing.assert_allclose(function(1024 * x, 4), 1024 * found, rtol=1e-6)
 
 
-# ---------------------------------------------------------------- the optimum
+# The optimum
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4])
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 7])
-def test_no_partition_at_all_has_less_error(n, k):
-    for seed in range(4):
-        rng = np.random.default_rng([seed, n, k])
-        for x in (rng.normal(size=n), rng.integers(-2, 3, n).astype(float), rng.standard_cauchy(n)):
-            codebook = optimal_codebook(x.astype(np.float32), k)
-            best = least_error_of_all_partitions(x.astype(np.float32), k)
-            assert squared_error(x.astype(np.float32), codebook) == pytest.approx(best, rel=1e-6, abs=1e-10)
+@pytest.mark.parametrize("function", [optimal_codebook, optimal_codebook_by_definition])
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 4, 7])
+def test_no_partition_at_all_has_less_error(n, k, function):
+    rng = np.random.default_rng([n, k])
+    for x in (rng.normal(size=n), rng.integers(-2, 3, n), rng.standard_cauchy(n)):
+        x = x.astype(np.float32)
+        best = least_error_of_all_partitions(x, k)
+        assert squared_error(x, function(x, k)) == pytest.approx(best, rel=1e-6, abs=1e-10)
 
 
 @pytest.mark.parametrize("k", [2, 5, 9])
-@pytest.mark.parametrize("n", [31, 32, 33, 64])
+@pytest.mark.parametrize("n", [31, 32, 33])
 def test_the_fast_search_finds_the_optimum_of_the_definition(n, k):
     for x in (np.random.default_rng(n).normal(size=n), np.random.default_rng(n).integers(0, n // 2, n)):
         plain, found = optimal_codebook_by_definition(x, k), optimal_codebook(x, k)
         assert squared_error(x, found) == pytest.approx(squared_error(x, plain), rel=1e-5)
-
-
-def test_kmeans_stops_at_a_local_optimum_that_dynamic_programming_does_not():
-    x = np.array([0.0, 1.0, 2.0, 3.0, 100.0, 101.0])
-    stuck = kmeans(x, 3, iterations=1000)  # from 0, 50.5 and 101: nothing is nearest to the middle
-    assert stuck.tolist() == [1.5, 50.5, 100.5] and squared_error(x, stuck) == 5.5
-    assert squared_error(x, optimal_codebook(x, 3)) == 1.5  # 0 and 1, 2 and 3, 100 and 101
 
 
 def test_far_from_0_the_differences_still_count():
@@ -268,7 +247,7 @@ def test_far_from_0_the_differences_still_count():
     assert (optimal_codebook(x, 3) - 2**26).tolist() == [0, 8 * 11, 8 * 32]
 
 
-# ---------------------------------------------------------------- powers of two, NF4
+# By rule
 
 
 def test_the_largest_float32_gets_the_largest_power_that_float32_has():
@@ -278,9 +257,6 @@ def test_the_largest_float32_gets_the_largest_power_that_float32_has():
 def test_nf4_is_sixteen_values_from_minus_1_over_0_to_1():
     assert NF4.shape == (16,) and NF4.dtype == np.float32 and not NF4.flags.writeable
     assert NF4[0] == -1 and NF4[-1] == 1 and NF4[7] == 0 and (np.diff(NF4) > 0).all()
-
-
-# ---------------------------------------------------------------- one bit, three values
 
 
 @pytest.mark.parametrize("axis", [None, 0])
@@ -300,10 +276,8 @@ def test_no_other_scale_of_the_signs_has_less_error(axis):
 def test_no_other_signs_have_less_error_either():
     w = np.random.default_rng(1).normal(size=6)
     scale, signs = binary(w)
-    errors = {
-        s: ((w - np.abs(np.dot(w, s) / 6) * np.array(s)) ** 2).sum() for s in itertools.product((-1, 1), repeat=6)
-    }
-    assert min(errors.values()) == pytest.approx(((w - scale * signs) ** 2).sum(), rel=1e-5)
+    errors = [((w - w @ s / 6 * s) ** 2).sum() for s in map(np.array, itertools.product((-1, 1), repeat=6))]
+    assert min(errors) == pytest.approx(((w - scale * signs) ** 2).sum(), rel=1e-5)
 
 
 def test_the_sign_of_zero_is_plus():
@@ -313,27 +287,16 @@ def test_the_sign_of_zero_is_plus():
     assert scale.tolist() == [0, 0] and (signs == 1).all()
 
 
-# ---------------------------------------------------------------- gradients of shared weights
-
-
 def test_the_sum_is_the_gradient_of_the_shared_value_by_finite_differences():
     rng = np.random.default_rng(0)
-    network = lenet_300_100()
-    images, labels = rng.random((3, 1, 28, 28), np.float32), np.array([1, 0, 7])
-    weight = weights_of(network)["5.weight"]
-    codebook = kmeans(weight, 4).astype(np.float64)
-    codes = assign(weight, codebook)
+    values, codes, x = rng.normal(size=3), rng.integers(0, 3, (4, 5)), rng.normal(size=5)
 
     def loss(values):
-        network.layers[5].params["weight"] = values[codes]  # float64, so that differences can be trusted
-        return cross_entropy(network.forward(images.astype(np.float64)), labels)
+        return np.sum((values[codes] @ x) ** 2) / 2
 
-    _, grad_logits = loss(codebook)
-    network.backward(grad_logits)
-    found = sum_by_cluster(network.gradients()["5.weight"], codes, 4)
-    steps = 1e-5 * np.eye(4)
-    expected = [(loss(codebook + step)[0] - loss(codebook - step)[0]) / 2e-5 for step in steps]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    found = sum_by_cluster(np.outer(values[codes] @ x, x), codes, 3)
+    expected = [(loss(values + step) - loss(values - step)) / 2e-5 for step in 1e-5 * np.eye(3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_each_gradient_needs_a_code():

@@ -67,8 +67,6 @@ def test_packed_bits_are_the_binary_digits_one_after_the_other(bits, count):
 def test_packed_bits_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="codes must be from 0 to 3, got 0 to 4"):
         pack_bits([0, 4], 2)
-    with pytest.raises(TypeError, match="codes must be integers, got dtype float64"):
-        pack_bits([0.0], 2)
     with pytest.raises(ValueError, match="3 codes of 4 bits take 2 bytes, got 1"):
         unpack_bits(b"a", 4, 3)
 
@@ -138,17 +136,11 @@ def test_no_data_hold_more_than_the_capacity():
         decode(bytes(4), 10**12, alphabet=2)
 
 
-def test_an_alphabet_has_two_symbols_or_more():
-    for alphabet in (1, 257):
-        with pytest.raises(ValueError, match=f"alphabet must be from 2 to 256, got {alphabet}"):
-            encode([0], alphabet=alphabet)
-
-
 def test_damaged_rans_is_refused_or_gives_as_many_codes():
     codes = skewed(5000, 5)
     data = encode(codes, alphabet=5)
     refused = 0
-    places = range(0, len(data), 23)
+    places = range(0, len(data), 47)
     for place in places:
         damaged = bytearray(data)
         damaged[place] ^= 1 << place % 8
@@ -157,7 +149,7 @@ def test_damaged_rans_is_refused_or_gives_as_many_codes():
         except ValueError:
             refused += 1
     assert refused > 0.98 * len(places)  # every lane must end where it began
-    for end in range(0, len(data), 211):
+    for end in range(0, len(data), 401):
         with pytest.raises(ValueError):
             decode(data[:end], 5000, alphabet=5)
 
@@ -170,9 +162,11 @@ def test_damaged_rans_is_refused_or_gives_as_many_codes():
 def test_relative_index_comes_back(bits, density):
     mask = np.random.default_rng(0).random((30, 100)) < density
     steps, kept = relative_index(mask, bits=bits)
-    assert steps.max(initial=0) < 2**bits
-    assert kept.sum() == mask.sum()
+    assert steps.max(initial=0) < 2**bits and kept.sum() == mask.sum()
     np.testing.assert_array_equal(mask_from_steps(steps, kept, mask.shape), mask)
+
+
+def test_steps_beyond_the_weights_are_refused():
     with pytest.raises(ValueError, match="beyond the 1 weights"):
         mask_from_steps([3], [True], (1,))
 
@@ -180,7 +174,7 @@ def test_relative_index_comes_back(bits, density):
 # The coder that learns
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_arithmetic_coder_spends_what_the_probabilities_say(seed):
     rng = np.random.default_rng(seed)
     p = rng.choice([1, 2, 300, 20_000, 65_000, 65_535], 3000)
@@ -249,26 +243,6 @@ def test_masks_without_pattern_cost_their_entropy_and_patterns_far_less():
     assert len(encode_mask(spots)) < 0.7 * len(encode_mask(spots.reshape(60, 225)))
 
 
-def test_the_model_learns_whom_to_believe():
-    rng = np.random.default_rng(0)
-    by_row = rng.random((80, 200)) < np.where(rng.random((80, 1)) < 0.5, 0.4, 0.01)
-    by_column = rng.random((80, 200)) < np.where(rng.random(200) < 0.3, 0.5, 0.01)
-    squares = np.zeros((60, 1, 15, 15), bool)
-    for o, (y, x) in enumerate(rng.integers(0, 12, (60, 2))):
-        squares[o, 0, y : y + 3, x : x + 3] = True
-    learned = []
-    for mask in (by_row[:, :, None, None], by_column[:, :, None, None], squares):
-        model = adaptive_coding.MaskModel(*mask.shape)
-        start = np.array(model.weights) / 2**32  # of the column, of all, of the row, of the pattern
-        model.run(Encoder(), mask)
-        learned.append(np.array(model.weights) / 2**32)
-    row, column, square = learned
-    assert column[0] > start[0] > row[0] > 0
-    assert max(column[1], row[1], square[1]) < start[1]
-    assert 3 > row[2] > start[2] > column[2] > 0
-    assert 3 > square[3] > start[3]
-
-
 def test_random_data_are_some_mask_or_refused():
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -311,7 +285,7 @@ def test_hypothesis_finds_nothing_that_does_not_come_back():
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import array_shapes, arrays
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.integers(2, 256).flatmap(lambda k: st.tuples(st.just(k), st.lists(st.integers(0, k - 1), max_size=400))))
     def codes_come_back(case):
         alphabet, codes = case
@@ -320,7 +294,7 @@ def test_hypothesis_finds_nothing_that_does_not_come_back():
         assert decode_adaptive(data, len(codes), alphabet=alphabet).tolist() == codes
         assert huffman_decode(*huffman_encode(codes), len(codes)).tolist() == codes
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(arrays(bool, array_shapes(max_dims=4, max_side=6)))
     def masks_come_back(mask):
         np.testing.assert_array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
