@@ -114,8 +114,9 @@ def plan(*, quick=False, everything=False):  # -> [(network, seed, technique, bi
             if not (everything or technique.name in MAIN):
                 continue
             for bits, sparsities in technique.cnn if cnn else technique.mlp:
-                drawn = everything or sparsities == UNPRUNED  # the rest is for maps and tables
-                bits = tuple(b for b in bits if b in (1, *widths) and (drawn or b in (4, FLOAT)))
+                if not everything and sparsities != UNPRUNED:
+                    bits = [b for b in bits if b in (4, FLOAT)]  # the curves; other widths are for maps and tables
+                bits = tuple(b for b in bits if b in (1, *widths))
                 sparsities = tuple(s for s in sparsities if s in zeros)
                 if bits and sparsities:
                     grids.append((network, seed, technique.name, bits, sparsities))
