@@ -26,7 +26,7 @@ from nnzip.calibration import (
     scale_and_zero_point,
     slices,
 )
-from nnzip.checks import FLOAT32_MAX, door, integers, one_of, real, real32, same_shape, whole  # noqa: F401
+from nnzip.checks import door, integers, one_of, real, real32, same_shape, whole
 
 ROUNDINGS = {  # what `round_to_integer` explains: name -> function of the numbers and of an rng
     "half_even": lambda x, rng: np.rint(x),

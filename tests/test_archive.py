@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import encode
 from nnzip.compression.hadamard import rotate_network
 from nnzip.compression.pruning import prune_network
@@ -20,7 +21,6 @@ from nnzip.files.tensors import decode_tensor, find_levels, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 from nnzip.nn.zoo import trained
-from nnzip.quantization import FLOAT32_MAX
 
 
 def small(seed=0):

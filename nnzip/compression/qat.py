@@ -12,13 +12,13 @@ the narrow symmetric ones: LeNet-5's convolutions have no ReLU after them. First
 import numpy as np
 
 from nnzip.calibration import broadcast_shapes, code_range
-from nnzip.checks import door, one_of, real, reals, same_shape, whole
+from nnzip.checks import FLOAT32_MAX, door, one_of, real, reals, same_shape, whole
 from nnzip.codebooks import binary
 from nnzip.compression.distillation import distill
 from nnzip.compression.pruning import masks_of
 from nnzip.compression.quantization import Grid, Identity, Rounded, activation_qparams, check_plain, export_rounded
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
-from nnzip.quantization import FLOAT32_MAX, FLOAT32_TINY, QuantParams, choose_qparams
+from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams
 
 CALIBRATION_IMAGES = 1000
 BITS, METHOD = whole(2, 16), one_of("straight_through", "learned_step", "binary")
