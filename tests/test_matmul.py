@@ -196,11 +196,6 @@ def test_depth_is_the_last_one_that_is_certain(a_dtype):
         assert exact_depth(a_dtype, b) == exact_depth(np.dtype(a_dtype).name, pack(b)) == depth
 
 
-def test_the_bound_is_reached_and_not_passed():
-    ones = np.ones((2**17 + 1, 1), np.int8)
-    assert (exact_depth(np.int8, ones), exact_depth(np.uint8, ones)) == (2**24 // 128, 2**24 // 255)
-
-
 def test_sparse_weights_need_no_split():
     b = np.zeros((100_000, 3), np.int8)
     b[::1000] = 127

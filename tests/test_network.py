@@ -38,11 +38,6 @@ def test_a_network_is_its_layers_one_after_the_other():
         assert np.array_equal(network.gradients()[name], gradient)
 
 
-def test_backward_before_forward_is_refused():
-    with pytest.raises(ValueError, match="backward needs a forward pass first"):
-        tiny_cnn().backward(np.ones((7, 3)))
-
-
 # ---------------------------------------------------------------- predict
 
 
@@ -103,7 +98,6 @@ def test_loading_keeps_float32_whatever_is_given():
     [
         ("7.bias", None, r"missing \['7.bias'\], unknown \[\]"),
         ("9.bias", np.ones(3), r"missing \[\], unknown \['9.bias'\]"),
-        ("7.bias", np.ones(4), r"7.bias must have shape \(3,\), got \(4,\)"),
         ("7.bias", 1.0, r"7.bias must have shape \(3,\), got \(\)"),
         ("7.bias", [0, np.nan, 0], "7.bias must be finite, got nan"),
         ("7.bias", [0, 1e300, 0], "7.bias must be within float32's range"),
@@ -121,11 +115,7 @@ def test_values_that_do_not_fit_are_refused_and_nothing_is_changed(name, value, 
     assert all(np.array_equal(network.parameters()[key], before[key]) for key in before)
 
 
-@pytest.mark.parametrize(
-    "duplicate",
-    [Network.copy, copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))],
-    ids=["copy", "deepcopy", "pickle"],
-)
+@pytest.mark.parametrize("duplicate", [Network.copy, lambda n: pickle.loads(pickle.dumps(n))], ids=["copy", "pickle"])
 def test_a_copy_is_independent_in_both_directions(duplicate):
     network = tiny_cnn()
     logits = network.forward(IMAGES)

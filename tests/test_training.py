@@ -60,20 +60,6 @@ def test_the_loss_changes_nothing_it_is_given_and_ignores_the_indices():
     assert value == again[0] and np.array_equal(gradient, again[1])
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "error", "message"),
-    [
-        (np.ones((2, 3)), [0, 3], ValueError, r"labels must be from 0 to 2, got 0 to 3"),
-        (np.ones((2, 3)), [-1, 2], ValueError, r"labels must be from 0 to 2, got -1 to 2"),
-        (np.ones((2, 3)), [0], ValueError, r"labels must have shape \(2,\), one for each row, got \(1,\)"),
-        (np.ones((2, 3)), [True, False], TypeError, "labels must be integers, got dtype bool"),
-    ],
-)
-def test_the_loss_refuses_what_makes_no_sense(logits, labels, error, message):
-    with pytest.raises(error, match=message):
-        cross_entropy(logits, labels)
-
-
 # ---------------------------------------------------------------- optimizers, step by step
 
 
@@ -155,7 +141,6 @@ def test_a_step_changes_the_arrays_in_place_and_leaves_the_gradients(kind):
     [
         (SGD, {"rate": 0}, r"rate must be in \(0, inf\), got 0"),
         (SGD, {"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
-        (SGD, {"l1": -1e-3}, r"l1 must be in \[0, inf\), got -0.001"),
         (Adam, {"l2": math.nan}, "l2 must be in"),
     ],
 )
@@ -167,16 +152,9 @@ def test_settings_that_cannot_train_are_refused(kind, options, message):
 # ---------------------------------------------------------------- schedules
 
 
-@pytest.mark.parametrize(
-    ("schedule", "points"),
-    [
-        (linear_decay, {0: 1, 0.25: 0.75, 1: 0}),
-        (cosine_decay, {0: 1, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1: 0}),
-    ],
-)
-def test_schedules_start_at_1_and_pass_their_points(schedule, points):
-    for progress, factor in points.items():
-        assert schedule(progress) == pytest.approx(factor, abs=1e-15)
+def test_schedules_start_at_1_and_pass_their_points():
+    assert [linear_decay(progress) for progress in (0, 0.25, 1)] == [1, 0.75, 0]
+    assert [cosine_decay(progress) for progress in (0, 1 / 3, 0.5, 2 / 3, 1)] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
 
 
 def test_fit_hands_the_schedule_the_part_of_all_steps_that_is_done():

@@ -10,6 +10,8 @@ master of every weight takes the update; and the loss times S, so that small gra
 the gradients divided by S again in float32. The numbers are floats rounded to the format, computed with in float32.
 """
 
+import copy
+
 import numpy as np
 
 from nnzip.checks import door, number, one_of, whole
@@ -78,10 +80,13 @@ class LossScale:
 
 
 class RoundedArithmetic:
-    """A layer in a 16-bit format: weights, bias, input, output and every gradient rounded; `params` are the masters."""
+    """A layer in a 16-bit format: weights, bias, input, output and every gradient rounded.
+
+    `params` are the masters, those of the layer that is given; what computes is a copy of it with the rounded ones.
+    """
 
     def __init__(self, layer, format):
-        self.layer, self.format, self.params = layer, FORMAT(format, "format"), layer.params
+        self.layer, self.format, self.params = copy.copy(layer), FORMAT(format, "format"), layer.params
 
     grads = property(lambda self: self.layer.grads)
 
@@ -125,11 +130,10 @@ class ScaledSGD(SGD):
 def train_low_precision(network, data, *, format, rate, loss_scale=None, masters=True, **options):
     """Train the network in place with 16-bit arithmetic around every layer with weights; return the history of `fit`.
 
-    Its float32 weights are the masters. The loss, softmax included, is computed in float32 (Micikevicius et al. 2018,
-    section 3.3).
+    Its float32 weights are the masters. The loss is computed in float32 (Micikevicius et al. 2018, section 3.3).
 
     loss_scale : LossScale, which counts the steps that were skipped; None is S = 1
-    masters : False keeps the weights themselves in the format
+    masters : as in `ScaledSGD`
     rate : of SGD with momentum 0.9, both float32; it falls as a cosine; batches of 128 shifted images
     options : the rest of `fit`'s, `epochs` among them
     """
@@ -143,9 +147,4 @@ def train_low_precision(network, data, *, format, rate, loss_scale=None, masters
         return value, grad * np.float32(loss_scale.scale)
 
     recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, **options}
-    try:
-        return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe)
-    finally:
-        for layer in twin.layers:
-            if isinstance(layer, RoundedArithmetic):
-                layer.layer.params = layer.params  # the masters, where the rounded ones were
+    return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe)
