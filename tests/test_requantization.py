@@ -61,58 +61,6 @@ def test_fixed_point_edges(double, shift):
             np.testing.assert_array_equal(result, reference(EDGES, m0, shift, zero_point, dtype, double))
 
 
-@pytest.mark.parametrize("double", (True, False))
-def test_fixed_point_random(double):
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        m0, shift = int(rng.integers(2**30, 2**31)), int(rng.integers(-30, 32))
-        acc = np.rint(rng.normal(0, min(3.0e4 * 2.0**shift, 2e9), 50)).clip(MIN, MAX).astype(np.int32)
-        result = requantize_fixed_point(acc, m0, shift, 5, out_dtype=np.int16, double_rounding=double)
-        np.testing.assert_array_equal(result, reference(acc, m0, shift, 5, np.int16, double))
-
-
-def test_ties():
-    """m = 1/2 in one step, then in two: the high multiply rounds ties up, the shift away from zero."""
-    acc = np.array([-7, -5, -3, -1, 1, 3, 5, 7], np.int32)
-    up = np.floor(acc / 2 + 0.5)
-    np.testing.assert_array_equal(requantize_fixed_point(acc, 2**30, 0, 0, out_dtype=np.int8), up)
-    np.testing.assert_array_equal(
-        requantize_fixed_point(acc, 2**30, 0, 0, out_dtype=np.int8, double_rounding=False), up
-    )
-    doubled = 2 * acc  # exact in the first step, a tie in the second
-    away = round_to_integer(acc / 2, "half_away")
-    np.testing.assert_array_equal(requantize_fixed_point(doubled, 2**30, 1, 0, out_dtype=np.int8), away)
-    np.testing.assert_array_equal(
-        requantize_fixed_point(doubled, 2**30, 1, 0, out_dtype=np.int8, double_rounding=False), up
-    )
-
-
-def test_fixed_point_per_column():
-    rng = np.random.default_rng(1)
-    acc = rng.integers(-(10**6), 10**6, (20, 3)).astype(np.int32)
-    m0, shift = fixed_point_multiplier([1e-4, 0.5, 3.0])
-    result = requantize_fixed_point(acc, m0, shift, 7, out_dtype=np.int8)
-    for n in range(3):
-        np.testing.assert_array_equal(result[:, n], reference(acc[:, n], m0[n], shift[n], 7, np.int8, True))
-
-
-@pytest.mark.parametrize(
-    "m", (2.0**-32, 1e-9, 0.1, 1 / 3, 0.5, 0.75, 1.0, 1.5, 12345.678, np.nextafter(2.0**30, 0) / 2)
-)
-def test_multiplier_is_the_nearest(m):
-    m0, shift = fixed_point_multiplier(m)
-    assert isinstance(m0, int) and isinstance(shift, int) and 2**30 <= m0 < 2**31
-    step = 2.0 ** -(31 + shift)
-    assert abs(m0 * step - m) <= step / 2
-
-
-def test_multiplier_renormalizes():
-    for power in (-3, 0, 1, 20):
-        assert fixed_point_multiplier(np.nextafter(2.0**power, 0)) == (2**30, -power - 1)
-    assert fixed_point_multiplier(1 - 2**-32) == (2**30, -1)  # the tie goes up to 2^31
-    assert fixed_point_multiplier(1 - 2**-31) == (2**31 - 1, 0)
-
-
 @pytest.mark.parametrize("m", (0.0, -1.0, 2.0**-33, 2.0**30, np.nextafter(2.0**30, 0), [1.0, -1.0], 1e300, 5e-324))
 def test_multiplier_out_of_range(m):
     with pytest.raises(ValueError, match=r"m must be from 2\^-32 to below 2\^30, got"):
@@ -190,11 +138,7 @@ BAD_COMMON = [
     ({"out_dtype": np.int32}, ValueError, "out_dtype must be int8, uint8, int16 or uint16, got int32"),
 ]
 BAD_FLOAT = [
-    (
-        {"multiplier": [1.0, 2.0]},
-        ValueError,
-        r"multiplier must be one number or broadcast .*\(2, 3\), got shape \(2,\)",
-    ),
+    ({"multiplier": [1.0, 2.0]}, ValueError, r"multiplier must be one number or broadcast .*\(2, 3\), got .*\(2,\)"),
     ({"multiplier": np.ones((2, 2, 3))}, ValueError, r"multiplier must be one number .*got shape \(2, 2, 3\)"),
     ({"rounding": "nearest"}, ValueError, "rounding must be one of half_even"),
 ]
