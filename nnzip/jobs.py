@@ -22,14 +22,13 @@ ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VEC
 def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=None, progress=False):
     """Return function(job) for every job, in the order of the jobs, whoever computes them and in whatever order.
 
-    Jobs that are equal are computed once. Jobs and results are made of what JSON has, and every result goes through
-    it, so that one of this run and one from the log are the same, floats to the last bit. Where a worker process dies,
-    what is left is done in this process, with a warning.
+    Equal jobs are computed once. Jobs and results are made of what JSON has, and every result goes through it, so that
+    one of this run and one from the log are the same, floats to the last bit. Where a worker process dies, what is left
+    is done in this process, with a warning.
 
     executor : of concurrent.futures, such as Dask's `client.get_executor()`; `function` must then be picklable
-    log : path of a file of JSON lines to which every result is appended as it comes; what it has is not computed again
-    settings : dict, on what else the results depend. With the function's name they are the log's first line, and a log
-        that begins with anything else is refused
+    log : path of a file of JSON lines to which results are appended as they come; what it has is not computed again
+    settings : dict, on what else the results depend; a log of another function or other settings is refused
     cost : job -> number, how long a job takes beside others; the long ones begin first
     progress : print each result to standard error, with the time that is left at this run's pace
 
@@ -38,12 +37,12 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
     """
     check_executor(executor)
     jobs = list(jobs)
-    keys = [_key(job) for job in jobs]
+    keys = [_json(job, "a job", sort_keys=True) for job in jobs]
     with nullcontext(({}, None)) if log is None else _opened(log, _head(function, settings)) as (results, file):
         left = {key: job for key, job in zip(keys, jobs, strict=True) if key not in results}
         costs = {key: cost(job) if cost else 1 for key, job in left.items()}
-        left = dict(sorted(left.items(), key=lambda item: -costs[item[0]]))
-        start, done, total = time.perf_counter(), 0, sum(costs.values())
+        left = {key: left[key] for key in sorted(left, key=lambda key: -costs[key])}
+        start, done, total, count = time.perf_counter(), 0, sum(costs.values()), len(set(keys))
         with closing(_as_they_come(function, left, executor)) as computed:
             for key, result in computed:
                 results[key] = _json(result, "the result of a job")
@@ -52,43 +51,32 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
                     file.flush()
                 done += costs.pop(key)
                 if progress:  # the log's results took no time of this run
-                    seconds, count = (time.perf_counter() - start) * (total - done) / (done or 1), len(set(keys))
-                    print(
-                        f"{count - len(costs)}/{count}  {seconds:.0f} s left  {key[:90]}", file=sys.stderr, flush=True
-                    )
+                    seconds = (time.perf_counter() - start) * (total - done) / (done or 1)
+                    line = f"{count - len(costs)}/{count}  {seconds:.0f} s left  {key[:90]}"
+                    print(line, file=sys.stderr, flush=True)
     return [json.loads(results[key]) for key in keys]
 
 
 def _as_they_come(function, jobs, executor):  # {key: job} -> (key, result), one after the other
     left, asked = dict(jobs), {}
     try:
-        try:
-            for key, job in jobs.items() if executor else ():
-                asked[executor.submit(function, job)] = key
-        except futures.BrokenExecutor:
-            pass  # as below: those that were submitted may have come through
+        for key, job in jobs.items() if executor else ():
+            asked[executor.submit(function, job)] = key
         for future in futures.as_completed(asked):
-            try:
-                result = future.result()
-            except (futures.BrokenExecutor, futures.CancelledError):
-                continue
+            result = future.result()
             del left[asked[future]]
             yield asked[future], result
+    except (futures.BrokenExecutor, futures.CancelledError):
+        warnings.warn(f"workers died: the {len(left)} jobs left are done in this process", RuntimeWarning, stacklevel=3)
     finally:  # of an error too: what has not begun need not
         for future in asked:
             future.cancel()
-    if executor and left:
-        warnings.warn(f"workers died: the {len(left)} jobs left are done in this process", RuntimeWarning, stacklevel=3)
     for key, job in left.items():
         yield key, function(job)
 
 
-def _json(value, name):
-    return json.dumps(_plain(value, name))
-
-
-def _key(value, name="a job"):  # the same for equal values
-    return json.dumps(_plain(value, name), sort_keys=True)
+def _json(value, name, **options):
+    return json.dumps(_plain(value, name), **options)
 
 
 def _plain(value, name):
@@ -100,19 +88,15 @@ def _plain(value, name):
         return [_plain(item, name) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, name) for key, item in value.items()}
-    allowed = "numbers, strings, None, lists and dicts with strings as keys"
-    raise TypeError(f"{name} must be made of {allowed}, got {value!r}")
+    raise TypeError(f"{name} must be made of numbers, strings, None, lists and dicts with string keys, got {value!r}")
 
 
-# The log
-
-
-def _head(function, settings):  # -> bytes
+def _head(function, settings):  # -> bytes, the first line of a log
     while isinstance(function, functools.partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     head = {"function": f"{named.__module__}.{named.__qualname__}", "settings": settings}
-    return _key(head, "settings").encode()
+    return _json(head, "settings", sort_keys=True).encode()
 
 
 @contextmanager
@@ -134,20 +118,15 @@ def _opened(path, head):  # -> {key: result} of what is there, and the file to w
 def _entry(path, number, line):  # -> key, result
     try:
         entry = json.loads(line)
-        return _key(entry["job"]), _json(entry["result"], "a result")
+        return _json(entry["job"], "a job", sort_keys=True), _json(entry["result"], "a result")
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError(f"{path}: line {number} is damaged: {line[:80].decode(errors='replace')!r}") from None
-
-
-# Executors
 
 
 def check_executor(executor):
     """Raise TypeError for what is neither a concurrent.futures.Executor nor None."""
     if executor is not None and not isinstance(executor, futures.Executor):
-        raise TypeError(
-            f"executor must be a concurrent.futures.Executor, as client.get_executor() of Dask is, got {executor!r}"
-        )
+        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
 
 
 @contextmanager
@@ -163,16 +142,14 @@ def open_executor(spec):
     """
     if not isinstance(spec, str):
         spec = f"processes:{whole(1)(1 if spec is None else spec, 'jobs')}"
-    parts = re.fullmatch(r"(processes|threads):(\d{1,4})", spec)
+    parts = re.fullmatch(r"(processes|threads):([1-9]\d{0,3})", spec)
     if not parts:
-        raise ValueError(f"an executor must be processes:N or threads:N, got {spec!r}")
-    kind, number = parts[1], whole(1)(int(parts[2]), parts[1])
+        raise ValueError(f"an executor must be processes:N or threads:N, N from 1 to 9999, got {spec!r}")
+    kind, number = parts[1], int(parts[2])
     if kind == "threads":
         opened = futures.ThreadPoolExecutor(number)
-    elif number > 1:
-        opened = _processes(number)
     else:
-        opened = nullcontext()
+        opened = _processes(number) if number > 1 else nullcontext()
     with opened as executor:
         yield executor
 
@@ -190,7 +167,7 @@ def _processes(number):
 
 
 def _end_with_parent():
-    """Let this process end when the one that started it is killed: left alone it would wait for work for ever."""
+    """Let a worker end when the process that started it is killed: it would wait for work for ever."""
 
     def wait():
         parent_process().join()
