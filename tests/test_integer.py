@@ -198,21 +198,6 @@ def without_scale(grid):
 # ---------------------------------------------------------------- its parts
 
 
-@both
-@pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_pooling_commutes_with_rounding(stride, size, arithmetic):
-    layers = [Conv2d(2, 3, 3, stride=stride, padding=1), MaxPool2d(size), Flatten(), Linear(3, 2)]
-    pixels = size * stride
-    images = images_like(4, 2, pixels + 1, pixels)
-    probe = with_biases(Network(layers))
-    probe.layers[-1] = Linear(layers[2].forward(layers[1].forward(layers[0].forward(images))).shape[1], 2, rng=0)
-    integer = integer_network(probe, images, arithmetic=arithmetic)
-    layer, codes = integer.layers[0], integer.quantize_input(images)
-    after = IntegerMaxPool2d(size).forward(layer.forward(codes))
-    assert np.array_equal(layer.requantize(IntegerMaxPool2d(size).forward(layer.accumulate(codes))), after)
-
-
 @pytest.mark.parametrize("bits", [2, 4, 7])
 def test_few_bits_stay_in_their_range(bits):
     network, images = network_of("pooled")
@@ -228,9 +213,9 @@ def test_few_bits_stay_in_their_range(bits):
 
 def test_the_last_layer_has_one_scale():
     network, images = network_of("linear")
-    scales = [layer.weight_scale.shape for layer in integer_network(network, images).layers[1:]]
-    assert scales == [(4,), ()]
-    assert [la.weight_scale.shape for la in integer_network(network, images, per_channel=False).layers[1:]] == [(), ()]
+    for per_channel, shapes in ((True, [(4,), ()]), (False, [(), ()])):
+        integer = integer_network(network, images, per_channel=per_channel)
+        assert [layer.weight_scale.shape for layer in integer.layers[1:]] == shapes
 
 
 def test_predict_and_evaluate_agree_with_trace():

@@ -1,7 +1,6 @@
 """nnzip.matmul against its definition in int64, on codes and sums at the ends of their ranges."""
 
 import sys
-import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -334,10 +333,6 @@ def test_auto_tries_once_and_takes_the_faster(stand_in, monkeypatch, faster, few
         assert np.all(int8_matmul(a, b) == 1024)
         assert (a.shape in stand_in) == (faster == "numkong")
     assert next(seconds, None) is None
-
-
-def test_trying_takes_the_time_of_a_call():
-    assert matmul_native._seconds(lambda: time.sleep(0.01)) >= 0.01
 
 
 def test_every_process_has_its_own_threads():
