@@ -118,8 +118,8 @@ def least_squared_error(rows, bits, symmetric):
 
 def least_divergence(rows, bits, symmetric):
     """Search the range of least divergence between the histograms before and after (Migacz, GTC 2017)."""
-    histograms = (histogram(block, symmetric) for block in blocks(rows, BINS))
-    return np.concatenate([search(block, bits, symmetric, divergence) for block in histograms], axis=1)
+    found = [search(histogram(block, symmetric), bits, symmetric, divergence) for block in blocks(rows, BINS)]
+    return np.concatenate(found, axis=1)
 
 
 RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squared_error, "entropy": least_divergence}
