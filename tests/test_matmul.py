@@ -272,15 +272,22 @@ def test_without_a_numkong_that_works_numpy_multiplies(fresh_choice, monkeypatch
         int8_matmul(a, a.T, backend="numkong")
 
 
-def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
-    """What surrounds numkong, with products that wrap at 32 bits as its instructions do, in NumPy."""
+@pytest.fixture
+def stand_in(fresh_choice, monkeypatch):
+    """A numkong of NumPy, which wraps at 32 bits as the instructions do; gives the shapes of what it multiplied."""
+    taken = []
 
     def dots_packed(a, b, out, start_row=0, end_row=None):
         assert a.dtype == b.dtype and a.flags.c_contiguous and b.flags.c_contiguous
+        taken.append(a.shape)
         rows = slice(start_row, end_row)
         out[rows] = (a[rows].astype(np.int64) @ b.T.astype(np.int64)).astype(out.dtype)
 
     monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
+    return taken
+
+
+def test_native_route_with_a_stand_in(stand_in, monkeypatch):
     monkeypatch.setattr(matmul_native, "SMALL", 1)  # threads for all
     rng = np.random.default_rng(9)
     for a_dtype, b_dtype in PAIRS:
@@ -290,19 +297,6 @@ def test_native_route_with_a_stand_in(fresh_choice, monkeypatch):
             for right in (b, np.asfortranarray(b), pack(b)):
                 result = int8_matmul(a, right, backend="numkong", **zeros)
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, *zeros.values()))
-
-
-@pytest.fixture
-def stand_in(fresh_choice, monkeypatch):
-    """A numkong of NumPy; gives the shapes of what it multiplied."""
-    taken = []
-
-    def dots_packed(a, b, out, start_row=0, end_row=None):
-        taken.append(a.shape)
-        out[start_row:end_row] = a[start_row:end_row].astype(np.int64) @ b.T.astype(np.int64)
-
-    monkeypatch.setitem(sys.modules, "numkong", fake_numkong(dots_packed))
-    return taken
 
 
 def test_auto_takes_numkong_where_it_can_pay(stand_in, monkeypatch):

@@ -166,7 +166,7 @@ def test_what_is_no_layer_is_refused_by_its_place(layers):
 
 def test_a_layer_may_stand_in_a_network_once():
     relu = ReLU()  # its second forward would overwrite what backward needs of the first
-    with pytest.raises(ValueError, match="layer 2 is also layer 0"):
+    with pytest.raises(ValueError, match="layer 2 is in the network already"):
         Network([relu, Linear(3, 3), relu])
 
 

@@ -12,8 +12,6 @@ class Network:
     """Layers one after the other: anything with `forward`, `backward`, `params` and `grads`, as those of `layers`.
 
     >>> network = Network([Flatten(), Linear(784, 10)])
-    >>> network.forward(np.zeros((2, 1, 28, 28), np.float32)).shape
-    (2, 10)
     >>> {name: array.shape for name, array in network.parameters().items()}
     {'1.weight': (10, 784), '1.bias': (10,)}
     """
@@ -25,9 +23,8 @@ class Network:
         for i, layer in enumerate(self.layers):
             if isinstance(layer, type) or not hasattr(layer, "forward"):
                 raise TypeError(f"layer {i} must be a layer such as ReLU(), got {layer!r}")
-            first = next(j for j, other in enumerate(self.layers) if other is layer)
-            if first != i:  # a layer remembers one forward pass
-                raise ValueError(f"layer {i} is also layer {first}; each place needs a layer of its own, got {layer}")
+            if any(layer is other for other in self.layers[:i]):  # a layer remembers one forward pass
+                raise ValueError(f"layer {i} is in the network already; each place needs a layer of its own, got {layer}")
 
     def forward(self, x):  # [N, ...] -> logits [N, classes]
         for layer in self.layers:
@@ -38,8 +35,8 @@ class Network:
         """Fill every layer's `grads`; go on to the gradient at the input, and return it, only if asked."""
         stop = 0 if input_gradient else next((i for i, layer in enumerate(self.layers) if layer.params), 0)
         grad = grad_logits
-        for i, layer in reversed(list(enumerate(self.layers[stop:], stop))):
-            grad = layer.backward(grad, input_gradient=input_gradient or i > stop)
+        for i in reversed(range(stop, len(self.layers))):
+            grad = self.layers[i].backward(grad, input_gradient=input_gradient or i > stop)
         return grad if input_gradient else None
 
     @door
