@@ -89,7 +89,7 @@ def report_files():
         for stem in (*stems, "10_reconstruction", "11_mixed_precision")
         for end in (".csv", "_signature.png")
     ]
-    maps = ["02_quantization_map.png", "02_quantization_sqnr.png", "08_integer_map.csv", "08_integer_map.png"]
+    maps = ["02_quantization_map.png", "08_integer_map.csv", "08_integer_map.png"]
     return sorted([*of_chapters, *maps, "results.csv", "results.md", "results.png"])
 
 
@@ -103,7 +103,7 @@ def drawn(monkeypatch):
         path.write_bytes(b"a figure")
 
     stems = []
-    for name in ("error_curves", "error_map", "integer_map", "sqnr_curves"):
+    for name in ("error_curves", "error_map", "integer_map"):
         monkeypatch.setattr(plots, name, lambda records, **options: None)
     monkeypatch.setattr(plots, "save_figure", save_figure)
     return stems

@@ -616,25 +616,15 @@ def test_a_map_without_a_single_error_is_drawn_too():
     assert set(fields_of(figure.axes[0]).values()) == {"0.0", "50.0"}
 
 
-def test_the_sqnr_of_rounded_weights_is_drawn_over_bits():
-    axes = plots.sqnr_curves(DRAWN).axes[0]
-    line = line_of(axes, "per tensor, CNN")
-    assert list(line.get_xdata()) == [2, 3, 4, 8] and list(line.get_ydata()) == [12, 18, 24, 48]
-    slope = next(line for line in axes.get_lines() if "slope" in line.get_label()).get_ydata()
-    for lower, upper, bits in zip(slope, slope[1:], (2, 3), strict=False):  # narrow grids: steps of 1 / (2^(b-1) - 1)
-        assert upper - lower == pytest.approx(20 * math.log10((2**bits - 1) / (2 ** (bits - 1) - 1)))
-
-
 HOLES = [row("lenet_5", "per_channel", 0, 8, 0.01), row("lenet_5", "per_channel", 0, 4, 0.01, sparsity=0.5)]
 
 
 @pytest.mark.parametrize(
     ("draw", "records", "message"),
     [
-        *((draw, [], f"{draw.__name__} needs at least one record") for draw in (plots.error_curves, plots.error_map)),
-        *((draw, [], f"{draw.__name__} needs at least one record") for draw in (plots.integer_map, plots.sqnr_curves)),
-        (plots.sqnr_curves, [row("lenet_5", "per_channel", 0, FLOAT, 0.01)], "sqnr_curves needs at least one record"),
-        (plots.sqnr_curves, [row("lenet_5", "my_idea", 0, 4, 0.01)], "sqnr_curves needs at least one record"),
+        (plots.error_curves, [], "error_curves needs at least one record"),
+        (plots.error_map, [], "error_map needs at least one record"),
+        (plots.integer_map, [], "integer_map needs at least one record"),
         (plots.error_curves, HOLES[:1], "error_curves needs records of two bit widths or of two sparsities"),
         (plots.error_map, HOLES, r"the map needs a record at every pair, has none at bits 4, sparsity 0\.0"),
     ],
@@ -658,7 +648,6 @@ def test_a_figure_saved_twice_has_the_same_bytes_and_is_closed(tmp_path):
 def test_records_without_a_network_make_every_figure():
     records = select(PER_CHANNEL, network="lenet_300_100", seed=0)
     bare = [{key: value for key, value in r.items() if key not in ("network", "seed")} for r in records]
-    assert len(plots.sqnr_curves(bare).axes[0].get_lines()) == 2  # theirs, and the slope
     assert len(plots.error_curves(bare).axes) == 2
 
 

@@ -200,30 +200,6 @@ def _colour_bar(figure, image, axes, errors):
     bar.ax.set_yticklabels([str(t) for t in ticks])
 
 
-def sqnr_curves(records):
-    """Draw the SQNR of the weights against bit width, and the slope that theory gives: 6.02 dB a bit in the limit."""
-    rounded = [r for r in select(records, sparsity=0) if r["bits"] != FLOAT]
-    techniques = [t for t in ("per_tensor", "per_channel") if select(rounded, technique=t)]
-    chosen = _drawable([r for r in rounded if r["technique"] in techniques], "sqnr_curves")
-    bits = np.array(sorted({r["bits"] for r in chosen}))
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.5, 4.4))
-        for network in dict.fromkeys(r["network"] for r in chosen):
-            for i, technique in enumerate(techniques):
-                own = select(chosen, network=network, technique=technique)
-                widths = sorted({r["bits"] for r in own})
-                means = [np.mean([r["sqnr_db"] for r in select(own, bits=b)]) for b in widths]
-                axis.plot(
-                    widths, means, label=f"{NAMES[technique]}, {SHORT.get(network, network)}", **_look(i, network)
-                )
-        steps = 20 * np.log10((2.0 ** (bits - 1) - 1) / (2.0 ** (bits[-1] - 1) - 1))
-        anchor = max(np.mean([r["sqnr_db"] for r in select(chosen, bits=bits[-1], technique=t)]) for t in techniques)
-        axis.plot(bits, anchor + steps, color="grey", linewidth=1, label="slope of 1 / step$^2$")
-        axis.set(xlabel="bits a weight", ylabel="SQNR of all weights, dB", xticks=bits)
-        axis.legend()
-        return figure
-
-
 def speed_curves(records):
     """Draw operations per second against size for every way in the records (figures/speed.py) to multiply cubes."""
     cubes = _drawable([r for r in records if r["M"] == r["K"] == r["N"]], "speed_curves")

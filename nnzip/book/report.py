@@ -70,7 +70,6 @@ def write_report(records, folder, *, complete=False, same_weights=True):
     shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
         _draw(plots.error_map, mlp, folder / "02_quantization_map.png", any_change)
-    _draw(plots.sqnr_curves, everything, folder / "02_quantization_sqnr.png", any_change)
     _draw(partial(plots.error_curves, bits=FLOAT, names=OVERVIEW), shown, folder / "results.png", any_change)
     return everything, changes
 
