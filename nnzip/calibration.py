@@ -72,9 +72,9 @@ def largest_scale(zero_point, qmin, qmax):
 
 
 def rounded(values, lo, hi, bits, symmetric):  # [S, n], [S], [S] -> codes and what they stand for [S, n]
-    """Quantize each row over its own range."""
+    """Quantize each row over its own range, which includes 0."""
     qmin, qmax = code_range(bits, symmetric, symmetric)
-    scale, zero_point = scale_and_zero_point(*include_zero(lo, hi, symmetric), qmin, qmax)
+    scale, zero_point = scale_and_zero_point(lo, hi, qmin, qmax)
     s, z = scale[:, None], zero_point[:, None].astype(np.result_type(values, np.float32))
     with np.errstate(over="ignore"):  # a quotient too large for a float is clipped like any other
         codes = np.clip(np.rint(values / s) + z, qmin, qmax)
