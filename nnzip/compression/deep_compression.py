@@ -5,11 +5,9 @@
     distil       all the while the network learns from a teacher, on images moved by a pixel
     save         `nnzip.files.archive`: positions and values through an adaptive arithmetic coder
 
-Han, Mao and Dally 2016 (arXiv:1510.00149) have the three steps prune, share, code. Here biases are pruned and shared
-as weights are.
+Han, Mao and Dally 2016 (arXiv:1510.00149) have the three steps prune, share, code. Here biases are treated as weights.
 """
 
-import functools
 import itertools
 import sys
 
@@ -30,7 +28,6 @@ ROUND = 100  # steps between two prunings
 RATES = 2e-3, 5e-4  # of Adam in the two stages, falling as a cosine in the end of the first and in the second
 SETTLE = 0.25  # the last part of the pruning stage, in which nothing is pruned any more and the rate falls
 PIXELS = 1  # how far the training images are moved at most
-LOSS = functools.partial(distillation_loss, temperature=2.0, alpha=0.9)
 RECIPES = {  # chosen on the last 10,000 training images, with networks trained on the other 50,000
     "lenet_300_100": {"keep": 3900, "values": 6, "epochs": (45, 12)},
     "lenet_5": {"keep": 3300, "values": 6, "epochs": (36, 9), "units": {0: 8, 2: 20, 5: 128}},
@@ -49,18 +46,17 @@ def deep_compression(
 ):
     """Return the network with few parameters of few values, to be saved by `nnzip.files.archive`, and what happened.
 
-    network : trained; it is not changed
     teacher : Network of as many classes: the network itself, or a better one
     data : (images, labels), training images (N, C, H, W)
     keep : how many weights and biases are left, of all layers together
     epochs : (float, float), of pruning, and of training with shared values
     values : how many, different from zero, the parameters of each array may have
-    units : {index of a layer: int}; first these layers are cut to their so many strongest units, which train faster
+    units : {index of a layer: int}; first these layers are cut to their so many strongest units
     seed : of which images come when, and how they are moved
 
     Returns (Network, list of dicts), the network without units that nothing reads, and for each round the stage, kept,
-    loss, train_error. Sources: Han et al. 2016; Zhu and Gupta 2017 (arXiv:1710.01878), eq. 1, for how many are left
-    when; Hinton et al. 2015 (arXiv:1503.02531) for the teacher.
+    loss, train_error. Sources: Han et al. 2016; Zhu and Gupta 2017 (arXiv:1710.01878), eq. 1; Hinton et al. 2015
+    (arXiv:1503.02531).
 
     >>> from nnzip.nn.network import lenet_300_100
     >>> images, labels = np.random.default_rng(0).random((20, 1, 28, 28)), np.arange(20) % 10
@@ -106,20 +102,17 @@ class Lessons:
         return images, self.labels[chosen], self.logits[numbers, chosen]
 
     def teach(self, network, optimizer, masks, begin, end):
-        """Train for a round, which is the part from `begin` to `end` of a stage; return what `fit` says of it."""
+        """Train for a round, the part from `begin` to `end` of the rate's fall; return what `fit` says of it."""
         images, labels, soft = self.draw()
 
         def loss(logits, labels, rows):
-            return LOSS(logits, soft[rows], labels)
+            return distillation_loss(logits, soft[rows], labels, temperature=2.0, alpha=0.9)
 
         def schedule(part):
             return cosine_decay(begin + (end - begin) * part)
 
         recipe = {"epochs": 1, "batch_size": BATCH, "loss": loss, "schedule": schedule, "progress": False}
         return fit(network, (images, labels), optimizer=optimizer, masks=masks, **recipe)[0]
-
-
-# Prune
 
 
 def prune(network, lessons, keep, epochs, progress=False):
@@ -141,21 +134,18 @@ def prune(network, lessons, keep, epochs, progress=False):
 def saliency_per_bit(network, optimizer):
     """Return w^2 sqrt(v) / bits for every weight and bias: what is lost if it goes, by what it takes in the file.
 
-    v is Adam's mean of the squared gradient. It stands for the second derivative h of Optimal Brain Damage, w^2 h / 2
-    (LeCun et al. 1990), and its root lies between that and the plain square of the weight: the network will change much
-    before the pruning is over, and v with it.
+    v, Adam's mean of the squared gradient, stands for the second derivative h of Optimal Brain Damage, w^2 h / 2 (LeCun
+    et al. 1990); its root is less sure of it, since the network changes much while it is pruned.
     """
-    scores = {}
-    for name, array in network.parameters().items():
-        scores[name] = array**2 * np.sqrt(optimizer.state[name][1]) / bits_each(array != 0)
-    return scores
+    parameters, state = network.parameters(), optimizer.state
+    return {name: w**2 * np.sqrt(state[name][1]) / bits_each(w != 0) for name, w in parameters.items()}
 
 
 def bits_each(mask, *, value_bits=2):  # bool [out, ...] -> float64 [out, ...]
     """Estimate the bits that a parameter takes: log2 1/p for its place, and those of its value.
 
     p = its row's sum x its column's sum / the sum of all, as if rows and columns were independent, the sums a little
-    more than what is there; at most 1/2. `nnzip.adaptive_coding` learns much the same, and more.
+    more than what is there; at most 1/2.
 
     >>> mask = np.zeros((4, 64), bool)
     >>> mask[0, :8] = mask[1, 0] = True
@@ -166,9 +156,6 @@ def bits_each(mask, *, value_bits=2):  # bool [out, ...] -> float64 [out, ...]
     row, column = rows.sum(axis=1) + 0.5, rows.sum(axis=0) + 0.5
     p = np.minimum(np.outer(row, column) / (rows.sum() + 1), 0.5)
     return (value_bits - np.log2(p)).reshape(mask.shape)
-
-
-# Share
 
 
 def share(network, lessons, values, epochs, progress=False):
@@ -185,9 +172,8 @@ class SharedValues(Adam):
     """Adam for the parameters that are not zero, of which those of one array share few values.
 
     Each value moves by the sum of the gradients of those that share it (Han et al. 2016, section 3.3). Who shares what
-    is not fixed as it is there: each parameter has a free copy, which moves by the parameter's own gradient, as if
-    sharing were the identity (the straight-through estimator), and the value nearest to it is the parameter. Values are
-    rounded to float16, the copies begin as the parameters are, the values by k-means.
+    may change, other than there: each parameter has a free copy, which moves by the parameter's own gradient, and the
+    parameter is the value nearest to it, in float16. The copies begin as the parameters are, the values by k-means.
 
     >>> parameters = {"0.weight": np.array([1.0, 1.5, 0.0, 3.0], np.float32)}
     >>> optimizer = SharedValues(0.25, parameters, 2)
@@ -209,7 +195,8 @@ class SharedValues(Adam):
         own = {name: gradients[name][mask] for name, mask in self.masks.items()}
         sums = {name: sum_by_cluster(own[name], self.codes[name], len(values)) for name, values in self.values.items()}
         super().step(self.free, own, factor=factor)
-        super().step(_renamed(self.values), _renamed(sums), factor=factor)
+        named = ({f"values of {name}": array for name, array in arrays.items()} for arrays in (self.values, sums))
+        super().step(*named, factor=factor)  # under names of their own, for Adam remembers arrays by name
         self.put(parameters)
 
     def put(self, parameters):
@@ -219,13 +206,6 @@ class SharedValues(Adam):
         self.codes = {name: assign(free, self.values[name]) for name, free in self.free.items()}
         for name, codes in self.codes.items():
             parameters[name][self.masks[name]] = look_up(codes, self.values[name].astype(np.float16))
-
-
-def _renamed(arrays):  # so that the optimizer remembers values apart from copies
-    return {f"values of {name}": array for name, array in arrays.items()}
-
-
-# Progress
 
 
 def _note(history, stage, record, masks, rounds, progress):
