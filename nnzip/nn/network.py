@@ -24,7 +24,7 @@ class Network:
             if isinstance(layer, type) or not hasattr(layer, "forward"):
                 raise TypeError(f"layer {i} must be a layer such as ReLU(), got {layer!r}")
             if any(layer is other for other in self.layers[:i]):  # a layer remembers one forward pass
-                raise ValueError(f"layer {i} is in the network already; each place needs a layer of its own, got {layer}")
+                raise ValueError(f"layer {i} is in the network already; each place needs its own, got {layer}")
 
     def forward(self, x):  # [N, ...] -> logits [N, classes]
         for layer in self.layers:
