@@ -274,10 +274,9 @@ class GrowingHistogram:
             if self.counts.any():  # the first batch doubles the width a hundred times, with nothing to merge
                 self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), half // 2)
             self.width *= 2
-        values = x[x != 0].astype(np.float64)
-        index = np.floor(values / self.width).astype(np.int64) + half
+        index = np.floor(x[x != 0].astype(np.float64) / self.width).astype(np.int64) + half
         self.counts += np.bincount(index, minlength=2 * half)
-        self.zeros += x.size - values.size
+        self.zeros += x.size - index.size
 
     def rows(self, lo, hi):  # [1], [1] -> Rows [1, bins + 1]
         """Return the bins' centres, with 0 among them, and the counts; no centre that counts lies outside [lo, hi]."""
