@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from layer_cases import in_float64, tiny_cnn, with_biases
 
-from nnzip.checks import check_finite
 from nnzip.coding import pack_bits
 from nnzip.compression import mixed_precision as m
 from nnzip.compression.quantization import quantize_weights
@@ -54,17 +53,6 @@ def test_the_lagrangian_is_the_best_choice_of_its_own_size():
         assert taken <= budget
         best = of(costs, m.dynamic(costs, sizes, taken))
         assert of(costs, choice) == pytest.approx(best, abs=1e-12)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_more_budget_never_costs_more(method):
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        costs, sizes = rng.random((4, 4)), rng.integers(1, 9, (4, 4))
-        least, most = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
-        paid = [of(costs, method(costs, sizes, int(b))) for b in range(least, most + 1)]
-        assert np.all(np.diff(paid) <= 1e-12)
-        assert paid[-1] == pytest.approx(costs.min(axis=1).sum())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -277,7 +265,6 @@ def test_with_much_room_the_widest_uniform_grid_is_returned():
     for name, weight in weights_of(network).items():
         half_a_step = 0.5 / (2**15 - 1) * np.abs(weight).max()
         assert np.abs(weights_of(mixed)[name] - weight).max() <= 1.01 * half_a_step
-        check_finite(weights_of(mixed)[name])
 
 
 @pytest.mark.parametrize(

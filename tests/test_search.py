@@ -161,24 +161,6 @@ def test_a_search_killed_at_any_moment_ends_the_same(way, tmp_path):
         assert search_for(bowl, run=logged(log, executor)) == search_for(bowl, run=executor.map) == whole
 
 
-def test_an_interrupted_search_keeps_what_it_has(tmp_path):
-    log, left = tmp_path / "log.jsonl", [11]
-
-    @functools.wraps(bowl)
-    def dies(genome):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return bowl(genome)
-
-    options = {"objectives": ["a"], "evaluations": 20, "population": 4}
-    with pytest.raises(KeyboardInterrupt):
-        search.evolve(dies, CHOICES, run=logged(log), **options)
-    assert len(log.read_text().splitlines()) == 12
-    left[0] = 9  # as many as are left, and not one more
-    assert search.evolve(dies, CHOICES, run=logged(log), **options) == search.evolve(bowl, CHOICES, **options)
-
-
 def test_searches_share_a_log_and_others_are_refused(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
     for seed, way in itertools.product(range(3), WAYS.values()):
