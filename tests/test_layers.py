@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -272,6 +273,14 @@ def test_a_convolution_uses_its_memory_again_and_nothing_it_returned_lies_in_it(
     assert np.array_equal(first, kept) and np.array_equal(second, fresh.forward(other))
     assert np.array_equal(layer.backward(first), fresh.backward(first))  # at the last batch, `other`
     assert np.array_equal(layer.grads["weight"], fresh.grads["weight"]) and copy.deepcopy(layer).seen == {}
+
+
+def test_threads_may_predict_with_one_layer():
+    layer = Conv2d(3, 8, 5, rng=0)
+    batches = np.random.default_rng(0).normal(size=(60, 16, 3, 20, 20)).astype(np.float32)
+    expected = [Conv2d(3, 8, 5, rng=0).forward(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(np.array_equal, pool.map(layer.forward, batches), expected))
 
 
 def flat(passes):

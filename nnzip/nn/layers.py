@@ -198,7 +198,7 @@ class Conv2d(Layer):
         x = _input(self, x, 4, self.in_channels, k - 2 * p)
         N, C, H, W = x.shape
         H_out, W_out = (H + 2 * p - k) // s + 1, (W + 2 * p - k) // s + 1
-        shape, rows = (H + 2 * p, C, k, W_out, N), self.seen.get("rows")
+        shape, rows = (H + 2 * p, C, k, W_out, N), self.seen.pop("rows", None)  # taken, so that no other thread has it
         if rows is None or rows.shape != shape or rows.dtype != x.dtype:
             rows = np.empty(shape, x.dtype)
         padded = np.pad(x.transpose(2, 1, 3, 0), ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
@@ -207,10 +207,10 @@ class Conv2d(Layer):
         # windows[i] = rows[s i : s i + k] as one matrix, nothing copied
         shape, strides = (H_out, k * C * k, W_out * N), (s * rows.strides[0], rows.strides[2], rows.itemsize)
         windows = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
-        self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
         weight, bias = _params_as(self, x.dtype)
         y = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1) @ windows  # [O, k C k] @ [H', k C k, W' N]
         y += bias[:, None]
+        self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
         return y.reshape(H_out, len(weight), W_out, N).transpose(3, 1, 0, 2)
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, O, H', W'] -> [N, C, H, W]
