@@ -126,12 +126,18 @@ def decode_mask(data, shape):  # bytes -> bool [shape]
 def _ways(shape):  # -> {number: (shape (O, C, H, W), the order of its axes)}
     O, C, *places = shape if len(shape) > 1 else (1, *shape, 1)[:2]
     H, W = places if len(places) == 2 else (1, math.prod(places))
-    ways = {0: ((O, C, H, W), (0, 1, 2, 3))}
-    if C > 1:
-        ways[1] = ((O, C, H, W), (1, 0, 2, 3))
+    ways = {}
+    if _is_quick(O, C * H * W):
+        ways[0] = (O, C, H, W), (0, 1, 2, 3)
+    if (C > 1 or not ways) and _is_quick(C, O * H * W):
+        ways[1] = (O, C, H, W), (1, 0, 2, 3)
     if H * W > 1 and math.prod(shape) <= 4096:
         ways[2] = ((O, C * H * W, 1, 1), (0, 1, 2, 3))
     return ways
+
+
+def _is_quick(rows, length):  # a row takes as long as 150 places: of many short ones that would be most of the time
+    return rows <= 1000 or length >= 32
 
 
 class MaskModel:
@@ -275,7 +281,7 @@ def _run_values(coder, codes, alphabet, mask, middle):
 
 def _neighbours(mask, count):
     """Return for each kept place those of NEAR that are kept too, and the one before in its row; -1 for none."""
-    O, C, H, W = _ways(mask.shape)[0][0]
+    O, C, H, W = next(iter(_ways(mask.shape).values()))[0]
     kept = mask.reshape(O, C, H, W)
     number = np.full((O, C, H + 1, W + 2), -1)
     number[:, :, 1:, 1:-1][kept] = np.arange(count)

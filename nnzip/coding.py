@@ -65,7 +65,7 @@ def huffman_lengths(counts):  # int [symbols] -> uint8 [symbols]
     [1, 0, 2, 2]
     """
     counts = [whole(0)(count, "a count") for count in counts]
-    lengths = np.zeros(len(counts), np.uint8)
+    lengths = np.zeros(len(counts), np.uint8 if len(counts) <= 256 else np.uint16)
     heap = [(count, symbol, [symbol]) for symbol, count in enumerate(counts) if count]
     if len(heap) == 1:
         lengths[heap[0][1]] = 1
@@ -85,7 +85,7 @@ def canonical_codes(lengths):  # int [symbols] -> list of str, "" for symbols th
     >>> canonical_codes([1, 0, 2, 2])
     ['0', '', '10', '11']
     """
-    lengths = [whole(0, 255)(length, "a length") for length in lengths]
+    lengths = [whole(0)(length, "a length") for length in lengths]
     longest = max(lengths, default=0)
     if sum(1 << (longest - length) for length in lengths if length) > 1 << longest:
         raise ValueError(f"no code has words of these lengths: {lengths}")
@@ -256,7 +256,7 @@ def mask_from_steps(steps, kept, shape):  # uint8 [steps], bool [steps] -> bool 
     """
     mask = np.zeros(shape, bool)
     places = np.cumsum(np.asarray(steps, np.int64) + 1)[np.asarray(kept, bool)] - 1
-    if len(places) and places[-1] >= mask.size:
-        raise ValueError(f"the steps lead to {places[-1]}, beyond the {mask.size} weights of shape {mask.shape}")
+    if len(places) and (places.min() < 0 or places.max() >= mask.size):
+        raise ValueError(f"the steps lead to {places}, beyond the {mask.size} weights of shape {mask.shape}")
     mask.flat[places] = True
     return mask

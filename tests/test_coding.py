@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nnzip import adaptive_coding
-from nnzip.adaptive_coding import Decoder, Encoder
+from nnzip.adaptive_coding import Decoder, Encoder, _ways
 from nnzip.coding import (
+    canonical_codes,
     capacity,
     decode,
     decode_adaptive,
@@ -18,6 +19,7 @@ from nnzip.coding import (
     entropy,
     huffman_decode,
     huffman_encode,
+    huffman_lengths,
     mask_from_steps,
     pack_bits,
     relative_index,
@@ -79,6 +81,16 @@ def test_huffman_comes_back(codes, alphabet):
     lengths, data = huffman_encode(codes)
     np.testing.assert_array_equal(huffman_decode(lengths, data, len(codes)), codes)
     assert len(data) <= ideal_bytes(codes) + len(codes) / 8 + 1  # less than a bit too many for each
+
+
+def test_huffmans_longest_word_is_as_long_as_it_has_to_be():
+    counts = [1, 1]
+    while len(counts) < 300:
+        counts.append(sum(counts[-2:]))  # Fibonacci's numbers: each symbol joins all before it
+    lengths = huffman_lengths(counts)
+    assert lengths.tolist() == [299, *range(299, 0, -1)]
+    words = canonical_codes(lengths)
+    assert len(words[0]) == 299 and len(set(words)) == 300
 
 
 def test_huffman_refuses_what_no_code_has():
@@ -169,6 +181,8 @@ def test_relative_index_comes_back(bits, density):
 def test_steps_beyond_the_weights_are_refused():
     with pytest.raises(ValueError, match="beyond the 1 weights"):
         mask_from_steps([3], [True], (1,))
+    with pytest.raises(ValueError, match="beyond the 9 weights"):
+        mask_from_steps([-1], [True], (9,))
 
 
 # The coder that learns
@@ -226,6 +240,17 @@ def test_masks_come_back(name):
     back = decode_mask(encode_mask(mask), mask.shape)
     assert back.dtype == bool
     np.testing.assert_array_equal(back, mask)
+
+
+@pytest.mark.parametrize("shape", [(80_000, 1), (1, 80_000), (16_000,), (30_000, 2), (2, 30_000), (5_000, 3, 2, 2)])
+def test_a_mask_of_any_shape_is_coded_in_a_few_rows_or_in_long_ones(shape):  # each row costs as much as 150 places
+    ways = _ways(shape)
+    assert ways
+    for arranged, axes in ways.values():
+        rows, *rest = np.array(arranged)[list(axes)]
+        assert rows <= 1000 or np.prod(rest) >= 32
+    mask = np.random.default_rng(0).random(shape) < 0.01
+    np.testing.assert_array_equal(decode_mask(encode_mask(mask), shape), mask)
 
 
 def test_masks_without_pattern_cost_their_entropy_and_patterns_far_less():
