@@ -9,8 +9,6 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from nnzip import __version__
-from nnzip.book import exercises, report, study
-from nnzip.book.plots import save_figure
 from nnzip.checks import one_of
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
@@ -73,6 +71,8 @@ def _study_options(study):
 
 
 def _study(asked):
+    from nnzip.book import report, study  # they import matplotlib, which takes a second that zip and unzip do not need
+
     output = asked.output or Path("figures/quick" if asked.quick else "figures")
     output.mkdir(parents=True, exist_ok=True)
     with open_executor(os.cpu_count() if asked.executor is None else asked.executor) as executor:
@@ -120,6 +120,8 @@ def _exercise_actions(exercise):
 
 
 def _list(asked):
+    from nnzip.book import exercises
+
     known, states = exercises.exercises(), exercises.states(asked.folder)
     for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
         print(f"\nchapter {chapter.replace('_', ' ', 1)}")
@@ -133,11 +135,15 @@ def _list(asked):
 
 
 def _start(asked):
+    from nnzip.book import exercises
+
     path = exercises.start(asked.chapter, asked.folder)
     print(f"{path} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}")
 
 
 def _check(asked):
+    from nnzip.book import exercises
+
     path, names, hint, known = Path(asked.chapter), asked.names, "", exercises.exercises()
     if not path.suffix:
         if asked.chapter in known:
@@ -156,6 +162,9 @@ def _check(asked):
 
 
 def _unlock(asked):
+    from nnzip.book import exercises
+    from nnzip.book.plots import save_figure
+
     shown = exercises.unlock_file(asked.name, asked.folder)
     if isinstance(shown, str):
         print(shown)

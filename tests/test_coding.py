@@ -242,7 +242,7 @@ def test_masks_come_back(name):
     np.testing.assert_array_equal(back, mask)
 
 
-@pytest.mark.parametrize("shape", [(80_000, 1), (1, 80_000), (16_000,), (30_000, 2), (2, 30_000), (5_000, 3, 2, 2)])
+@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (16_000,), (9_000, 2), (2_000, 3, 2, 2)])
 def test_a_mask_of_any_shape_is_coded_in_a_few_rows_or_in_long_ones(shape):  # each row costs as much as 150 places
     ways = _ways(shape)
     assert ways

@@ -41,6 +41,9 @@ def pytest_generate_tests(metafunc):
         each = [(name, *bug) for chapter in CHAPTERS for name, found in bugs(chapter).items() for bug in found]
         each = each if everything else each[::24]
         metafunc.parametrize("bug", each, ids=[f"{name}-{what}" for name, what, *_ in each])
+    if "source" in metafunc.fixturenames:
+        sources = list(HOSTILE) if everything else list(HOSTILE)[::2]
+        metafunc.parametrize("source", sources, ids=range(len(sources)))
     if "kind_of_file" in metafunc.fixturenames:
         metafunc.parametrize("kind_of_file", NO_WORK if everything else ["stub"])
     if "kind_of_answer" in metafunc.fixturenames:
@@ -245,7 +248,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_files_get_no_pass_and_an_answer(source, tmp_path, monkeypatch):
     monkeypatch.setattr(KNOWN["dequantize"], "seconds", 0.5 if "while True" in source else 10)  # what ends has time
     path = student_file(tmp_path, "02_quantization", source)

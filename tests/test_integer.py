@@ -325,7 +325,7 @@ def broken_network(kind, how, value):
 
 @both
 @pytest.mark.parametrize("per_channel", [True, False], ids=["per_channel", "per_tensor"])
-@pytest.mark.parametrize("value", [0.03, 1e-6, 100.0, -100.0, 0.0])
+@pytest.mark.parametrize("value", [1e-6, 100.0, -100.0])
 @pytest.mark.parametrize("how", ["dead", "tiny", "all_zero", "last"])
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
 def test_dead_and_tiny_channels_are_right_to_half_a_step(kind, how, value, per_channel, arithmetic):
