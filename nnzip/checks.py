@@ -59,6 +59,15 @@ def real(x, name="x", *, ndim=None):
 real.refused = (np.array([]), [1.0, np.nan], [np.inf], [[1.0], [1.0, 2.0]], "text", [True], None)
 
 
+def wide(x, name="x"):
+    """Take a real array, float16 as float32: its products are 0 or infinite too soon."""
+    array = real(x, name)
+    return array.astype(np.result_type(array, np.float32), copy=False)
+
+
+wide.refused = real.refused
+
+
 def reals(*ndim):
     """Take a real array of one of these numbers of dimensions."""
     kind = functools.partial(real, ndim=ndim)

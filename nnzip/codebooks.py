@@ -83,7 +83,7 @@ def sum_by_cluster(grad: real, codes, k: k_values):  # [...], integers [...] -> 
     """
     codes = integers(codes, "codes", 0, k - 1)
     same_shape(grad, codes, ("grad", "codes"))
-    return np.bincount(codes.ravel(), weights=grad.ravel(), minlength=k).astype(grad.dtype)
+    return np.bincount(codes.ravel(), weights=grad.ravel(), minlength=k).astype(np.result_type(grad, np.float32))
 
 
 def borders(codebook, dtype):  # [k] -> [k - 1]

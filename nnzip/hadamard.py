@@ -2,9 +2,14 @@
 
     H H^T = n I         so that  H / sqrt(n)  is orthogonal: it turns vectors and keeps lengths and angles
 
-A rotation mixes each number into all the others. A vector with one large entry becomes one whose entries are all alike,
-and that is what a uniform grid rounds best. H is a Kronecker product of small matrices, so multiplying by it takes far
-fewer operations than n^2; nothing but additions for powers of two.
+A rotation (any orthogonal map is called one here) mixes each number into all the others. A vector with one large entry
+becomes one whose entries are all of like magnitude, and that is what a uniform grid rounds best. A constant vector
+fares the other way round: it becomes one with a single large entry. So random signs come first, D on the diagonal:
+R = D H / sqrt(n). Inputs and weights that are rotated alike have the same products, (x R) (w R)^T = x w^T.
+
+H is a Kronecker product of small matrices, so it can be multiplied by factor after factor: n log2 n additions for
+powers of two. `transform_by_definition` and `transform_by_butterfly` say what is computed; `hadamard_transform`
+computes it fast, as a few matrix products: more arithmetic than the butterfly, less reading and writing of memory.
 """
 
 import math
@@ -20,8 +25,9 @@ def hadamard_matrix(n):  # -> int8 [n, n]
     """Return a Hadamard matrix of order n: entries +1 and -1, H H^T = n I.
 
     Powers of two are Sylvester's (1867), H_2n = [[H, H], [H, -H]]. Others are Paley's (1933) over a field of q
-    elements, q a prime or the square of one: I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). All
-    else is a Kronecker product of these. Paley I is not symmetric: the inverse of H / sqrt(n) is its transpose.
+    elements, q a prime or the square of one: I, n = q + 1 for q = 3 (mod 4); II, n = 2 (q + 1) for q = 1 (mod 4). The
+    rest are Kronecker products of these; other orders, such as 92, are not made here. Paley I is not symmetric, so the
+    way back is H^T and not H.
 
     >>> hadamard_matrix(4)
     array([[ 1,  1,  1,  1],
@@ -65,14 +71,14 @@ def transform_by_butterfly(x: real):  # [..., n] -> [..., n], n a power of two
 def random_signs(n: whole(1), *, seed):  # -> int8 [n]
     """Return n independent signs, +1 and -1 equally likely.
 
-    Before a Hadamard transform they make sure that no fixed pattern, such as a constant vector, is gathered into one
-    entry (Ailon and Chazelle 2006, section 2; Tseng et al. 2024, QuIP#, arXiv:2402.04396, section 3).
+    Without them [1, 1, 1, 1] becomes [2, 0, 0, 0]; with them no fixed pattern is likely to be gathered into one entry
+    (Ailon and Chazelle 2006, section 2; Tseng et al. 2024, QuIP#, arXiv:2402.04396, section 3).
     """
     return 2 * np.random.default_rng(seed).integers(0, 2, n, np.int8) - 1
 
 
 def vectors(x, name):
-    """Take a `real` array; whether its floats are finite is seen in the result, which saves two passes over them."""
+    """Take a `real` array, but leave it to `hadamard_transform` to find NaN in what comes out: two passes less."""
     return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
 
 
@@ -83,7 +89,7 @@ vectors.refused = real.refused
 def rotate(x: vectors, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
     """Return x D H / sqrt(n), D the diagonal matrix of signs: a random rotation of every vector along the axis.
 
-    Two arrays rotated with the same signs have the same products as before: (x R) (w R)^T = x w^T.
+    With `block_size` H is of that order, and there is one for each block of so many entries; signs are still n.
 
     >>> rotate([0.0, 8.0, 0.0, 0.0], [1, -1, -1, 1])
     array([-4.,  4., -4.,  4.])
@@ -112,9 +118,9 @@ def _along(signs, x, axis):  # [n] -> [n, 1, ...], as many axes as x has from th
 
 @door
 def incoherence(x: real):  # [...] -> float
-    """Return max|x| sqrt(size) / norm, the largest magnitude over the root mean square: 1 if all are equal.
+    """Return max|x| sqrt(size) / norm, the largest magnitude over the root mean square: 1 if all magnitudes are equal.
 
-    It is sqrt(size) for a single spike, and 0 for zeros. Rounding to b symmetric bits has an SQNR of
+    It is sqrt(size) for a single spike, and 0 for zeros. A symmetric grid of b bits has an SQNR of about
     10 log10(12 (2^(b-1) - 1)^2 / incoherence^2) dB, so halving it is worth one bit (Chee et al. 2023, QuIP,
     arXiv:2307.13304, definition 1).
 
@@ -129,23 +135,29 @@ def incoherence(x: real):  # [...] -> float
 
 # The fast transform
 
-BLOCK = 2**15  # numbers that are transformed together: few enough that they stay in cache from factor to factor
-PASS = 60  # multiplications a number, for which one might as well pass once more over a block
+CHUNK = 2**15  # numbers that are transformed together: few enough that they stay in cache from factor to factor
+PASS = 60  # one more pass over the numbers takes as long as so many multiplications of each (measured)
 
 
 def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose orders multiply to n -> out [R, n, after]
-    """Multiply x along its middle axis by the Kronecker product of the matrices, by the last one first, and so on up.
+    """Multiply x along its middle axis by the Kronecker product of the matrices, the last matrix first.
 
         x (A kron B) = A^T X B        the vector x written as a matrix X, a row for each row of A
 
-    So the large matrix is never made (Fino and Algazi 1976, Unified matrix treatment of the fast Walsh-Hadamard
-    transform).
+    So the large matrix is never made (Fino and Algazi 1976). A factor that is done counts as "after" for the next one:
+    x is seen as [R * the factors left, its own, after].
     """
     after = x.shape[2]  # how far apart in memory the neighbours along the axis are
     for i, matrix in reversed(list(enumerate(matrices))):
-        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))  # side by side: one product for all rows
-        left, right = (matrix.T, x.reshape(shape)) if after > 1 else (x.reshape(shape), matrix)
-        x = np.matmul(left, right, out=out.reshape(shape) if i == 0 else None, casting="same_kind")
+        if after == 1:  # X B: the second way would do it too, as R small products
+            shape = -1, len(matrix)
+            left, right = x.reshape(shape), matrix
+        else:  # A^T X
+            shape = -1, len(matrix), after
+            left, right = matrix.T, x.reshape(shape)
+        x = np.matmul(
+            left, right, out=out.reshape(shape) if i == 0 else None, casting="same_kind"
+        )  # float16 only in out
         after *= len(matrix)
     return out
 
@@ -155,7 +167,8 @@ def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None): 
     """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
 
     With `inverse` it multiplies by H^T: the way back. With `block_size` each run of so many neighbours is transformed
-    by itself; it must divide n, and `largest_block` knows one. ValueError if a sum overflows.
+    separately, n being the block's size then: an order that divides the length, as `largest_block` gives. ValueError
+    if a sum overflows.
 
     >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
     array([4., 4., 4., 4.])
@@ -163,12 +176,12 @@ def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None): 
     rows = _rows(x, axis, block_size)  # [before, n, after]
     matrices = [matrix.T if inverse else matrix for matrix in _matrices(rows.shape[1], x.dtype)]
     y = np.empty(rows.shape, x.dtype)
-    count = max(1, BLOCK // rows[0].size)
+    count = max(1, CHUNK // rows[0].size)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
         for start in range(0, len(rows), count):
-            block = kronecker_product(rows[start : start + count], matrices, out=y[start : start + count])
-            if not math.isfinite(np.vdot(block, block)):  # one fast sum nearly always says that all is well
-                _refuse_overflow(x, block)
+            chunk = kronecker_product(rows[start : start + count], matrices, out=y[start : start + count])
+            if not math.isfinite(np.vdot(chunk, chunk)):  # one fast sum nearly always says that all is well
+                _refuse_overflow(x, chunk)
     return y.reshape(x.shape)
 
 
@@ -188,8 +201,11 @@ def _matrices(n, dtype):
 
 
 @lru_cache
-def _passes(orders):  # (2, 2, 2, 2, 2, 2, 2) -> ((2, 2, 2, 2), (2, 2, 2))
-    """Group neighbouring orders so that all passes together cost least: `PASS` for each, and its order."""
+def _passes(orders):  # (2, 2, 2, 2, 2, 2, 2) -> ((2, 2, 2), (2, 2, 2, 2)), which multiplies by orders 8 and 16
+    """Group neighbouring orders so that all passes together cost least: each costs `PASS`, and its order.
+
+    For 128: one of 128 costs 188, those of 8 and 16 cost 144, those of 4, 4 and 8 cost 196.
+    """
     if not orders:
         return ()
     ways = ((orders[:k], *_passes(orders[k:])) for k in range(1, len(orders) + 1))
@@ -222,7 +238,7 @@ def factors(n: whole(1)):  # -> (int, ...)
 
 @door
 def largest_block(n: whole(1)):  # -> int
-    """Return the largest order that divides n, for a rotation by blocks where no order is n itself.
+    """Return the largest order that divides n, for a rotation by blocks where n itself is no order.
 
     >>> largest_block(784), largest_block(92), largest_block(25)
     (784, 4, 1)
@@ -231,7 +247,7 @@ def largest_block(n: whole(1)):  # -> int
 
 
 def additions(n):  # -> int
-    """Return how many additions the transform of one vector takes: n (f - 1) for each factor f, n log2 n for 2^k.
+    """Return how many additions one vector takes, factor by factor: n (f - 1) for each factor f, n log2 n for 2^k.
 
     >>> additions(1024), additions(784)
     (10240, 42336)
@@ -241,7 +257,7 @@ def additions(n):  # -> int
 
 @lru_cache(maxsize=4096)
 def _factors(n):
-    """Return the factors of least sum, largest first, or None: 2 and Paley's orders are what there is to multiply."""
+    """Return the factors of least sum, which is the work, or None: each is 2 or one of Paley's orders."""
     if n == 1:
         return (1,)
     found = []
@@ -274,22 +290,30 @@ def _divisors(n):
 
 
 def _small_matrix(n):  # -> int8 [n, n]
+    """Return the matrix of order 1 or 2, or Paley's.
+
+    C C^T = q I, as sum_v chi(v) chi(v + c) = -1 for every c but 0, and the ones add 1.
+    I: -1 is no square, so C^T = -C and (C + I) (C + I)^T = q I + C + C^T + I = (q + 1) I.
+    II: C^T = C. With A = [[1, 1], [1, -1]] and B = [[1, -1], [-1, -1]], A B^T + B A^T = 0, so that C kron A + I kron B
+    times its transpose is q I kron A A^T + I kron B B^T = 2 (q + 1) I.
+    """
     if n <= 2:
         return np.array([[1, 1], [1, -1]], np.int8)[:n, :n]
     q = _paley(n)
-    C = np.ones((q + 1, q + 1), np.int8)  # C C^T = q I, zeros on the diagonal
-    C[0, 0], C[1:, 1:] = 0, _quadratic_characters(q)
+    C = np.ones((q + 1, q + 1), np.int8)
+    C[0, 0], C[1:, 1:] = 0, _quadratic_characters(q)  # a row and a column of ones around Q
     one = np.eye(q + 1, dtype=np.int8)
     if q == n - 1:
-        C[1:, 0] = -1  # C^T = -C
+        C[1:, 0] = -1
         return C + one
     return np.kron(C, _small_matrix(2)) + np.kron(one, np.array([[1, -1], [-1, -1]], np.int8))
 
 
 def _quadratic_characters(q):  # -> int8 [q, q]
-    """Return Q[a, b] = chi(a - b): +1 if the difference is a square of the field of q elements, -1 if not, 0 for 0.
+    """Return Q[u, v] = chi(u - v): +1 if the difference is a square of the field of q elements, -1 if not, 0 for 0.
 
-    The field of p^2 elements is made of a + b t, t^2 = g, g without a root modulo p; a + b t has the number a + p b.
+    For a prime p the field is the integers modulo p. That of p^2 elements (orders 52 and 100 need it) has the elements
+    a + b t of index a + p b, where t^2 = g, no square modulo p: (a + b t)^2 = a^2 + g b^2 + 2 a b t. For p, b is 0.
     """
     p = _prime_root(q)
     b, a = np.divmod(np.arange(q), p)

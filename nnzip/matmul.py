@@ -2,16 +2,23 @@
 
     y[m, n] = sum_k (a[m, k] - a_zero_point) (b[k, n] - b_zero_point)
 
-NumPy multiplies integers without BLAS, hundreds of times slower than floats, and `int8 @ int8` stays int8 and wraps.
-But a float32 holds every integer up to 2^24: as long as no partial sum can pass that, whatever the order of the
-additions, the float32 product of the codes *is* the integer product. How far a sum can get depends on the weights:
+A code c stands for the number scale (c - zero_point), as in `nnzip.quantization`, so the product of the numbers is y
+times both scales; `nnzip.requantization` has what follows. NumPy multiplies integers without BLAS, hundreds of times
+slower than floats, and `int8 @ int8` stays int8 and wraps. But a float32 holds every integer up to 2^24: as long as no
+partial sum can pass that, whatever the order of the additions, the float32 product of the codes *is* the integer
+product. How far the sums of a column of b can get:
 
-    128 sum_k |b[k, n]|                           for int8 inputs, which lie in [-128, 127]
-    255 max(sum of positives, sum of negatives)   for uint8 inputs, which lie in [0, 255]
+    128 sum_k |b[k, n]|                           a is int8, of either sign: every term may be positive
+    255 max(sum of positives, sum of negatives)   a is uint8, never negative: only terms of one sign add up
 
-Where a column is too large for the whole depth K, K is split into blocks that are not, and the blocks are added as
-integers. Zero points never touch the codes: they come in afterwards, by the row and the column sums (Jacob et al. 2018,
-arXiv:1712.05877, equations 7 and 8). The CPU's own int8 instructions are in `nnzip.matmul_native`.
+Where that is too much for the whole depth K, K is split into blocks for which it is not, and the blocks are added as
+integers. For a packed matrix, to be used often, the cuts come from its numbers; for one that is used once they suit any
+codes: blocks of 258, 514 or 1024 rows. Zero points come in afterwards. Multiplied out, the product is
+
+    sum_k a b - a_zero_point sum_k b - b_zero_point sum_k (a - a_zero_point)
+
+so zero points need the column sums of b and the row sums of a (Jacob et al. 2018, arXiv:1712.05877, eq. 7 and 8).
+The CPU's own int8 instructions are in `nnzip.matmul_native`.
 """
 
 from functools import cache, cached_property
@@ -21,7 +28,7 @@ import numpy as np
 
 from nnzip import matmul_native
 from nnzip.checks import check_ndim, check_not_empty, integers, one_of
-from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point  # noqa: F401
+from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point  # noqa: F401, what follows
 
 FLOAT32_EXACT = 2**24  # every integer up to it is a float32
 INT32_MAX = 2**31 - 1
@@ -39,7 +46,7 @@ def int8_matmul_by_definition(a, b, a_zero_point=0, b_zero_point=0):  # [M, K], 
 
 
 def matmul_as(a, b, dtype):  # [M, K], [K, N] -> dtype [M, N]
-    """Return the product computed in one number type: the ways to go wrong, and the slow way that is right.
+    """Return the product computed in one number type: in 8 bits or float16 it is wrong, in int32 right and slow.
 
     >>> a, b = np.full((1, 259), 255, np.uint8), np.full((259, 1), 255, np.uint8)
     >>> [matmul_as(a, b, dtype).item() for dtype in (np.int32, np.uint8, np.float16)]
@@ -52,14 +59,14 @@ def matmul_as(a, b, dtype):  # [M, K], [K, N] -> dtype [M, N]
 
 
 def exact_depth(a_dtype, b):
-    """Return up to which K the float32 product with b is exact, in any order of its additions.
+    """Return the largest K for which the float32 product with b is exact, in any order of its additions.
 
-    It is the number of leading rows of b for which no partial sum can pass 2^24, for every a of that dtype: in every
-    column 128 sum |b| (int8), or 255 times the larger of the positive and the negative sum (uint8), is at most that.
+    It is the number of leading rows of b, an array or a PackedMatrix, for which no partial sum can pass 2^24, for every
+    a of that dtype.
 
     >>> exact_depth(np.int8, np.full((2000, 1), -128, np.int8))  # 2^24 / (128 * 128)
     1024
-    >>> exact_depth(np.uint8, np.tile(np.array([[127], [-127]], np.int8), (1000, 1)))  # signs that cancel count half
+    >>> exact_depth(np.uint8, np.tile(np.array([[127], [-127]], np.int8), (1000, 1)))  # half of them are positive
     1036
     """
     a_dtype = check_code_dtype(np.dtype(a_dtype), "a_dtype")
@@ -72,12 +79,12 @@ def exact_depth(a_dtype, b):
 
 
 def exact_edges(a_dtype, b):  # [K, N] -> [0, ..., K]
-    """Return where to cut K so that each block of rows is exact by itself, and as deep as it can be.
+    """Return where to cut K so that each block of rows is exact on its own, and as long as possible.
 
     >>> exact_edges(np.int8, np.full((2500, 1), -128, np.int8))
     [0, 1024, 2048, 2500]
     """
-    edges, ahead = [0], 1024  # how many rows are looked at
+    edges, ahead = [0], 1024  # how many rows are looked at: all of them would be more work than is needed
     while edges[-1] < len(b):
         depth = exact_depth(a_dtype, b[edges[-1] : edges[-1] + ahead])
         if depth < ahead:
@@ -88,7 +95,9 @@ def exact_edges(a_dtype, b):  # [K, N] -> [0, ..., K]
 
 
 def product_in_blocks(a, b, edges):  # codes [M, K], [K, N]; [0, ..., K] -> int64 [M, N]
-    """Return the exact product: float32 products of blocks of K, added as integers. The edges are `exact_edges`.
+    """Return the exact product, float32 products of blocks of K added as integers. The edges are `exact_edges`.
+
+    This is the form to read; `_float_product` does the same faster.
 
     >>> a, b = np.full((1, 2500), -128, np.int8), np.full((2500, 1), -128, np.int8)
     >>> product_in_blocks(a, b, exact_edges(a.dtype, b)).item() == 2500 * 128 * 128
@@ -102,10 +111,7 @@ def product_in_blocks(a, b, edges):  # codes [M, K], [K, N]; [0, ..., K] -> int6
 
 
 def subtract_zero_points(total, a, a_zero_point, column_sums, b_zero_point):  # [M, N], [M, K], [N]
-    """Take the zero points' share off total = a @ b, in place. They have shapes (M or 1, 1) and (N or 1,).
-
-    In int32 a step on the way may wrap; the end does not if it fits.
-    """
+    """Subtract the zero points' terms from total = a @ b, in place; zero points of shapes (M or 1, 1) and (N or 1,)."""
     total -= (a_zero_point * column_sums).astype(total.dtype)  # [M or 1, N]
     if b_zero_point.any():
         row_sums = a.sum(axis=1, dtype=np.int64, keepdims=True) - a.shape[1] * a_zero_point  # sum_k (a - z_a), [M, 1]
@@ -113,7 +119,7 @@ def subtract_zero_points(total, a, a_zero_point, column_sums, b_zero_point):  # 
 
 
 class PackedMatrix:
-    """A weight matrix for many products, made by `pack`. What a product needs besides the codes is computed once."""
+    """A weight matrix and what products with it need besides the codes, each computed at its first use."""
 
     def __init__(self, codes):
         self.codes, self.shape, self.dtype, self._edges = codes, codes.shape, codes.dtype, {}
@@ -154,10 +160,9 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
 
     a, b : (M, K) and (K, N), int8 or uint8; b may be a PackedMatrix, which is faster from the second use on
     a_zero_point, b_zero_point : an integer that the codes' dtype holds, or one for each of the M rows, the N columns
-    out_dtype : np.int32, or np.int64 for sums beyond it, which are an OverflowError otherwise; that takes a K of at
-        least 33,026 (65,794 with one int8 matrix, 131,072 with two, without zero points)
-    backend : "numpy"; "numkong", the CPU's int8 instructions, for sums that fit int32; "auto", numkong for large
-        products if it is installed and was faster on this machine, which a process tries once
+    out_dtype : np.int32, an OverflowError where a sum does not fit (never up to K = 33,025); np.int64
+    backend : "numpy"; "numkong", the CPU's int8 instructions, up to that K; "auto", numkong for large products if it
+        is installed and faster on this machine, which each process measures once
 
     >>> a, b = np.array([[255, 1]], np.uint8), np.array([[-128], [127]], np.int8)
     >>> int8_matmul(a, b)
@@ -165,48 +170,49 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     >>> int8_matmul(a, pack(b), a_zero_point=1)
     array([[-32512]], dtype=int32)
     """
-    a, right = code_matrix(a, "a"), b if isinstance(b, PackedMatrix) else PackedMatrix(code_matrix(b, "b"))
+    a, is_packed = code_matrix(a, "a"), isinstance(b, PackedMatrix)
+    right = b if is_packed else PackedMatrix(code_matrix(b, "b"))  # for this use alone
     (M, K), N = a.shape, right.shape[1]
     if right.shape[0] != K:
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
     a_zero_point = _zero_points(a_zero_point, "a_zero_point", np.iinfo(a.dtype), M)[:, None]  # [M or 1, 1]
     b_zero_point = _zero_points(b_zero_point, "b_zero_point", np.iinfo(right.dtype), N)  # [N or 1]
     out_dtype = np.dtype(one_of("int32", "int64")(np.dtype(out_dtype).name, "out_dtype"))
-    native = matmul_native.chosen(backend, M, K, N, packed=right is b)
+    native = matmul_native.chosen(backend, M, K, N, packed=is_packed)
 
     fits = K * 255 * 255 <= INT32_MAX  # whatever the codes and the zero points
     if native and fits:
         total = matmul_native.product(a, right.native)
     elif float32_is_exact():
-        total = _float_product(a, right, right is b, np.int32 if fits else np.int64)
+        total = _float_product(a, right, is_packed, np.int32 if fits else np.int64)
     else:
         total = matmul_as(a, right.codes, np.int64)
     if a_zero_point.any() or b_zero_point.any():
         subtract_zero_points(total, a, a_zero_point, right.column_sums, b_zero_point)
-    if out_dtype == np.int32 and total.dtype == np.int64 and max(total.max(), -1 - total.min()) > INT32_MAX:
+    if out_dtype == np.int32 and total.dtype == np.int64 and (total.max() > INT32_MAX or total.min() < -INT32_MAX - 1):
         raise OverflowError(f"a sum over K = {K} is beyond the bound of int32, 2147483647: use out_dtype=np.int64")
     return total.astype(out_dtype, copy=False)
 
 
-def _float_product(a, right, packed, dtype):  # codes [M, K], PackedMatrix [K, N] -> dtype [M, N]
-    """Do what `product_in_blocks` does, with less memory to fill: a third of the time at K = 512.
-
-    The floats of a block become int32 in their own memory, read and written in the same order.
-    """
-    edges, b = right.edges(a.dtype) if packed else _any_edges(a, right), right.floats if packed else right.codes
+def _float_product(a, right, is_packed, dtype):  # codes [M, K], PackedMatrix [K, N] -> dtype [M, N]
+    """Do what `product_in_blocks` does, three times as fast at K = 512: a float becomes an int32 in its own bytes."""
+    if is_packed:
+        edges, b = right.edges(a.dtype), right.floats
+    else:
+        edges, b = _any_edges(a, right), right.codes
     total = None
     for start, stop in pairwise(edges):
         floats = a[:, start:stop].astype(np.float32) @ b[start:stop].astype(np.float32, copy=False)
-        integers = floats.view(np.int32)
-        integers.reshape(-1)[:] = floats.reshape(-1)  # flat, so that NumPy needs no copy of the overlap
-        total = integers.astype(dtype, copy=False) if total is None else np.add(total, integers, out=total)
+        sums = floats.view(np.int32)
+        sums.reshape(-1)[:] = floats.reshape(-1)  # two views in one order, so NumPy needs no copy in between
+        total = sums.astype(dtype, copy=False) if total is None else np.add(total, sums, out=total)
     return total
 
 
 def _any_edges(a, b):
-    """Return edges that are exact for any codes: for a matrix that is used once, its own cost as much as the product.
+    """Return edges that are exact for any codes: finding a matrix's own takes as long as one product.
 
-    With few rows the blocks are so small that each stays in cache from its conversion to its product.
+    With few rows of a, converting b to float is most of the work: blocks of 2^18 floats, a megabyte, stay in cache.
     """
     reach = {"int8": 128, "uint8": 255}  # how far from 0 codes get
     depth = FLOAT32_EXACT // (reach[a.dtype.name] * reach[b.dtype.name])
@@ -217,12 +223,14 @@ def _any_edges(a, b):
 
 @cache
 def float32_is_exact():
-    """Tell whether this machine's BLAS adds products of codes up to 2^24 as `exact_depth` assumes; tried once."""
+    """Tell whether this machine's BLAS computes in float32 throughout, as `exact_depth` assumes; tried once.
+
+    One that is told to multiply in fewer bits does not. Tried are one row and many, and one more than a block of 64.
+    """
     for M, K, low, high in ((1, 258, 0, 255), (65, 258, 0, 255), (1, 1024, -128, 127), (65, 1024, -128, 127)):
-        a = np.where(np.arange(M * K).reshape(M, K) % 7, high, low).astype(np.float32)
-        a[0] = low or high  # the largest sum of all
-        b = np.where(np.arange(K)[:, None] % np.arange(2, 67) == 1, low, high - 1).astype(np.float32)
-        b[:, 0] = low or high
+        a = np.where(np.arange(M * K).reshape(M, K) % 7, high, low).astype(np.float32)  # odd numbers, and every 7th low
+        b = np.where(np.arange(K)[:, None] % np.arange(2, 67) == 1, low, high).astype(np.float32)  # [K, 65]
+        a[0] = b[:, 0] = low or high  # their product is the largest there is: 2^24, or 258 * 255 * 255
         if not np.array_equal(a @ b, a.astype(np.int64) @ b.astype(np.int64)):
             return False
     return True

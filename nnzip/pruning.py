@@ -1,17 +1,27 @@
 """Which weights may go: masks (True = kept), the saliencies that rank weights, and schedules of sparsity.
 
-A saliency is an array like the weights that says what is lost if each one goes. A mask removes the smallest:
+A saliency is an array like the weights that says how much is lost if each one becomes 0. A mask is False for the
+smallest, and w * mask is the pruned weight:
 
-    saliency_mask(obd(w, h), 0.9)            of any saliency, exactly round(0.9 * size) weights
-    magnitude_mask(w, 0.9)                   of |w|
+    saliency_mask(obd(w, h), 0.9)            by any saliency, exactly round(0.9 * size) weights
+    magnitude_mask(w, 0.9)                   by |w|
     saliency_mask(rng.random(w.shape), 0.9)  at random: what every saliency must beat
 
-`n_m_mask` and `block_mask` rank by |w|, or by a saliency that is given in place of the weights.
+|w| is a good saliency where all inputs have about the same size. `activation` asks how far the layer's output moves,
+`taylor` how far the loss does. At a minimum its gradient is 0, and the next term of its Taylor series is w^2 h / 2:
+`obd`, with h from `gauss_newton_diag`. `stability` is the same for the network's outputs in the place of a loss.
+
+`n_m_mask` ranks by the magnitude, `block_mask` by the L2 norm of what it is given: weights, or a saliency in their
+place. If that is a loss, as `obd`, give its square root, so that the losses of a block add up:
+block_mask(np.sqrt(obd(w, h)), 0.5, block_size=(1, 8)).
+
+`@door` hands each argument through the function in its annotation: `w: real` is then a finite array of floats,
+`sparsity: unit` a number from 0 to 1 (`nnzip.checks`).
 """
 
 import numpy as np
 
-from nnzip.checks import door, number, positive, real, reals, same_shape, unit, whole
+from nnzip.checks import door, number, positive, real, reals, same_shape, unit, whole, wide
 
 
 @door
@@ -26,7 +36,7 @@ def threshold_mask(w: real, threshold: number(0, np.inf, "[)")):  # [...] -> boo
 
 @door
 def saliency_mask(saliency: real, sparsity: unit):  # [...] -> bool [...]
-    """Prune the smallest saliencies, a fraction `sparsity`: exactly round(sparsity * size), of equal ones the first.
+    """Prune the smallest saliencies, exactly round(sparsity * size) of them; among equal ones the first go first.
 
     >>> saliency_mask([3.0, 1.0, 1.0, 2.0], 0.25).tolist()
     [True, False, True, True]
@@ -36,7 +46,8 @@ def saliency_mask(saliency: real, sparsity: unit):  # [...] -> bool [...]
         return np.ones(saliency.shape, bool)
     last = np.partition(saliency, pruned - 1, axis=None)[pruned - 1]  # the largest that is pruned, without a whole sort
     mask = saliency.ravel() >= last
-    mask[np.flatnonzero(saliency == last)[: pruned - np.count_nonzero(~mask)]] = False
+    ties = pruned - np.count_nonzero(~mask)  # how many of those that equal it go too
+    mask[np.flatnonzero(saliency == last)[:ties]] = False
     return mask.reshape(saliency.shape)
 
 
@@ -50,12 +61,14 @@ def magnitude_mask(w, sparsity):  # [...] -> bool [...]
 
 
 def global_masks(saliencies, sparsity):  # dict or list of [...] -> the same of bool [...]
-    """Prune the smallest saliencies of all arrays together, so that each array gets the sparsity it can bear.
+    """Prune the smallest saliencies of all arrays together, so that arrays get different sparsities.
+
+    A layer whose weights are small beside the others' may lose all of them.
 
     >>> [mask.tolist() for mask in global_masks([[1.0, 2.0], [3.0, 4.0]], 0.5)]
     [[False, False], [True, True]]
     """
-    if not isinstance(saliencies, dict):
+    if not isinstance(saliencies, dict):  # a list is a dict whose names are 0, 1, ...
         return list(global_masks(dict(enumerate(saliencies)), sparsity).values())
     arrays = {name: real(array, f"saliencies[{name!r}]") for name, array in saliencies.items()}
     together = saliency_mask(np.concatenate([array.ravel() for array in arrays.values()]), sparsity)
@@ -77,7 +90,7 @@ def global_magnitude_masks(ws, sparsity):  # dict or list of [...] -> the same o
 
 @door
 def n_m_mask(w: real, n, m: whole(1)):  # [out, ...] -> bool [out, ...]
-    """Keep the n largest of every m consecutive weights of a row, of equal ones the last.
+    """Keep the n largest of every m consecutive weights of a row; of equal ones the last are kept.
 
     A convolution weight (out, in, kH, kW) has rows of in * kH * kW. 2:4 is what a GPU's sparse tensor cores multiply
     (Mishra et al. 2021, arXiv:2104.08378, section 2).
@@ -90,7 +103,8 @@ def n_m_mask(w: real, n, m: whole(1)):  # [out, ...] -> bool [out, ...]
     if rows.shape[1] % m:
         raise ValueError(f"m must divide the rows, which have {rows.shape[1]} weights, got {m}")
     groups = np.abs(rows).reshape(-1, m)
-    rank = np.argsort(np.argsort(groups, axis=1, kind="stable"), axis=1)  # 0 for the smallest of its group
+    order = np.argsort(groups, axis=1, kind="stable")  # which comes first, second, ...
+    rank = np.argsort(order, axis=1)  # its inverse: 0 for the smallest of its group
     return (rank >= m - n).reshape(w.shape)
 
 
@@ -98,10 +112,9 @@ def n_m_mask(w: real, n, m: whole(1)):  # [out, ...] -> bool [out, ...]
 def block_mask(w: real, sparsity, *, block_size):  # [...] -> bool [...]
     """Prune whole blocks, those of the smallest L2 norm: exactly round(sparsity * blocks) of them.
 
-    block_size has a number for each dimension of w, which it must divide: (1, 8) are runs of a row, (1, in) neurons,
-    (1, in, kH, kW) filters.
-
-    Li et al. 2017 (arXiv:1608.08710) take filters' L1 norms, Narang et al. 2017 (arXiv:1711.02782) largest weights.
+    block_size has a number for each dimension of w, which it must divide: (1, 8) takes 8 neighbours of a row together,
+    (1, in) a whole neuron, (1, in, kH, kW) a whole filter. Li et al. 2017 (arXiv:1608.08710) rank filters by the L1
+    norm, Narang et al. 2017 (arXiv:1711.02782) blocks by their largest weight.
 
     >>> block_mask([[1.0, 1.0, 5.0, 0.0], [1.0, 1.0, 0.0, 0.0]], 0.5, block_size=(2, 2)).tolist()
     [[False, False, True, True], [False, False, True, True]]
@@ -111,11 +124,12 @@ def block_mask(w: real, sparsity, *, block_size):  # [...] -> bool [...]
     sizes = [whole(1)(size, "block_size") for size in block_size]
     if any(n % size for n, size in zip(w.shape, sizes, strict=True)):
         raise ValueError(f"block_size must divide the shape {w.shape}, got {tuple(block_size)}")
+    # (out, in) becomes (out / b, b, in / c, c): the block's place and the place inside it, for each dimension
     split = [part for n, size in zip(w.shape, sizes, strict=True) for part in (n // size, size)]
-    largest = np.abs(w).max() or 1.0  # so that no square is too large or too small for a float
     inside = tuple(range(1, 2 * w.ndim, 2))
-    norms = np.sum((w.reshape(split) / largest) ** 2, axis=inside, dtype=np.float64, keepdims=True)
-    return np.broadcast_to(saliency_mask(norms, sparsity), split).reshape(w.shape).copy()
+    largest = float(np.abs(w).max()) or 1.0  # so that no square is too large for a float
+    squared_norms = np.sum((w.reshape(split).astype(np.float64) / largest) ** 2, axis=inside, keepdims=True)
+    return np.broadcast_to(saliency_mask(squared_norms, sparsity), split).reshape(w.shape).copy()
 
 
 # Saliencies
@@ -132,11 +146,11 @@ def magnitude(w: real):  # [...] -> [...]
 
 
 @door
-def taylor(w: real, grad: real):  # [...], [...] -> [...]
-    """Return |w grad|: how much the loss changes if w goes, to first order.
+def taylor(w: wide, grad: wide):  # [...], [...] -> [...]
+    """Return |w grad|, the size of the loss's change if w becomes 0, to first order; grad is that of the mean loss.
 
-    Molchanov et al. 2017 (arXiv:1611.06440), section 2.2, for activations, and 2019 (arXiv:1906.10771) for weights,
-    where it is squared.
+    Molchanov et al. 2017 (arXiv:1611.06440), section 2.2, for activations; 2019 (arXiv:1906.10771) its square, for
+    weights.
 
     >>> taylor([1.0, -2.0], [0.5, 3.0]).tolist()
     [0.5, 6.0]
@@ -147,36 +161,38 @@ def taylor(w: real, grad: real):  # [...], [...] -> [...]
 
 @door
 def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
-    """Return |w_ij| ||x_j||, the weight times the L2 norm of the input it meets over N samples.
+    """Return |w_ij| ||x_j||, the weight times the L2 norm of the input it meets in N samples.
 
-    Of a convolution x are its windows, (N, in * kH * kW). Wanda, Sun et al. 2023 (arXiv:2306.11695), eq. 1. Squared,
-    it is the change of the layer's own output.
+    Its square is how far the layer's own outputs move if w goes, summed over the samples. For a convolution x holds its
+    windows, (N, in * kH * kW). Wanda, Sun et al. 2023 (arXiv:2306.11695), eq. 1.
 
     >>> activation([[1.0, -1.0]], [[3.0, 0.0], [4.0, 0.5]]).tolist()
     [[5.0, 0.5]]
     """
     _check_inputs(w, x)
     norms = np.sqrt(np.einsum("ni,ni->i", x, x, dtype=np.float64))
-    return (np.abs(w).reshape(len(w), -1) * norms).reshape(w.shape).astype(w.dtype)
+    return (np.abs(w).reshape(len(w), -1) * norms).reshape(w.shape).astype(np.result_type(w, np.float32))
 
 
 @door
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
     """Return how much the network's C outputs move when w is perturbed by a share of itself.
 
-    If w becomes w (1 + e) with E e = 0 and E e^2 = 1, output c moves by w e dz_c/dw, to first order. The saliency is
-    the expected squared move, w^2 mean_n sum_c (dz_c/dw)^2. For the last layer, whose Jacobian is the identity, it is
-    the square of `activation` over N. (Tartaglione et al. 2018, arXiv:1810.11764)
+    If w becomes 0, output c moves by -w dz_c/dw, to first order. The saliency is the squared move, summed over the
+    outputs, on average over the samples: w^2 mean_n sum_c (dz_c/dw)^2, w^2 times `gauss_newton_diag` of the Jacobian.
+    For the last layer, whose Jacobian is the identity, it is activation(w, x)^2 / N. (Tartaglione et al. 2018,
+    arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
     """
     _check_inputs(w, x)
-    return (w.astype(np.float64) ** 2 * gauss_newton_diag(x, jacobian).reshape(w.shape)).astype(w.dtype)
+    moves = w.astype(np.float64) ** 2 * gauss_newton_diag(x, jacobian).reshape(w.shape)
+    return moves.astype(np.result_type(w, np.float32))
 
 
 @door
-def obd(w: real, hessian_diag: real):  # [...], [...] -> [...]
+def obd(w: wide, hessian_diag: wide):  # [...], [...] -> [...]
     """Return w^2 h / 2: how much the loss rises if w goes, to second order, where its gradient is 0.
 
     h is the second derivative of the loss by each weight (LeCun, Denker and Solla 1990, Optimal Brain Damage).
@@ -190,23 +206,32 @@ def obd(w: real, hessian_diag: real):  # [...], [...] -> [...]
 
 @door
 def gauss_newton_diag(x: reals(2, 3), responses: real):  # [N, in], [C, N, out] -> [out, in]
-    """Return the diagonal of the Gauss-Newton matrix for the weights of a layer y = x W^T:
+    """Return the diagonal of the Gauss-Newton matrix for the weights of a layer y = x W^T, the h of `obd`:
 
-        h_ij = mean_n sum_c (r_cni x_nj)^2
+        h_ij = mean_n sum_c (r_cni x_nj)^2                    for a convolution: mean_n sum_c (sum_p r_cnpi x_npj)^2
 
-    Of a convolution x is (N, P, in) and responses (C, N, P, out), for its P places. The responses are vectors with
-    sum_c r_cn r_cn^T = dz_n/dy_n^T H_n dz_n/dy_n, H_n the second derivative of the loss by the outputs z_n; with the
-    Jacobian itself H is the identity. In a network of ReLUs every output is a linear function of one weight, piece by
-    piece, so that this diagonal is the Hessian's, exactly (LeCun et al. 1990, section 3).
+    With z the network's outputs, the second derivative of the loss by a weight is
 
-    >>> gauss_newton_diag([[1.0, 2.0], [3.0, 0.0]], [[[1.0], [1.0]]]).tolist()
-    [[5.0, 2.0]]
+        (dz/dw)^T (d2 loss/dz2) (dz/dw) + sum_c dloss/dz_c d2z_c/dw2
+
+    Gauss-Newton drops the second term. In a network of ReLUs it is 0 anyway, as z is piecewise linear in one weight.
+    The first term is a sum of squares: with d2 loss/dz2 = S^T S and dy_i/dw_ij = x_j it is sum_c (r_ci x_j)^2, where
+    r = S dz/dy.
+    For the loss |z|^2 / 2 S is the identity and the responses r are the Jacobian; for the cross-entropy
+    `nnzip.compression.pruning.hessian_diagonals` has them. For a convolution x is (N, P, in) and the responses are
+    (C, N, P, out), for its P places.
+
+    >>> gauss_newton_diag([[1.0, 2.0], [3.0, 1.0]], [[[1.0], [2.0]], [[1.0], [0.0]]]).tolist()
+    [[19.0, 6.0]]
+    >>> gauss_newton_diag([[[1.0], [1.0]]], [[[[1.0], [-1.0]]]]).tolist()  # two places, whose gradients cancel
+    [[0.0]]
     """
     if responses.ndim != x.ndim + 1 or responses.shape[1:-1] != x.shape[:-1]:
         wanted = ", ".join(["C", *map(str, x.shape[:-1]), "out"])
         raise ValueError(f"responses must have shape ({wanted}) for x of shape {x.shape}, got {responses.shape}")
-    if x.ndim == 2:  # of each sample the gradient is an outer product, so its square is one, too
-        return np.sum(responses.astype(np.float64) ** 2, axis=0).T @ x.astype(np.float64) ** 2 / len(x)
+    if x.ndim == 2:  # each gradient is an outer product, so its square is the outer product of the squares
+        squares = np.sum(responses.astype(np.float64) ** 2, axis=0)  # [N, out]
+        return squares.T @ (x.astype(np.float64) ** 2) / len(x)
     gradients = (response.transpose(0, 2, 1) @ x for response in responses)  # each [N, out, P] @ [N, P, in]
     return sum(np.sum(gradient.astype(np.float64) ** 2, axis=0) for gradient in gradients) / len(x)
 
@@ -226,8 +251,8 @@ def polynomial_schedule(
 ):  # fmt: skip
     """Return s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^power: fast while there are many weights, then slowly.
 
-    From s_i at begin_step, t_0, to s_f at end_step, t_1, and from there on; before t_0 nothing is pruned. Zhu and Gupta
-    2017 (arXiv:1710.01878), eq. 1, with power 3.
+    s_i at t_0 = begin_step, s_f at t_1 = end_step and after it; before t_0 it is 0. Zhu and Gupta 2017
+    (arXiv:1710.01878), eq. 1, with power 3.
 
     >>> [polynomial_schedule(t, begin_step=0, end_step=100, final_sparsity=1.0) for t in (0, 50, 100)]
     [0.0, 0.875, 1.0]

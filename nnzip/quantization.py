@@ -3,10 +3,20 @@
     codes = clip(round(x / scale) + zero_point, qmin, qmax)        quantize
     x_hat = (codes - zero_point) * scale                           dequantize
 
-Symmetric grids have zero_point 0 and the signed codes -(2^(b-1) - 1) .. 2^(b-1) - 1; affine grids lay all 2^b codes
-over a range [lo, hi] that includes 0. One scale serves the whole tensor, or there is one for each index of an axis
-(per channel), or one for each group of neighbours along the last axis. How a range is chosen is in
-`nnzip.calibration`; Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3 are the origin of the affine map.
+Rounded to nearest, a value within the range of the codes moves by scale / 2 at most. The grids for b bits are
+
+    symmetric    signed, narrow    -(2^(b-1) - 1) .. 2^(b-1) - 1    zero_point 0              suits weights
+    affine       unsigned           0 .. 2^b - 1                     lo gets the code qmin     suits outputs of a ReLU
+
+Symmetric codes leave -2^(b-1) out ("narrow"), so that -w has a code wherever w has one. Both grids have a code for 0:
+padding, pruned weights and ReLUs make 0 the most frequent number, and it must stay 0.
+
+One scale serves the whole tensor, or each index of an axis has its own (per channel: axis 0 of a weight (out, in) gives
+one to each of its out rows), or each group of neighbours along the last axis. How a range is chosen is in
+`nnzip.calibration`. Source: Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3.
+
+`@door` hands each argument through the function in its annotation: `x: real` is then a finite array of floats,
+`bits: whole(2, 16)` a whole number from 2 to 16 (`nnzip.checks`).
 """
 
 from dataclasses import dataclass, fields
@@ -28,24 +38,15 @@ from nnzip.calibration import (
 )
 from nnzip.checks import door, integers, one_of, real, real32, same_shape, whole
 
-ROUNDINGS = {  # what `round_to_integer` explains: name -> function of the numbers and of an rng
-    "half_even": lambda x, rng: np.rint(x),
-    "half_away": lambda x, rng: np.copysign(_half_up(np.abs(x)), x),
-    "half_up": lambda x, rng: _half_up(x),
-    "floor": lambda x, rng: np.floor(x),
-    "toward_zero": lambda x, rng: np.trunc(x),
-    "stochastic": lambda x, rng: np.floor(x) + (np.random.default_rng(rng).random(x.shape) < x - np.floor(x)),
-}
-
 
 @dataclass(eq=False)
 class QuantParams:
     """A grid to quantize on: the code q stands for the value (q - zero_point) * scale.
 
     `scale`, the step between neighbouring values, becomes float32 and `zero_point`, the code of the value 0, int32;
-    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. The codes, of the smallest integer
-    `dtype` that holds them, go from `qmin` to `qmax`: signed ones from -2^(bits-1), or one more if `narrow`, to
-    2^(bits-1) - 1, others from 0 to 2^bits - 1. A scale must be positive and every code under it a finite float32.
+    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. Codes go from `qmin` to `qmax`: signed
+    from -2^(bits-1), or -2^(bits-1) + 1 if `narrow`, to 2^(bits-1) - 1, unsigned from 0 to 2^bits - 1. `dtype` is their
+    integer type, of 8 or 16 bits. A scale is a normal float32, and every code must stand for a finite one.
 
     >>> grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)
     >>> grid.scale, grid.qmin, grid.qmax, grid.dtype
@@ -67,13 +68,16 @@ class QuantParams:
             raise ValueError("narrow and symmetric codes are signed, got signed=False")
         self.qmin, self.qmax = code_range(self.bits, self.signed, self.narrow)
         self.dtype = np.dtype(f"{'int' if self.signed else 'uint'}{8 if self.bits <= 8 else 16}")
-        with np.errstate(over="ignore"):  # infinity is refused with the other scales that are too large
+        with np.errstate(over="ignore"):  # a scale that becomes infinite is refused below
             self.scale = real(self.scale, "scale").astype(np.float32)
         self.zero_point = integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
         check_layout(self.axis, self.group_size)
         shape = self.scale.shape
-        fits = len(shape) == (self.axis is not None) if self.group_size is None else len(shape) > 0
+        if self.group_size is not None:
+            fits = len(shape) >= 1
+        else:
+            fits = len(shape) == (0 if self.axis is None else 1)
         if not fits:
             raise ValueError(f"scale must have shape (), (C,) with axis, (..., groups) with group_size, got {shape}")
         largest = largest_scale(self.zero_point, self.qmin, self.qmax)
@@ -88,98 +92,22 @@ class QuantParams:
             return f"QuantParams({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
 
-@door
-def quantize(x: real, qparams, *, rounding: one_of(*ROUNDINGS) = "half_even", rng=None):  # [...] -> codes [...]
-    """Return the codes of an array: clip(round(x / scale) + zero_point, qmin, qmax), in this order.
-
-    In the array's own precision, float32 at least; `rounding` and `rng` are those of `round_to_integer`. Source:
-    Krishnamoorthi 2018, arXiv:1806.08342, section 2.1; order and division are those of ONNX QuantizeLinear.
-
-    >>> grid = QuantParams(scale=0.5, zero_point=10, bits=8, signed=False)
-    >>> quantize([-1.0, 0.0, 0.25, 0.75, 1000.0], grid)
-    array([  8,  10,  10,  12, 255], dtype=uint8)
-    """
-    values, scale, zero_point = aligned(x, qparams)
-    with np.errstate(over="ignore", invalid="ignore"):  # a quotient too large for a float is clipped like any other
-        steps = ROUNDINGS[rounding](values / scale, rng)
-    codes = np.clip(steps + zero_point.astype(steps.dtype), qparams.qmin, qparams.qmax)
-    return codes.astype(qparams.dtype).reshape(x.shape)  # clipped first: a cast would wrap
+# Rounding
 
 
-def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
-    """Return the values that codes stand for: (codes - zero_point) * scale, in float32.
-
-    >>> dequantize([8, 10, 255], QuantParams(scale=0.5, zero_point=10, bits=8, signed=False))
-    array([ -1. ,   0. , 122.5], dtype=float32)
-    """
-    values, scale, zero_point = aligned(np.asarray(codes), qparams)
-    values = integers(values, "codes", qparams.qmin, qparams.qmax)
-    steps = values.astype(np.int32) - zero_point  # in int8 the difference would wrap
-    return (steps.astype(np.float32) * scale).reshape(np.shape(codes))
+def _half_up(x):
+    below = np.floor(x)
+    return below + (x - below >= 0.5)  # not floor(x + 0.5): in float32 0.49999997 + 0.5 is 1
 
 
-def fake_quantize(x, qparams, *, rounding="half_even", rng=None):  # [...] -> float32 [...]
-    """Return what is left of an array after quantization: dequantize(quantize(x)), still as floats.
-
-    >>> fake_quantize([0.2, 0.3], QuantParams(scale=0.25, zero_point=0, bits=4, signed=True))
-    array([0.25, 0.25], dtype=float32)
-    """
-    return dequantize(quantize(x, qparams, rounding=rounding, rng=rng), qparams)
-
-
-@door
-def choose_qparams(
-    x: real32,
-    *,
-    bits: whole(2, 16) = 8,
-    symmetric=True,
-    axis=None,
-    group_size=None,
-    method: one_of(*RANGES) = "minmax",
-):
-    """Choose the grid for an array: its rows' ranges by `method`, then a grid over each of them.
-
-    With `axis` each of its indices has a scale (0: the output channels of a weight), with `group_size` each so many
-    neighbours along the last axis, which it must divide; convolution weights (out, in, kH, kW) are seen as
-    (out, in * kH * kW). The range is by "minmax" from the smallest value to the largest; by "percentile" without the
-    outermost 0.1 percent; by "mse" clipped for the least squared error; by "entropy" clipped for the least
-    Kullback-Leibler divergence. Sources: Jacob et al. 2018, arXiv:1712.05877, equations 1 and 12; Krishnamoorthi 2018,
-    arXiv:1806.08342, section 2; Nagel et al. 2021, arXiv:2106.08295, sections 2.2 and 3.1.
-
-    >>> grid = choose_qparams([-1.0, 0.5, 1.27])
-    >>> grid.scale, grid.qmin, grid.qmax
-    (array(0.01, dtype=float32), -127, 127)
-    """
-    rows, shape, axis = slices(x, axis, group_size)
-    lo, hi = RANGES[method](rows, bits, symmetric)
-    layout = {"axis": axis, "group_size": group_size}
-    return qparams_from_range(lo.reshape(shape), hi.reshape(shape), bits=bits, symmetric=symmetric, **layout)
-
-
-@door
-def qparams_from_range(
-    lo: real32, hi: real32, *, bits: whole(2, 16) = 8, symmetric=True, signed=None, axis=None, group_size=None
-):
-    """Return the grid over a given range, which is first widened to include 0.
-
-        symmetric: scale = max(|lo|, |hi|) / (2^(bits-1) - 1)    zero_point = 0
-        affine:    scale = (hi - lo) / (2^bits - 1)              zero_point = round(qmin - lo / scale)
-
-    lo <= hi have the shape that the scale shall have. Symmetric codes are signed and without the lowest one, affine
-    codes are unsigned, or signed with signed=True. A range without width gets scale 1, and no scale is below the
-    smallest normal float32.
-
-    >>> grid = qparams_from_range(5.0, 7.5, bits=4, symmetric=False)
-    >>> grid.scale, grid.zero_point
-    (array(0.5, dtype=float32), array(0, dtype=int32))
-    """
-    same_shape(lo, hi, ("lo", "hi"))
-    if np.any(lo > hi):
-        raise ValueError(f"lo must not be above hi, got {lo} and {hi}")
-    signed = symmetric if signed is None else signed
-    lo, hi = include_zero(lo, hi, symmetric)
-    scale, zero_point = scale_and_zero_point(lo, hi, *code_range(bits, signed, symmetric))
-    return QuantParams(scale, zero_point, bits, signed, symmetric, axis, group_size)
+ROUNDINGS = {
+    "half_even": lambda x, rng: np.rint(x),
+    "half_away": lambda x, rng: np.copysign(_half_up(np.abs(x)), x),
+    "half_up": lambda x, rng: _half_up(x),
+    "floor": lambda x, rng: np.floor(x),
+    "toward_zero": lambda x, rng: np.trunc(x),
+    "stochastic": lambda x, rng: np.floor(x) + (np.random.default_rng(rng).random(x.shape) < x - np.floor(x)),
+}
 
 
 @door
@@ -198,17 +126,130 @@ def round_to_integer(x: real, rounding: one_of(*ROUNDINGS) = "half_even", *, rng
     return ROUNDINGS[rounding](x, rng).reshape(x.shape)
 
 
-def _half_up(x):
-    below = np.floor(x)
-    return below + (x - below >= 0.5)  # floor(x + 0.5) is wrong: 0.49999997 + 0.5 rounds to 1
+# Codes and back
+
+
+def aligned(array, qparams):
+    """Return the array, its scales and its zero points, in shapes that broadcast.
+
+    axis 0 of (out, in)       the scales, (out,), become (out, 1)
+    groups of g               the array becomes (out, in / g, g), the scales (out, in / g, 1)
+    """
+    if not isinstance(qparams, QuantParams):
+        raise TypeError(f"qparams must be QuantParams, got {type(qparams).__name__}")
+    view, wanted, spread = broadcast_shapes(array.shape, qparams.axis, qparams.group_size)
+    if qparams.scale.shape != wanted:
+        raise ValueError(f"shape {array.shape} needs scales of shape {wanted}, got {qparams.scale.shape}")
+    return array.reshape(view), qparams.scale.reshape(spread), qparams.zero_point.reshape(spread)
+
+
+@door
+def quantize(x: real, qparams, *, rounding: one_of(*ROUNDINGS) = "half_even", rng=None):  # [...] -> codes [...]
+    """Return the codes of an array: clip(round(x / scale) + zero_point, qmin, qmax), in this order.
+
+    In the array's own precision, float32 at least; `rounding` and `rng` are those of `round_to_integer`. Source:
+    Krishnamoorthi 2018, arXiv:1806.08342, section 2.1. As in ONNX's QuantizeLinear x is divided by the scale, not
+    multiplied by 1 / scale, which can round differently; the zero point is added after the rounding.
+
+    >>> grid = QuantParams(scale=0.5, zero_point=10, bits=8, signed=False)
+    >>> quantize([-1.0, 0.0, 0.25, 0.75, 1000.0], grid)
+    array([  8,  10,  10,  12, 255], dtype=uint8)
+    """
+    values, scale, zero_point = aligned(x, qparams)
+    with np.errstate(over="ignore", invalid="ignore"):  # a quotient that becomes infinite is clipped like any other
+        steps = ROUNDINGS[rounding](values / scale, rng)
+    codes = np.clip(steps + zero_point.astype(steps.dtype), qparams.qmin, qparams.qmax)
+    return codes.astype(qparams.dtype).reshape(x.shape)  # clipped first: a cast would wrap
+
+
+def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
+    """Return the values that codes stand for: (codes - zero_point) * scale, in float32.
+
+    >>> dequantize([8, 10, 255], QuantParams(scale=0.5, zero_point=10, bits=8, signed=False))
+    array([ -1. ,   0. , 122.5], dtype=float32)
+    """
+    values, scale, zero_point = aligned(np.asarray(codes), qparams)
+    values = integers(values, "codes", qparams.qmin, qparams.qmax)
+    steps = values.astype(np.int32) - zero_point  # in int8 the difference would wrap
+    return (steps.astype(np.float32) * scale).reshape(np.shape(codes))
+
+
+def fake_quantize(x, qparams, *, rounding="half_even", rng=None):  # [...] -> float32 [...]
+    """Return dequantize(quantize(x)): the nearest floats that codes can stand for, to simulate quantization in floats.
+
+    >>> fake_quantize([0.2, 0.3], QuantParams(scale=0.25, zero_point=0, bits=4, signed=True))
+    array([0.25, 0.25], dtype=float32)
+    """
+    return dequantize(quantize(x, qparams, rounding=rounding, rng=rng), qparams)
+
+
+@door
+def choose_qparams(
+    x: real32,
+    *,
+    bits: whole(2, 16) = 8,
+    symmetric=True,
+    axis=None,
+    group_size=None,
+    method: one_of(*RANGES) = "minmax",
+):
+    """Choose the grid for an array: find a range for each scale by `method`, then lay the codes over it.
+
+    With `axis` each index of this axis has a scale. With `group_size` each run of so many neighbours along the last
+    axis has one; it must divide the axis's length, and a convolution weight (out, in, kH, kW) is then seen as (out,
+    in * kH * kW). Methods: "minmax", from the smallest value to the largest; "percentile", without the largest 0.1
+    percent of |x|, or 0.1 percent at each end if affine; "mse", clipped for the least squared error; "entropy", clipped
+    for the least Kullback-Leibler divergence.
+    Sources: Jacob et al. 2018, arXiv:1712.05877, equations 1 and 12; Krishnamoorthi 2018, arXiv:1806.08342, section 2;
+    Nagel et al. 2021, arXiv:2106.08295, sections 2.2 and 3.1.
+
+    >>> grid = choose_qparams([-1.0, 0.5, 1.27])
+    >>> grid.scale, grid.qmin, grid.qmax
+    (array(0.01, dtype=float32), -127, 127)
+    >>> weight = [[1.0, -7.0], [14.0, 0.0]]
+    >>> choose_qparams(weight, bits=4, axis=0).scale, choose_qparams(weight, bits=4).scale
+    (array([1., 2.], dtype=float32), array(2., dtype=float32))
+    >>> choose_qparams(weight, bits=4, group_size=1).scale.shape  # a scale for each number
+    (2, 2)
+    """
+    rows, shape, axis = slices(x, axis, group_size)  # a row for each scale; the shape of the scales; axis from 0
+    lo, hi = RANGES[method](rows, bits, symmetric)
+    layout = {"axis": axis, "group_size": group_size}
+    return qparams_from_range(lo.reshape(shape), hi.reshape(shape), bits=bits, symmetric=symmetric, **layout)
+
+
+@door
+def qparams_from_range(
+    lo: real32, hi: real32, *, bits: whole(2, 16) = 8, symmetric=True, signed=None, axis=None, group_size=None
+):
+    """Return the grid over a given range, which is first widened to include 0.
+
+        symmetric: scale = max(|lo|, |hi|) / (2^(bits-1) - 1)    zero_point = 0
+        affine:    scale = (hi - lo) / (2^bits - 1)              zero_point = round(qmin - lo / scale)
+
+    lo <= hi have the shape of the wanted scale. Symmetric codes are signed and narrow, affine ones are unsigned, or
+    signed with signed=True. If lo = hi = 0 the scale is 1, and no scale is below the smallest normal float32. As the
+    zero point is a whole number, an affine grid is shifted by up to half a step against [lo, hi].
+
+    >>> grid = qparams_from_range(5.0, 7.5, bits=4, symmetric=False)
+    >>> grid.scale, grid.zero_point
+    (array(0.5, dtype=float32), array(0, dtype=int32))
+    """
+    same_shape(lo, hi, ("lo", "hi"))
+    if np.any(lo > hi):
+        raise ValueError(f"lo must not be above hi, got {lo} and {hi}")
+    signed = symmetric if signed is None else signed
+    lo, hi = include_zero(lo, hi, symmetric)
+    scale, zero_point = scale_and_zero_point(lo, hi, *code_range(bits, signed, narrow=symmetric))
+    return QuantParams(scale, zero_point, bits, signed, narrow=symmetric, axis=axis, group_size=group_size)
 
 
 class RangeObserver:
     """Watch the range of activations over calibration batches, then give the grid for all of them.
 
-    One range for the whole tensor: a scale for each input channel could not be taken out of a sum over channels.
-    The mode "minmax" keeps the extremes of all batches, "histogram" also how often each value occurs, for every
-    method of `choose_qparams`.
+    One range for the whole tensor: sum_c s q_c w_c = s sum_c q_c w_c needs the same scale s for all inputs c. The mode
+    "minmax" keeps the extremes of all batches, "histogram" also counts the values, for every method of
+    `choose_qparams`.
 
     >>> observer = RangeObserver()
     >>> observer.observe([0.0, 2.0])
@@ -238,11 +279,16 @@ class RangeObserver:
 
     @door
     def qparams(self, *, bits: whole(2, 16) = 8, symmetric=False, method: one_of(*RANGES) = "minmax"):
-        """Return the grid for what was observed, the options as in `choose_qparams`; bins count as their centres."""
+        """Return the grid for what was observed, the options as in `choose_qparams`.
+
+        All values that were counted in one bin of the histogram are taken as its centre.
+        """
         lo, hi = np.array([self.range]).T  # each [1]
         if not self.histogram and method != "minmax":
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
-        rows = self.histogram.rows(lo, hi) if self.histogram else Rows(None, None, lo, hi)
+        rows = (
+            self.histogram.rows(lo, hi) if self.histogram else Rows(None, None, lo, hi)
+        )  # minmax reads the ends alone
         lo, hi = RANGES[method](rows, bits, symmetric)
         return qparams_from_range(lo[0], hi[0], bits=bits, symmetric=symmetric)
 
@@ -264,7 +310,7 @@ def sqnr_db(x: real, x_hat: real):  # [...], [...] -> float
     """Return the signal to quantization noise ratio in decibels, 10 log10(sum x^2 / sum (x - x_hat)^2), in float64.
 
     A noise uniform over a step has power step^2 / 12, so each further bit gains 20 log10(2) = 6.02 dB (Bennett 1948,
-    Spectra of Quantized Signals). Infinity for identical arrays.
+    Spectra of Quantized Signals). Infinity for identical arrays, minus infinity for x = 0 and an x_hat that is not.
 
     >>> sqnr_db([3.0, 4.0], [3.0, 4.5])
     20.0
@@ -277,13 +323,3 @@ def sqnr_db(x: real, x_hat: real):  # [...], [...] -> float
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
-
-
-def aligned(array, qparams):
-    """Return the array, seen so that the scales and zero points broadcast over it, and these two."""
-    if not isinstance(qparams, QuantParams):
-        raise TypeError(f"qparams must be QuantParams, got {type(qparams).__name__}")
-    view, wanted, spread = broadcast_shapes(array.shape, qparams.axis, qparams.group_size)
-    if qparams.scale.shape != wanted:
-        raise ValueError(f"shape {array.shape} needs scales of shape {wanted}, got {qparams.scale.shape}")
-    return array.reshape(view), qparams.scale.reshape(spread), qparams.zero_point.reshape(spread)

@@ -123,7 +123,7 @@ def obs_prune(weight: reals(2), hessian: square, sparsity: unit):  # [out, in], 
 @door
 def obs_saliency(weight: reals(2), hessian: square):  # [out, in], [in, in] -> [out, in]
     """Return w^2 / (2 [H^-1]_jj): what it costs to zero one weight if all others make up for it."""
-    return weight**2 / (2 * np.diag(_inverse(weight, hessian)))
+    return weight.astype(np.float64) ** 2 / (2 * np.diag(_inverse(weight, hessian)))
 
 
 @door

@@ -302,3 +302,7 @@ def test_the_sum_is_the_gradient_of_the_shared_value_by_finite_differences():
 def test_each_gradient_needs_a_code():
     with pytest.raises(ValueError, match=r"grad and codes must have the same shape, got \(2,\) and \(1,\)"):
         sum_by_cluster([1.0, 2.0], [0], 2)
+
+
+def test_a_sum_of_float16_gradients_is_no_float16():
+    assert sum_by_cluster(np.full(100, 4096, np.float16), np.zeros(100, int), 2).tolist() == [409_600, 0]

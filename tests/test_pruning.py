@@ -23,8 +23,38 @@ from nnzip.pruning import (
     taylor,
     threshold_mask,
 )
+from nnzip.reconstruction import obs_saliency
 
 SPARSITIES = (0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1)
+
+
+SMALL, LARGE = np.float16([[2e-4, 1e-4, 1e-3]]), np.float16([[200, 100, 1000]])  # their squares are no float16
+
+
+@pytest.mark.parametrize("w", [SMALL, LARGE])
+@pytest.mark.parametrize(
+    "saliency",
+    [
+        lambda w: taylor(w, w),
+        lambda w: obd(w, np.ones(w.shape, np.float16)),
+        lambda w: activation(w, np.full((9, 3), w.max())),
+        lambda w: stability(w, np.full((9, 3), w.max()), np.full((1, 9, 1), w.max())),
+        lambda w: obs_saliency(w, np.eye(3)),
+    ],
+)
+def test_float16_weights_are_ranked_by_wider_numbers(saliency, w):
+    with np.errstate(all="raise"):
+        scores = saliency(w)
+    assert scores.dtype in (np.float32, np.float64) and np.isfinite(scores).all()
+    assert saliency_mask(scores, 1 / 3).tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize(
+    "w", [np.float16([[6e-5, 6e-5, 1e-4, 1e-4, 100, 100]]), np.float32([[2e-30, 1e-30, 1e-30, 3e-30, 1, 1]])]
+)
+def test_of_two_tiny_blocks_the_smaller_goes(w):
+    mask = block_mask(w, 1 / 3, block_size=(1, 2))
+    assert mask.tolist() == [[False, False, True, True, True, True]]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

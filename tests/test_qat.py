@@ -90,6 +90,14 @@ def test_what_is_no_step_is_refused(x, step, message):
         learned_step(x, step, bits=2, signed=True)
 
 
+@pytest.mark.parametrize("zero_point", [4_095, 65_535])
+def test_a_zero_point_is_not_cut_to_float16(zero_point):
+    grid = QuantParams(scale=1.0, zero_point=zero_point, bits=16, signed=False)
+    x = np.float16([-2, -1, 0, 1, 2])
+    inside = [0 <= zero_point + v <= 65_535 for v in (-2, -1, 0, 1, 2)]
+    assert straight_through(x, grid, np.ones(5, np.float16)).tolist() == inside
+
+
 def test_a_step_that_float16_does_not_have_gives_no_nan():
     x, options = np.array([0.0, 1.0, -1.0], np.float16), {"bits": 3, "signed": True}
     assert learned_step(x, 1e-9, **options).tolist() == [np.float32(1e-9) * code for code in (0, 3, -3)]

@@ -99,6 +99,19 @@ def assert_same_path(got, expected):
             np.testing.assert_allclose(one[name], other[name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", [Adam(0.01), SGD(0.01)], ids=["Adam", "SGD"])
+def test_float16_parameters_move_as_float32_ones_do(optimizer):
+    moved = {}
+    for dtype in (np.float16, np.float32):
+        optimizer.state.clear()
+        parameters = {"0.bias": np.ones(3, dtype)}
+        for _ in range(3):
+            optimizer.step(parameters, {"0.bias": np.array([0, 1e-4, 100], np.float16)})
+        moved[dtype] = parameters["0.bias"]
+    assert moved[np.float16].dtype == np.float16
+    np.testing.assert_allclose(moved[np.float16], moved[np.float32], rtol=2e-3)
+
+
 @pytest.mark.parametrize("penalties", [{}, {"l1": 0.02, "l2": 0.3}], ids=str)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_is_its_formula(momentum, penalties):

@@ -1,12 +1,21 @@
-"""A whole network in integers: uint8 codes in, int32 logits out, and nothing but integers in between.
+"""A whole network in integers: uint8 codes in, int32 logits out.
 
-    acc = sum_k (x - z_x) w + b        int32, at scale s_x s_w       x uint8, w int8, b int32
-    y = clip(round(acc M) + z_y)       uint8, at scale s_y           M = s_x s_w / s_y
+With x = s_x (q_x - z_x), w = s_w q_w (a symmetric grid) and b = s_x s_w q_b a float layer gives
 
-(Jacob et al. 2018, arXiv:1712.05877, eq. 4 and 7.) The multiplier M is the only trace that the scales leave. It is
-applied as a float32 number, as ONNX Runtime does, or as a 32-bit integer and a shift, as gemmlowp and TFLite do. ReLU
-costs nothing: where it follows, the range begins at 0, so z_y = 0 and the clip is the ReLU. The sums of products are
-the float layers', on integers that are held as float32: exact within `matmul.exact_depth`.
+    sum_k x w + b = s_x s_w acc            acc = sum_k (q_x - z_x) q_w + q_b
+
+and the next layer wants codes on a grid of its own, (s_y, z_y):
+
+    q_y = clip(round(acc M) + z_y)         M = s_x s_w / s_y
+
+Codes q_x and q_y are uint8, q_w int8, the bias q_b = round(b / (s_x s_w)) and acc int32 (Jacob et al. 2018,
+arXiv:1712.05877, eq. 4 and 7). For example q_x = [6, 2], z_x = 2, q_w = [3, -2], q_b = 5 have acc = 12 + 0 + 5 = 17,
+and with M = 0.25, z_y = 0 the code is 4.
+
+M is applied as a float32 number, as ONNX Runtime does, or as an integer and a shift, as gemmlowp and TFLite do. The
+grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling between
+them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. The float layers compute the
+sums: a float32, or a float64, holds the whole numbers exactly, see `matmul.exact_depth`.
 """
 
 from dataclasses import dataclass
@@ -24,8 +33,8 @@ from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams, dequan
 from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point
 
 BIAS_LIMIT = 2**30  # half of int32: the other half is for the sum of products
-SMALLEST_MULTIPLIER = 2.0**-30  # what lies below is nothing at the output's step, and a shift could not hold it
-IMAGES = 256  # of a batch at a time: what lies between two layers stays in cache
+SMALLEST_MULTIPLIER = 2.0**-30  # a shift can hold it; with a smaller one a sum of 2^30 is less than one code
+IMAGES = 256  # of a batch at a time: then arrays of the small layers stay in cache
 
 
 @dataclass(eq=False)
@@ -34,9 +43,10 @@ class IntegerLayer:
 
     weight : int8 codes of the float layer's shape, scale `weight_scale` of shape () or (out,)
     bias : int32 (out,), at scale s_x s_w
-    input, output : QuantParams of the codes that come and go; no output: the int32 sums are the logits
-    arithmetic : "float_scale", by `multiplier` = s_x s_w / s_y, float32 of the shape of `weight_scale`; "fixed_point",
-        by the same as integers, `m0` and `shift`
+    input, output : the grids of the input and the output codes; output is None for the last layer, whose int32 sums are
+        the logits
+    arithmetic : how M is applied: "float_scale", as `multiplier`, a float32 array shaped like `weight_scale`;
+        "fixed_point", as the integers `m0` and `shift`, which round twice: 4.25 may become 5
     """
 
     weight: np.ndarray
@@ -49,11 +59,11 @@ class IntegerLayer:
     padding: int = 0
 
     def __post_init__(self):
-        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)  # [out, K]
+        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)  # [out, K]; |q_x - z_x| is at most 255
         if np.any(255 * np.abs(flat).sum(axis=1) + np.abs(self.bias.astype(np.int64)) >= 2**31):
             raise OverflowError(f"sums of {flat.shape[1]} products and a bias may pass int32: the layer is too wide")
         if self.output is not None:
-            self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # float32, in this order
+            self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # two float32 roundings, as ONNX
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
         self.offset = (self.bias - int(self.input.zero_point) * flat.sum(axis=1)).astype(np.int32)
 
@@ -88,22 +98,25 @@ class IntegerLayer:
             codes = requantize(rows, self.multiplier, zero_point, out_dtype=dtype)
         else:
             codes = requantize_fixed_point(rows, self.m0, self.shift, zero_point, out_dtype=dtype)
-        if self.output.bits < 8:
+        if self.output.bits < 8:  # so far clipped at 255
             codes = np.minimum(codes, dtype.type(self.output.qmax))
         return np.moveaxis(codes, -1, 1)
 
     @cached_property
     def products(self):
-        """The float layer that holds the weight's codes: in float32 where that is exact, else in float64."""
+        """A float layer with the codes as its weight and no bias or padding: those come in as integers.
+
+        In float32 where that is exact, else in float64.
+        """
         out, inputs, *window = self.weight.shape
         matrix = self.weight.reshape(out, -1).T  # [K, out]
         exact = exact_depth(np.uint8, matrix) == len(matrix) and float32_is_exact()
         layer = Conv2d(inputs, out, window[0], stride=self.stride) if window else Linear(inputs, out)
-        weight = self.weight.astype(np.float32 if exact else np.float64)
+        weight = self.weight.astype(np.float32 if exact else np.float64)  # a Linear's lies as BLAS likes it best
         layer.params = {"weight": weight if window else np.asfortranarray(weight), "bias": np.zeros(out, weight.dtype)}
         return layer
 
-    def __getstate__(self):  # copies and pickles make their float layer anew
+    def __getstate__(self):  # copies and pickles leave the float layer out, and make it again when they need it
         return {name: value for name, value in self.__dict__.items() if name != "products"}
 
     def float_parameters(self):
@@ -149,7 +162,7 @@ class IntegerNetwork:
     def __init__(self, layers, input_qparams):
         self.layers, self.input_qparams = layers, input_qparams
 
-    def quantize_input(self, images):  # float [N, ...] in [0, 1] -> uint8 codes: at 8 bits, the raw pixels
+    def quantize_input(self, images):  # float [N, ...] -> uint8 codes; for MNIST at 8 bits they are the raw pixels
         images = np.asarray(images)
         if images.dtype.kind != "f":
             raise TypeError(f"images must be floats on the scale of the calibration images, got {images.dtype}")
@@ -162,20 +175,25 @@ class IntegerNetwork:
         return outputs[1:]
 
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
-        """Return the logits: the last integers of `trace`, faster, as sums are pooled before they are rounded.
+        """Return the last of `trace`, faster: a pooling is done on the sums, of which fewer are left to be rounded.
 
-        Rounding keeps order: the largest sum becomes the largest code.
+        The largest of a window's sums becomes its largest code: all get the same offset and the same M > 0, and
+        rounding keeps order.
         """
         steps = []
         for layer in self.layers:
             if isinstance(layer, IntegerLayer):
                 steps += [layer.multiply, layer.add_offset, layer.requantize]
             elif isinstance(layer, IntegerMaxPool2d):
-                steps.insert(-2, layer.forward)  # right after the products
+                steps.insert(-2, layer.forward)  # multiply, pool, add_offset, requantize
             else:
                 steps.append(layer.forward)
-        batches = _batches(self._check(codes))
-        return np.concatenate([reduce(lambda x, step: step(x), steps, batch) for batch in batches])
+        logits = []
+        for x in _batches(self._check(codes)):
+            for step in steps:
+                x = step(x)
+            logits.append(x)
+        return np.concatenate(logits)
 
     def _check(self, codes):
         codes = integers(codes, "codes", 0, self.input_qparams.qmax)
@@ -184,7 +202,7 @@ class IntegerNetwork:
         return codes
 
     def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
-        """Return the floats that the weights and biases stand for, under the index of their integer layer."""
+        """Return the floats that weights and biases stand for, by the index in `layers`, which has no ReLUs."""
         layers = ((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, IntegerLayer))
         return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
@@ -210,11 +228,12 @@ def integer_network(
     per_channel=True,
     arithmetic: one_of("float_scale", "fixed_point") = "float_scale",
 ):
-    """Return the IntegerNetwork: calibrated, scales and biases folded, ReLU fused into the clip.
+    """Return the IntegerNetwork of a network: ranges seen on images, biases rounded to int32, scales folded into M.
 
     network : Network of Linear, Conv2d, ReLU, MaxPool2d and Flatten, whose last layer has weights and gives the logits
     calibration_images : float array (N, C, H, W), training images for the ranges of the activations
-    per_channel : a scale for each output neuron or filter; the last layer has one scale, so that its sums compare
+    per_channel : a scale for each output neuron or filter; the last layer has a single one, so that argmax may compare
+        its sums
     arithmetic : "float_scale" (ONNX Runtime) or "fixed_point" (gemmlowp, TFLite)
 
     OverflowError for a layer so wide that its sums may pass int32, which takes more than 33,000 inputs.
@@ -227,6 +246,7 @@ def integer_network(
     if type(network.layers[-1]) not in (Linear, Conv2d):
         raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
     grids = activation_qparams(network, calibration_images, bits=activation_bits)  # {index of a layer: what enters it}
+    # {1: grid a, 3: grid b} is followed by {1: grid b, 3: None}
     following = dict(zip(grids, [*list(grids.values())[1:], None], strict=True))
     layers = []
     for i, layer in enumerate(network.layers):
@@ -246,16 +266,19 @@ def _integer_layer(layer, input, output, bits, axis, arithmetic):
     scale = fitting_scale(weight, bias, chosen.scale, input.scale, None if output is None else output.scale)
     grid = QuantParams(scale, np.zeros(scale.shape, np.int32), bits, signed=True, narrow=True, axis=axis)
     codes = quantize(weight, grid)
-    steps = np.rint(bias / (float(input.scale) * grid.scale.astype(np.float64))).astype(np.int32)
+    bias = np.rint(bias / (float(input.scale) * grid.scale.astype(np.float64))).astype(np.int32)
     window = (layer.stride, layer.padding) if isinstance(layer, Conv2d) else ()
-    return IntegerLayer(codes, grid.scale, steps, input, output, arithmetic, *window)
+    return IntegerLayer(codes, grid.scale, bias, input, output, arithmetic, *window)
 
 
 def fitting_scale(weight, bias, scale, input_scale, output_scale):
-    """Return weight scales under which the int32 bias fits and the multiplier is no smaller than can be held.
+    """Return weight scales that are wide enough for the bias and the multiplier:
 
-    A pruned neuron has no weights, so its scale is free: it is taken just wide enough for its bias, which an
-    arbitrary scale (1, say) would round away. A tiny one has too fine a scale: b / (s_x s_w) would overflow.
+        s_w >= |b| / (s_x BIAS_LIMIT)            s_w >= SMALLEST_MULTIPLIER s_y / s_x
+
+    A neuron with tiny weights has a scale that is too fine for this, and gets a wider one. A dead neuron has no
+    weights, so its scale is free; under the 1 that `choose_qparams` says its bias would be rounded to multiples of s_x.
+    It gets the finest scale that both allow (with b = 0 too, any).
     """
     s_x, s_y = float(input_scale), 0.0 if output_scale is None else float(output_scale)
     for_bias = np.abs(bias if scale.ndim else np.abs(bias).max()) / (s_x * BIAS_LIMIT)
@@ -276,35 +299,35 @@ class LayerDifference(NamedTuple):
 
 
 def compare_layers(network, integer, images):
-    """Compare each hidden layer's output codes with those of the fake-quantized float layer; a LayerDifference each.
+    """Compare each hidden layer's output codes with its fake-quantized form's; return a LayerDifference for each.
 
-    Both are given the codes that the integer layer gets. The float layer dequantizes them, computes in float32 with the
-    dequantized int8 weights and the float bias, and its output is quantized again. Near a tie the codes differ by 1
-    step. `network` is the one that `integer` was made of. The last layer is left out: its sums are not rounded.
+    Both are given the codes that the integer layer gets. The fake-quantized layer dequantizes them, computes in float32
+    with the dequantized int8 weights and the float bias, and its output is quantized again (clipped at 0: the ReLU).
+    Near a tie the codes differ by 1 step. `network` is the one that `integer` was made of. The last layer is left out.
     """
     floats, found, entering = _fake_quantized(network, integer), [], integer.quantize_input(images)
     for layer in integer.layers:
         if isinstance(layer, IntegerLayer) and layer.output is not None:
-            own = floats.pop(0)
-            steps = np.concatenate([_steps_off(layer, own, batch) for batch in _batches(entering)])
-            found.append(LayerDifference(str(own), steps.size, int(np.count_nonzero(steps)), int(steps.max())))
+            fake = floats.pop(0)
+            off = np.concatenate([_steps_off(layer, fake, batch) for batch in _batches(entering)])
+            found.append(LayerDifference(str(fake), off.size, int(np.count_nonzero(off)), int(off.max())))
         entering = np.concatenate([layer.forward(batch) for batch in _batches(entering)])
     return found
 
 
-def _steps_off(layer, own, codes):  # an IntegerLayer, its fake-quantized float layer, what enters them
-    steps = quantize(own.forward(dequantize(codes, layer.input)), layer.output)
-    return np.abs(layer.forward(codes).astype(np.int32) - steps)
+def _steps_off(layer, fake, codes):  # an IntegerLayer, its fake-quantized float layer, what enters them
+    expected = quantize(fake.forward(dequantize(codes, layer.input)), layer.output)
+    return np.abs(layer.forward(codes).astype(np.int32) - expected)
 
 
-def _fake_quantized(network, integer):  # -> the network's layers with weights, which are those of the integers
+def _fake_quantized(network, integer):  # -> copies of the layers with weights, holding the dequantized int8 weights
     check_network(network)
     if not isinstance(integer, IntegerNetwork):
         raise TypeError(f"integer must be an IntegerNetwork, got {type(integer).__name__}")
     floats = [layer for layer in network.copy().layers if layer.params]
-    integers = [layer for layer in integer.layers if isinstance(layer, IntegerLayer)]
-    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in integers]:
+    own = [layer for layer in integer.layers if isinstance(layer, IntegerLayer)]
+    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in own]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for layer, own in zip(floats, integers, strict=True):
-        layer.params["weight"][...] = own.float_parameters()["weight"]
+    for layer, integer_layer in zip(floats, own, strict=True):
+        layer.params["weight"][...] = integer_layer.float_parameters()["weight"]
     return floats

@@ -11,14 +11,14 @@ the narrow symmetric ones: LeNet-5's convolutions have no ReLU after them. First
 
 import numpy as np
 
-from nnzip.calibration import broadcast_shapes, code_range
+from nnzip.calibration import code_range
 from nnzip.checks import FLOAT32_MAX, door, one_of, real, reals, same_shape, whole
 from nnzip.codebooks import binary
 from nnzip.compression.distillation import distill
 from nnzip.compression.pruning import masks_of
 from nnzip.compression.quantization import Grid, Identity, Rounded, activation_qparams, check_plain, export_rounded
 from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
-from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams
+from nnzip.quantization import FLOAT32_TINY, QuantParams, aligned, choose_qparams
 
 CALIBRATION_IMAGES = 1000
 BITS, METHOD = whole(2, 16), one_of("straight_through", "learned_step", "binary")
@@ -40,14 +40,10 @@ def straight_through(x: real, qparams, grad_y: real):  # [...], QuantParams, [..
     [0.0, 2.0, 3.0, 0.0]
     """
     same_shape(x, grad_y, ("x", "grad_y"))
-    if not isinstance(qparams, QuantParams):
-        raise TypeError(f"qparams must be QuantParams, got {type(qparams).__name__}")
-    view, wanted, spread = broadcast_shapes(x.shape, qparams.axis, qparams.group_size)
-    if qparams.scale.shape != wanted:
-        raise ValueError(f"shape {x.shape} needs scales of shape {wanted}, got {qparams.scale.shape}")
-    scale, zero_point = qparams.scale.reshape(spread), qparams.zero_point.reshape(spread)
+    values, scale, zero_point = aligned(x, qparams)
     with np.errstate(over="ignore"):  # what is beyond a float is clipped too
-        codes = np.rint(x.reshape(view) / scale) + zero_point.astype(x.dtype)
+        steps = np.rint(values / scale)
+    codes = steps + zero_point.astype(steps.dtype)
     passes = (codes >= qparams.qmin) & (codes <= qparams.qmax)
     return grad_y * passes.reshape(x.shape)
 

@@ -47,14 +47,19 @@ class Optimizer:
         if missing := parameters.keys() - gradients.keys():
             raise ValueError(f"no gradient for {', '.join(sorted(missing))}: run backward first")
         for name, weight in parameters.items():
-            gradient = np.asarray(gradients[name])
+            gradient = _wide(gradients[name])
             same_shape(gradient, weight, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
                 gradient = gradient + self.l1 * np.sign(weight) + self.l2 * weight
             if name not in self.state or self.state[name][0].shape != weight.shape:
-                self.state[name], self.steps[name] = [np.zeros_like(weight) for _ in self.remembers], 0
+                self.state[name], self.steps[name] = [np.zeros_like(_wide(weight)) for _ in self.remembers], 0
             self.steps[name] += 1
             self.update(weight, gradient, *self.state[name], rate=self.rate * factor, t=self.steps[name])
+
+
+def _wide(array):  # in float16 the square of a small gradient is 0
+    array = np.asarray(array)
+    return array.astype(np.result_type(array, np.float32), copy=False)
 
 
 class SGD(Optimizer):
