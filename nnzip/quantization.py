@@ -74,10 +74,7 @@ class QuantParams:
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
         check_layout(self.axis, self.group_size)
         shape = self.scale.shape
-        if self.group_size is not None:
-            fits = len(shape) >= 1
-        else:
-            fits = len(shape) == (0 if self.axis is None else 1)
+        fits = len(shape) == int(self.axis is not None) if self.group_size is None else len(shape) >= 1
         if not fits:
             raise ValueError(f"scale must have shape (), (C,) with axis, (..., groups) with group_size, got {shape}")
         largest = largest_scale(self.zero_point, self.qmin, self.qmax)
