@@ -132,6 +132,14 @@ def test_a_pruned_and_shared_lenet_5_has_less_than_200_bytes_of_overhead(path):
     assert size < kept * 10 / 8 + 500 < floats / 100  # positions and values together: 10 bits for each
 
 
+def test_negative_zeros_of_a_pruned_network_take_no_room(path):
+    network = prune_network(trained("lenet_300_100"), 0.9)
+    size = save(network, path)
+    for array in network.parameters().values():
+        array[array == 0] = -0.0
+    assert save(network, path) == size < 0.5 * 266_610
+
+
 def test_inputs_lie_in_the_image_they_come_from():
     layers = trained("lenet_5").layers
     assert archive._places(layers, 5, "weight") == (500, 50, 4, 4)

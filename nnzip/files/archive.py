@@ -127,6 +127,7 @@ def _network_to_bytes(network):  # -> iterator of (tensor, purpose, bytes)
         if array.dtype != np.float32:
             raise TypeError(f"{name} must be float32 to be saved, got {array.dtype}")
         check_finite(array, name)
+        array = array + np.float32(0)  # a pruned weight may be -0.0, and is stored as 0
         i, leaf = name.split(".")
         places = _places(layers, int(i), leaf)
         parts = tensor_to_bytes(array, find_levels(array), places=places, packed=False)  # chapter 12 counts raw floats
