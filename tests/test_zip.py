@@ -11,9 +11,10 @@ import pytest
 
 from nnzip.cli import main
 from nnzip.compression.hadamard import rotate_network
-from nnzip.files.archive import describe, save
+from nnzip.files.archive import describe, save, writing_arrays
 from nnzip.files.state_dict import load_state_dict
 from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
+from nnzip.files.tensors import tensor_to_bytes
 from nnzip.files.zip_options import Options, parse_options, parse_pattern
 from nnzip.files.zipping import unzip_arrays, zip_arrays
 from nnzip.hadamard import random_signs
@@ -295,13 +296,22 @@ def test_the_first_pattern_that_fits_counts(there_and_back):
     }
 
 
-def test_processes_write_the_same_file(tmp_path):
-    np.savez(tmp_path / "in.npz", **WEIGHTS)
-    for jobs in (1, 2):
+@pytest.mark.parametrize("arrays", [WEIGHTS, {}], ids=["three", "none"])
+def test_an_executor_writes_the_same_file(tmp_path, arrays):
+    np.savez(tmp_path / "in.npz", **arrays)
+    for jobs in (1, 2) if arrays else ("threads:1", "threads:2"):
         with open_executor(jobs) as pool:
             options = {"options": Options(bits=4), "executor": pool, "progress": False}
-            zip_arrays(tmp_path / "in.npz", tmp_path / f"{jobs}.nnz", **options)
+            zip_arrays(tmp_path / "in.npz", tmp_path / f"{str(jobs)[-1]}.nnz", **options)
     assert (tmp_path / "1.nnz").read_bytes() == (tmp_path / "2.nnz").read_bytes()
+
+
+def test_damaged_metadata_is_one_error_that_names_the_file(tmp_path):
+    with writing_arrays(tmp_path / "a.nnz") as add:
+        array = np.frombuffer(b"{no JSON", np.uint8)
+        add("__metadata__", "metadata", array.shape, tensor_to_bytes(array))
+    with pytest.raises(ValueError, match=r"a\.nnz cannot be loaded"):
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
 
 
 def test_half_and_bfloat16_keep_their_type(tmp_path):

@@ -28,6 +28,7 @@ from nnzip.files.archive import check_array, holds_network, load, reading_arrays
 from nnzip.files.tensor_files import (
     BITS,
     Stored,
+    errors_name,
     from_bfloat16,
     open_tensors,
     tensor_bytes,
@@ -253,7 +254,7 @@ def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, parts, 
     if executor is None:
         return (_zip_one(arrays[name], name, options) for name, options in chosen.items())
     names = list(chosen)
-    step = -(-len(names) // 32)  # each job opens the file anew
+    step = -(-len(names) // 32) or 1  # each job opens the file anew
     jobs = [{name: chosen[name] for name in names[start : start + step]} for start in range(0, len(names), step)]
     return chain.from_iterable(executor.map(_zip_some, [str(source)] * len(jobs), jobs))
 
@@ -294,7 +295,8 @@ def _contents(path):  # -> {name: (dtype, shape)}, iterator of (name, dtype, arr
     shapes, metadata = {}, None
     for name, dtype, packed in reading_arrays(path):
         if dtype == "metadata":
-            metadata = json.loads(decode_tensor(packed, dtype="uint8").tobytes())
+            with errors_name(path):
+                metadata = json.loads(decode_tensor(packed, dtype="uint8").tobytes())
         else:
             shapes[name] = dtype, packed.shape
     arrays = ((name, dtype, _decoded(dtype, packed)) for name, dtype, packed in reading_arrays(path) if name in shapes)
