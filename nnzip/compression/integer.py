@@ -34,7 +34,7 @@ from nnzip.requantization import fixed_point_multiplier, requantize, requantize_
 
 BIAS_LIMIT = 2**30  # half of int32: the other half is for the sum of products
 SMALLEST_MULTIPLIER = 2.0**-30  # a shift can hold it; with a smaller one a sum of 2^30 is less than one code
-IMAGES = 500  # of a batch at a time: more would only take memory
+IMAGES = 256  # of a batch at a time: with one thread, arrays of so many stay in cache
 
 
 @dataclass(eq=False)
