@@ -111,7 +111,7 @@ def _along(signs, x, axis):  # [n] -> [n, 1, ...], as many axes as x has from th
     axis, signs = normalize_axis_index(axis, x.ndim), np.asarray(signs)
     if signs.shape != (x.shape[axis],):
         raise ValueError(f"signs must have shape ({x.shape[axis]},), got {signs.shape}")
-    if not np.all(np.abs(signs) == 1):
+    if not np.all((signs == 1) | (signs == -1)):
         raise ValueError("signs must all be +1 or -1")
     return signs.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
 

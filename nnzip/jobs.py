@@ -62,15 +62,21 @@ def _as_they_come(function, jobs, executor):  # {key: job} -> (key, result), one
     try:
         for key, job in jobs.items() if executor else ():
             asked[executor.submit(function, job)] = key
+    except futures.BrokenExecutor:
+        pass  # as below: those that were submitted may have come through
+    try:
         for future in futures.as_completed(asked):
-            result = future.result()
+            try:
+                result = future.result()
+            except (futures.BrokenExecutor, futures.CancelledError):
+                continue
             del left[asked[future]]
             yield asked[future], result
-    except (futures.BrokenExecutor, futures.CancelledError):
-        warnings.warn(f"workers died: the {len(left)} jobs left are done in this process", RuntimeWarning, stacklevel=3)
     finally:  # of an error too: what has not begun need not
         for future in asked:
             future.cancel()
+    if executor and left:
+        warnings.warn(f"workers died: the {len(left)} jobs left are done in this process", RuntimeWarning, stacklevel=3)
     for key, job in left.items():
         yield key, function(job)
 

@@ -13,7 +13,7 @@ product. How far the sums of a column of b can get:
 
 Where that is too much for the whole depth K, K is split into blocks for which it is not, and the blocks are added as
 integers. For a packed matrix, to be used often, the cuts come from its numbers; for one that is used once they suit any
-codes: blocks of 258, 514 or 1024 rows. Zero points come in afterwards. Multiplied out, the product is
+codes: blocks of 258, 514 or 1024 rows at most. Zero points come in afterwards. Multiplied out, the product is
 
     sum_k a b - a_zero_point sum_k b - b_zero_point sum_k (a - a_zero_point)
 
@@ -223,9 +223,9 @@ def _any_edges(a, b):
 
 @cache
 def float32_is_exact():
-    """Tell whether this machine's BLAS computes in float32 throughout, as `exact_depth` assumes; tried once.
+    """Tell whether products of codes come out exact from this machine's BLAS, as `exact_depth` assumes; tried once.
 
-    One that is told to multiply in fewer bits does not. Tried are one row and many, and one more than a block of 64.
+    One that adds in fewer bits would fail. Tried are one row and many, and one more than a block of 64.
     """
     for M, K, low, high in ((1, 258, 0, 255), (65, 258, 0, 255), (1, 1024, -128, 127), (65, 1024, -128, 127)):
         a = np.where(np.arange(M * K).reshape(M, K) % 7, high, low).astype(np.float32)  # odd numbers, and every 7th low

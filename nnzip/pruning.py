@@ -176,12 +176,11 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
 
 @door
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
-    """Return how much the network's C outputs move when w is perturbed by a share of itself.
+    """Return how far the network's C outputs move if w becomes 0, to first order.
 
-    If w becomes 0, output c moves by -w dz_c/dw, to first order. The saliency is the squared move, summed over the
-    outputs, on average over the samples: w^2 mean_n sum_c (dz_c/dw)^2, w^2 times `gauss_newton_diag` of the Jacobian.
-    For the last layer, whose Jacobian is the identity, it is activation(w, x)^2 / N. (Tartaglione et al. 2018,
-    arXiv:1810.11764)
+    Output c moves by -w dz_c/dw. The saliency is the squared move, summed over outputs, on average over the samples:
+    w^2 mean_n sum_c (dz_c/dw)^2, w^2 times `gauss_newton_diag` of the Jacobian. For the last layer, whose Jacobian is
+    the identity, it is activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
@@ -232,6 +231,7 @@ def gauss_newton_diag(x: reals(2, 3), responses: real):  # [N, in], [C, N, out] 
     if x.ndim == 2:  # each gradient is an outer product, so its square is the outer product of the squares
         squares = np.sum(responses.astype(np.float64) ** 2, axis=0)  # [N, out]
         return squares.T @ (x.astype(np.float64) ** 2) / len(x)
+    x = x.astype(np.result_type(x, np.float32), copy=False)  # in float16 the products may be infinite
     gradients = (response.transpose(0, 2, 1) @ x for response in responses)  # each [N, out, P] @ [N, P, in]
     return sum(np.sum(gradient.astype(np.float64) ** 2, axis=0) for gradient in gradients) / len(x)
 

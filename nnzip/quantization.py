@@ -172,7 +172,7 @@ def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
 
 
 def fake_quantize(x, qparams, *, rounding="half_even", rng=None):  # [...] -> float32 [...]
-    """Return dequantize(quantize(x)): the nearest floats that codes can stand for, to simulate quantization in floats.
+    """Return dequantize(quantize(x)): the floats that its codes stand for, to simulate quantization in floats.
 
     >>> fake_quantize([0.2, 0.3], QuantParams(scale=0.25, zero_point=0, bits=4, signed=True))
     array([0.25, 0.25], dtype=float32)

@@ -23,6 +23,7 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
 
     acc : int32 sums of any shape; beyond 2^24 they are rounded to float32, as ONNX Runtime does
     multiplier : positive; one number, (N,) for each column, or any shape that broadcasts to that of acc
+    zero_point : an integer that out_dtype holds
     out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
     rounding : as in `nnzip.quantization.round_to_integer`
 
@@ -61,7 +62,7 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
 
     m0 : integers from 2^30 to 2^31 - 1; one, (N,) for each column, or any shape that broadcasts to that of acc
     shift : integers from -30 to 31, of such a shape; TensorFlow Lite's has the other sign
-    acc, zero_point, out_dtype : as in `requantize`
+    zero_point : an integer that out_dtype holds; acc, out_dtype as in `requantize`
 
     >>> acc = np.array([-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7], np.int32)
     >>> m0, shift = fixed_point_multiplier(0.25)

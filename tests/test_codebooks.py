@@ -256,7 +256,11 @@ def test_the_largest_float32_gets_the_largest_power_that_float32_has():
 
 def test_nf4_is_sixteen_values_from_minus_1_over_0_to_1():
     assert NF4.shape == (16,) and NF4.dtype == np.float32 and not NF4.flags.writeable
-    assert NF4[0] == -1 and NF4[-1] == 1 and NF4[7] == 0 and (np.diff(NF4) > 0).all()
+    negative = [-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635]
+    negative += [-0.18477343022823334, -0.09105003625154495]
+    positive = [0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224]
+    positive += [0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1]
+    assert NF4.tolist() == np.float32([*negative, 0, *positive]).tolist()  # as the paper prints them
 
 
 @pytest.mark.parametrize("axis", [None, 0])

@@ -16,7 +16,7 @@ from nnzip.compression.pruning import (
     unit_norms,
 )
 from nnzip.compression.quantization import quantize_activations
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, fit
 from nnzip.nn.zoo import trained
@@ -188,6 +188,10 @@ def test_units_that_do_not_exist_are_refused(kept, message):
             function(tiny_cnn(), kept)
 
 
+class LeakyReLU(ReLU):
+    pass
+
+
 def test_networks_that_cannot_be_made_smaller_are_refused():
     rounded = quantize_activations(tiny_cnn(), IMAGES, bits=8)
     for function in (remove_dead_units, unit_norms, lambda network: strongest_units(network, 0.5)):
@@ -195,3 +199,5 @@ def test_networks_that_cannot_be_made_smaller_are_refused():
             function(rounded)
         with pytest.raises(TypeError, match="network must be a Network, got NoneType"):
             function(None)
+        with pytest.raises(TypeError, match=r"layer 2 must be Linear, .* to be made smaller: LeakyReLU"):
+            function(Network([Flatten(), Linear(4, 3), LeakyReLU(), Linear(3, 2)]))  # a constant of -1 gives -0.1

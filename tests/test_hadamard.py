@@ -232,6 +232,7 @@ def test_rotation_along_other_axes_and_in_blocks():
         (np.ones((2, 4)), [1, -1], r"signs must have shape \(4,\), got \(2,\)"),
         (np.ones((2, 4)), np.ones((2, 4)), r"signs must have shape \(4,\), got \(2, 4\)"),
         (np.ones(4), [1, -1, 0, 1], r"signs must all be \+1 or -1"),
+        (np.ones(4), [1, -1, 1j, 1], r"signs must all be \+1 or -1"),
         (np.ones(4), [1, -1, math.nan, 1], r"signs must all be \+1 or -1"),
         (np.full(4, math.nan), [1, -1, 1, 1], "x must be finite"),
         (5.0, [1], "axis -1 is out of bounds"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +183,23 @@ def deadly(folder, job):
         fuse.unlink()
         os.kill(os.getpid(), KILL)
     return traced(folder, job)
+
+
+class Forgetful(ThreadPoolExecutor):
+    """An executor that loses the first job."""
+
+    def submit(self, function, job):
+        future = super().submit(function, job)
+        if job == 0:
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        return future
+
+
+def test_one_lost_job_costs_no_other():
+    with Forgetful(2) as executor, pytest.warns(RuntimeWarning, match="the 1 jobs left are done in this process"):
+        assert run_jobs(square, range(5), executor=executor) == [square(n) for n in range(5)]
 
 
 def test_a_killed_worker_takes_no_result_with_it(tmp_path):

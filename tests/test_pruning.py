@@ -49,6 +49,11 @@ def test_float16_weights_are_ranked_by_wider_numbers(saliency, w):
     assert saliency_mask(scores, 1 / 3).tolist() == [[True, False, True]]
 
 
+def test_a_convolutions_float16_gradients_are_added_in_wider_numbers():
+    x, responses = np.full((1, 4, 1), 200, np.float16), np.full((1, 1, 4, 1), 200, np.float16)
+    assert gauss_newton_diag(x, responses).tolist() == [[160_000.0**2]]
+
+
 @pytest.mark.parametrize(
     "w", [np.float16([[6e-5, 6e-5, 1e-4, 1e-4, 100, 100]]), np.float32([[2e-30, 1e-30, 1e-30, 3e-30, 1, 1]])]
 )

@@ -52,7 +52,7 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
         raise TypeError(f"data must be a Mnist, as load_mnist() returns it, got {type(data).__name__}")
     if not callable(technique):
         one_of(*(name for name in TECHNIQUES if name not in TRAINED))(technique, "technique")
-    bits = [b if b == FLOAT else whole(1, 16)(b, f"bits (or {FLOAT} for float)") for b in bits]
+    bits = [FLOAT if b == FLOAT else whole(1, 16)(b, f"bits (or {FLOAT} for float)") for b in bits]
     sparsities = [unit(sparsity, "a sparsity") for sparsity in sparsities]
     points = list(itertools.product(bits, sparsities))
     size = max(1, math.ceil(len(points) / 8))  # the network and the data travel once for each of eight parts

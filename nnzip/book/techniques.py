@@ -186,6 +186,7 @@ class Technique(NamedTuple):
 
 
 def integers(bits, *points):
+    """Return the record of integer networks with activations of so many bits."""
     title, function = f"integers, {bits}-bit activations", partial(integer, activation_bits=bits)
     chapter = "08_integer" if bits in (8, 4) else INTEGER_MAP
     return Technique(f"integer_{bits}", title, chapter, function, *points)

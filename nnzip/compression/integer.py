@@ -206,7 +206,8 @@ class IntegerNetwork:
         layers = ((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, IntegerLayer))
         return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
-    def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> class of each image, int64 [N]
+    def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
+        """Return the class of each image."""
         return np.concatenate([self.forward(self.quantize_input(batch)).argmax(axis=1) for batch in _batches(images)])
 
 
@@ -292,6 +293,8 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
 
 
 class LayerDifference(NamedTuple):
+    """How many of a layer's output codes are others than its fake-quantized form gives."""
+
     layer: str
     outputs: int
     different: int  # how many of the outputs
@@ -303,14 +306,18 @@ def compare_layers(network, integer, images):
 
     Both are given the codes that the integer layer gets. The fake-quantized layer dequantizes them, computes in float32
     with the dequantized int8 weights and the float bias, and its output is quantized again (clipped at 0: the ReLU).
-    Near a tie the codes differ by 1 step. `network` is the one that `integer` was made of. The last layer is left out.
+    Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that `integer` was
+    made of. The last layer is left out.
     """
     floats, found, entering = _fake_quantized(network, integer), [], integer.quantize_input(images)
     for layer in integer.layers:
         if isinstance(layer, IntegerLayer) and layer.output is not None:
-            fake = floats.pop(0)
-            off = np.concatenate([_steps_off(layer, fake, batch) for batch in _batches(entering)])
-            found.append(LayerDifference(str(fake), off.size, int(np.count_nonzero(off)), int(off.max())))
+            fake, outputs, different, largest = floats.pop(0), 0, 0, 0
+            for batch in _batches(entering):
+                off = _steps_off(layer, fake, batch)
+                outputs, different = outputs + off.size, different + int(np.count_nonzero(off))
+                largest = max(largest, int(off.max()))
+            found.append(LayerDifference(str(fake), outputs, different, largest))
         entering = np.concatenate([layer.forward(batch) for batch in _batches(entering)])
     return found
 

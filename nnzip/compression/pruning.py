@@ -122,7 +122,7 @@ def saliencies(network, criterion: one_of(*CRITERIA), *, data=None, seed: whole(
         return {name: magnitude(weight) for name, weight in weights.items()}
     if criterion == "random":
         return {name: rng.random(weight.shape) for name, weight in weights.items()}
-    if data is None:
+    if not isinstance(data, tuple | list) or len(data) < 2:
         raise ValueError(f"criterion {criterion!r} needs data=(images, labels)")
     images = real(data[0], "images")
     labels = check_images_and_labels(images, data[1])
@@ -147,11 +147,11 @@ def _activation(network, images, labels):  # squared, so that batches add up
     return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
 
 
-def _stability(network, images, labels):  # as `nnzip.pruning.stability`, squares in the weight's own precision
+def _stability(network, images, labels):  # as `nnzip.pruning.stability`
     inputs, logits = _inputs_and_logits(network, images)
     jacobian = np.eye(logits.shape[1], dtype=logits.dtype)[:, None] + np.zeros_like(logits)  # [C, N, C]
     diagonal = _gauss_newton(network, inputs, jacobian)
-    return {name: weight**2 * diagonal[name] for name, weight in weights_of(network).items()}
+    return {name: 2 * obd(weight, diagonal[name]) for name, weight in weights_of(network).items()}
 
 
 def _obd(network, images, labels):
@@ -316,7 +316,7 @@ def _like(layer, weight, bias):
 def _neighbours(network):  # -> [(index of a layer with weights, index of the one that reads it)]
     check_network(network)
     for i, layer in enumerate(network.layers):
-        if not isinstance(layer, Linear | Conv2d | ReLU | MaxPool2d | Flatten):
+        if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
             raise TypeError(f"layer {i} must be Linear, Conv2d, ReLU, MaxPool2d or Flatten to be made smaller: {layer}")
     return list(pairwise(i for i, layer in enumerate(network.layers) if layer.params))
 

@@ -228,5 +228,6 @@ def parameters_of(widths):
 
 @functools.cache
 def part_of_mnist(name, start, stop=None):  # -> images [N, 1, 28, 28], labels [N]
+    """Return some of the images of "train" or "test", and their labels; loaded once."""
     raw = raw_mnist()
     return scale(raw[f"{name}_images"][start:stop]), raw[f"{name}_labels"][start:stop].astype(np.int64)

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from nnzip.checks import door, real, real32, whole
+from nnzip.checks import check_finite, door, real, whole
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
@@ -67,14 +67,19 @@ class Network:
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
-        checked = {name: real32(value, name) for name, value in values.items()}
+        converted = {}
         for name, array in own.items():
-            if checked[name].shape != array.shape:
-                raise ValueError(f"{name} must have shape {array.shape}, got {checked[name].shape}")
+            value = real(values[name], name)
+            if value.shape != array.shape:
+                raise ValueError(f"{name} must have shape {array.shape}, got {value.shape}")
+            with np.errstate(over="ignore"):  # a number too large becomes infinity, which is refused
+                converted[name] = value.astype(array.dtype)
+            check_finite(converted[name], name)
         for name, array in own.items():
-            array[...] = checked[name]
+            array[...] = converted[name]
 
     def copy(self):
+        """Return an independent copy."""
         return copy.deepcopy(self)
 
     def __repr__(self):

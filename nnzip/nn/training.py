@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_labels, door, number, one_of, positive, real, reals, same_shape, whole
+from nnzip.checks import check_labels, check_ndim, door, number, one_of, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import Network, check_network
 
@@ -50,7 +50,7 @@ class Optimizer:
             gradient = _wide(gradients[name])
             same_shape(gradient, weight, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
-                gradient = gradient + self.l1 * np.sign(weight) + self.l2 * weight
+                gradient = gradient + self.l1 * np.sign(weight) + self.l2 * _wide(weight)
             if name not in self.state or self.state[name][0].shape != weight.shape:
                 self.state[name], self.steps[name] = [np.zeros_like(_wide(weight)) for _ in self.remembers], 0
             self.steps[name] += 1
@@ -100,6 +100,7 @@ class Adam(Optimizer):
 
 
 def an_optimizer(value, name):
+    """Take an optimizer."""
     if not isinstance(value, Optimizer):
         raise TypeError(f"{name} must be one such as SGD(0.1), got {value!r}")
     return value
@@ -127,6 +128,8 @@ def shifted(images, down, right):  # [N, C, H, W], int or [N], int or [N] -> [N,
     >>> shifted(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 1, -1).tolist()
     [[[[0.0, 0.0], [2.0, 0.0]]]]
     """
+    images = np.asarray(images)
+    check_ndim(images, "images", 4)
     N, C, H, W = images.shape
     p = int(np.abs([down, right]).max(initial=0))
     padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))
