@@ -8,6 +8,7 @@ that every machine decodes the same: probabilities in 1/2^16, logarithms to base
 
 import math
 from bisect import bisect_right
+from functools import cache
 
 import numpy as np
 
@@ -210,11 +211,16 @@ class MaskModel:
 
 
 def _followers(H, W):  # -> for each place of [H, W], what it adds to the patterns of those that come after it
-    def inside(y, x):
-        return 0 <= y < H and 0 <= x < W
+    @cache
+    def of_kind(below, left, right):  # how many rows and columns there are on these sides, up to 2
+        return [
+            (-down * W - across, adds)
+            for down, across, adds in NEAR + FAR
+            if -down <= below and -left <= -across <= right
+        ]
 
     return [
-        [(-down * W - right, adds) for down, right, adds in NEAR + FAR if inside(y - down, x - right)]
+        of_kind(min(H - 1 - y, 2), min(x, 2), min(W - 1 - x, 2))  # a few lists for all places
         for y in range(H)
         for x in range(W)
     ]

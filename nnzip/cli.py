@@ -203,8 +203,11 @@ def _zip(asked):
 
 
 def _zip_deep(asked):
-    if asked.bits or asked.error or asked.sparsity or asked.rotate or asked.codebook or asked.per_tensor:
+    others = asked.sparsity, asked.rotate, asked.codebook, asked.per_tensor, asked.jobs != 1
+    if asked.bits is not None or asked.error is not None or any(others):
         raise ValueError("--deep has a recipe of its own: no other option can be given with it")
+    if asked.output.is_dir():
+        raise IsADirectoryError(f"{asked.output} is a folder")
     name, _, seed = asked.source.partition(":")
     one_of(*RECIPES)(name, "with --deep the source")
     one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")

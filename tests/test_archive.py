@@ -209,6 +209,11 @@ def test_layers_that_are_not_known_are_refused(path):
     assert not path.exists()
 
 
+def test_a_network_of_too_many_layers_is_not_saved(path):
+    with pytest.raises(ValueError, match="the number of layers must be from 1 to 4096, got 4097"):
+        save(Network([ReLU() for _ in range(4097)]), path)
+
+
 def test_nan_and_other_types_are_refused_and_the_old_file_stays(path):
     network = small()
     save(network, path)
@@ -243,6 +248,10 @@ HOSTILE = {
     "huge filters": (sealed(START + b"\x01\x01\x01\x01" + varint(1 << 31) + b"\x01\x00"), "cannot come from"),
     "an endless number": (sealed(START + b"\x80" * 1000), "the file ends|is above"),
     "a huge rotation": (sealed(START + b"\x01\x05" + varint(1 << 31) * 2), "the file ends within the signs"),
+    "a rotation of nothing in huge blocks": (
+        sealed(START + b"\x01\x05\x00" + varint(2_095_133_040)),
+        "0 inputs cannot",
+    ),
     "a rotation of no order": (sealed(START + b"\x01\x05\x06\x06\x00"), "no Hadamard matrix of order 6"),
     "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs cannot be rotated in blocks of 3"),
     "too short": (sealed(START + b"\x01\x00\x01\x01\x00\x00\x00"), "the file ends within the floats of 0.weight"),

@@ -244,6 +244,6 @@ def test_zip_deep_writes_what_the_recipe_makes_and_accounts_for_it(monkeypatch, 
     for source in ("lenet_6", "lenet_5:9", "model.npz"):
         assert cli.main(["zip", source, "--deep", "-o", str(path)]) == 2
         assert "must be one of" in capsys.readouterr().err
-    for options in (["--bits", "4"], ["--per-tensor", "*=plain"], ["--sparsity", "0.5"]):
+    for options in (["--bits", "4"], ["--per-tensor", "*=plain"], ["--sparsity", "0.5"], ["--jobs", "4"]):
         assert cli.main(["zip", "lenet_5", "--deep", "-o", str(path), *options]) == 2
         assert "--deep has a recipe of its own" in capsys.readouterr().err

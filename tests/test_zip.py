@@ -1,8 +1,10 @@
 """zip and unzip: what was asked for is what comes out, and the report says what comes back."""
 
+import io
 import json
 import math
 import tracemalloc
+import zipfile
 from fractions import Fraction
 
 import numpy as np
@@ -12,9 +14,10 @@ from nnzip.cli import main
 from nnzip.compression.hadamard import rotate_network
 from nnzip.files import zipping
 from nnzip.files.archive import describe, save, writing_arrays
+from nnzip.files.parts import pack, unpack
 from nnzip.files.state_dict import load_state_dict
 from nnzip.files.tensor_files import from_bfloat16, open_tensors, to_bfloat16
-from nnzip.files.tensors import tensor_to_bytes
+from nnzip.files.tensors import find_levels, tensor_to_bytes
 from nnzip.files.zip_options import Options, parse_options, parse_pattern
 from nnzip.files.zipping import unzip_arrays, zip_arrays
 from nnzip.hadamard import random_signs
@@ -182,6 +185,14 @@ def test_what_is_reported_is_what_comes_back(tmp_path, text, dtype):
         assert np.count_nonzero(back == 0) == round(0.3 * w.size)
 
 
+@pytest.mark.filterwarnings("error")
+def test_rotated_doubles_near_the_end_of_float32_come_back_finite(there_and_back):
+    w = np.tile([3.4e38, 1e38, 0, 0], (16, 1)) * random_signs(4, seed=0)
+    rows, back, _ = there_and_back({"w": w}, options=Options(bits=2, rotate=True))
+    assert np.isfinite(back["w"]).all() and math.isfinite(rows["w"].sqnr)
+    assert rows["w"].sqnr == pytest.approx(exact_sqnr(w, back["w"]), rel=1e-9)
+
+
 def test_numbers_too_small_for_float32_stay(there_and_back):
     w = RNG.normal(size=(8, 8)) * 1e-60
     rows, back, _ = there_and_back({"w": w}, options=Options(error=30))
@@ -310,6 +321,31 @@ def test_an_executor_writes_the_same_file(tmp_path, arrays):
     assert (tmp_path / "1.nnz").read_bytes() == (tmp_path / "2.nnz").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", ["int64", "bool", "f8_e4m3"])
+def test_levels_for_what_is_no_float_are_refused_by_name(tmp_path, dtype):
+    w = np.resize(np.float32([0.5, -1, 0, 1.5]), (8, 8))
+    with writing_arrays(tmp_path / "a.nnz") as add:
+        add("w", dtype, w.shape, tensor_to_bytes(w, find_levels(w)))
+    with pytest.raises(ValueError, match=rf"a\.nnz cannot be loaded: {dtype} has no levels"):
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+
+
+def test_numbers_after_the_packed_ones_are_refused():
+    data = pack(np.arange(100))
+    np.testing.assert_array_equal(unpack(data, 100, np.dtype("int64")), np.arange(100))
+    with pytest.raises(ValueError, match="1 bytes are left after packed numbers"):
+        unpack(data + b"x", 100, np.dtype("int64"))
+
+
+def test_an_array_of_a_negative_shape_is_not_read(tmp_path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (-1,)})
+    with zipfile.ZipFile(tmp_path / "in.npz", "w") as archive:
+        archive.writestr("w.npy", buffer.getvalue() + bytes(400))
+    with pytest.raises(ValueError, match="a dimension of 'w' must be from 0 to .*, got -1"):
+        zip_arrays(tmp_path / "in.npz", tmp_path / "a.nnz", progress=False)
+
+
 def test_damaged_metadata_is_one_error_that_names_the_file(tmp_path):
     with writing_arrays(tmp_path / "a.nnz") as add:
         array = np.frombuffer(b"{no JSON", np.uint8)
@@ -397,7 +433,16 @@ def test_a_saved_network_is_unzipped_too(tmp_path):
             np.testing.assert_array_equal(back[name], array)
 
 
+def test_a_name_with_brackets_is_named(there_and_back):
+    own = [parse_pattern("layers[0].weight=bits:4")]
+    rows, _, _ = there_and_back(
+        {"layers[0].weight": WEIGHTS["fc.weight"], "layer.weight": ODD["pruned"]}, per_tensor=own
+    )
+    assert [row.technique for row in rows.values()] == ["4 bits", "as it is"]
+
+
 def test_options_as_they_are_written():
+    assert Options(bits=np.uint8(8)).bits == 8 and type(Options(bits=np.uint8(8)).bits) is int
     assert parse_options("bits:4,sparsity:0.9,rotate") == Options(bits=4, sparsity=0.9, rotate=True)
     assert parse_options("error:30dB,codebook") == Options(error=30, codebook=True)
     assert parse_options("plain") == Options()

@@ -115,6 +115,7 @@ def describe(path):  # -> list of Part
 def _network_to_bytes(network):  # -> iterator of (tensor, purpose, bytes)
     check_network(network)
     layers = network.layers
+    whole(1, MOST_LAYERS)(len(layers), "the number of layers")
     yield "", "header", MAGIC + bytes([NETWORK]) + varint(len(layers))
     for i, layer in enumerate(layers):
         if type(layer) not in LAYERS:
@@ -239,6 +240,7 @@ def check_array(name, dtype, shape):
     one_of(*DTYPES)(dtype, f"the dtype of {name!r:.60}")
     whole(0, LONGEST_NAME)(len(name.encode()), f"the length of the name {name!r:.60} in bytes")
     whole(0, MOST_DIMENSIONS)(len(shape), f"the number of dimensions of {name!r:.60}")
+    whole(0, 1 << 48)(max(shape, default=0), f"a dimension of {name!r:.60}")
 
 
 def reading_arrays(path):  # -> iterator of (name, dtype, Packed)

@@ -89,6 +89,8 @@ def unpack(data, count, dtype):  # bytes -> [count]
         if len(codes) != count:
             raise ValueError(f"{len(codes)} bytes cannot be {count} numbers")
         planes[:, i] = codes
+    if reader.left:
+        raise ValueError(f"{reader.left} bytes are left after packed numbers")
     return planes.reshape(-1).view(dtype)
 
 

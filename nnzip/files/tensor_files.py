@@ -119,6 +119,8 @@ def write_npz(file, arrays):
         for name, _, array in arrays:
             if "\0" in name:
                 raise ValueError(f"the name {name!r} ends at its first NUL in a .npz file")
+            if len(f"{name}.npy".encode()) >= 1 << 16:
+                raise ValueError(f"the name {name!r:.60} is too long for a .npz file")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), version=(1, 0), allow_pickle=False)
 

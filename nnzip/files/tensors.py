@@ -254,7 +254,7 @@ def _read_numbers(reader, shape, technique):  # -> what turns codes into weights
 
 def read_signs(reader, n, block_size):  # -> int8 [n]
     data = reader.take((n + 7) // 8, "signs")
-    if block_size < 1 or n % block_size:
+    if not 1 <= block_size <= n or n % block_size:
         raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
     factors(block_size)  # refuses an order that no matrix is known of
     return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)

@@ -24,7 +24,7 @@ class Options:
         number(0, 1)(self.sparsity, "sparsity")
         for name, kind in (("bits", whole(2, 8)), ("error", positive)):
             if getattr(self, name) is not None:
-                kind(getattr(self, name), name)
+                object.__setattr__(self, name, kind(getattr(self, name), name))  # NumPy's small integers would wrap
         if self.bits is not None and self.error is not None:
             raise ValueError("of bits and error only one can be asked for")
         if self.bits is None and self.error is None and (self.rotate or self.codebook):

@@ -1,6 +1,6 @@
 """zip and unzip: named arrays of any model in, a .nnz file out, one tensor at a time, and back.
 
-Tensors are independent. Each is pruned, rotated and rounded as its options say, or to the fewest bits that reach an
+Tensors are independent. Each is rotated, pruned and rounded as its options say, or to the fewest bits that reach an
 error; its bytes are written, and it is forgotten. So a checkpoint larger than memory passes in a few times the memory
 of its largest tensor. What is reported of a tensor is measured on what comes back, in the type that comes back; what
 cannot be done to it leaves it as it is, to the bit.
@@ -47,9 +47,9 @@ from nnzip.quantization import choose_qparams, quantize
 BLOCK = 1 << 20  # numbers that are worked on together
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
-LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX}
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX, "float64": FLOAT32_MAX}
+FLOATS = tuple(LARGEST)
 AS_IT_IS = Options()
-FLOATS = (*LARGEST, "float64")
 
 
 class Row(NamedTuple):
@@ -92,7 +92,7 @@ def compress(array, dtype, options):  # [...], "float32" -> parts of bytes, what
             if _size(parts) >= tensor_bytes(array.shape, dtype):
                 return as_it_is(f": {bits} bits save nothing")
             grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
-            zeros = _told("", coded.values()) if options.sparsity else ""
+            zeros = _told("", coded.values()) if options.sparsity and not turned else ""
             return parts, grid + zeros + ", rotated" * bool(turned), sqnr
     return as_it_is(f": 8 bits miss {options.error:g} dB")
 
@@ -101,19 +101,17 @@ def restored(values, dtype, signs=None, block_size=0):  # float32 [...], in the 
     """Return what comes back of decoded values: turned back, in the type of the tensor, within its range."""
     if signs is not None:
         _turn(unrotate, values, signs, block_size)
-    if dtype in LARGEST:
-        np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
+    np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond, and float32 computes
     return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
 
 
 def _lossless(array, dtype):  # -> parts of bytes
-    options = [tensor_to_bytes(to_bfloat16(array) if dtype == "bfloat16" else array)]
     few = dtype in FLOATS and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
     if few and _all(np.isfinite, array) and _all(_within_float32, array):
         coded = find_levels(array)
         if coded and _same_bits(restored(coded.values().reshape(array.shape), dtype), array):
-            options.append(tensor_to_bytes(array, coded))
-    return min(options, key=_size)
+            return tensor_to_bytes(array, coded)
+    return tensor_to_bytes(to_bfloat16(array) if dtype == "bfloat16" else array)
 
 
 def _same_bits(a, b):
@@ -216,7 +214,7 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
         for name, stored in arrays.items():
             check_array(name, stored.dtype, stored.shape)
         for pattern, _ in per_tensor:
-            if not any(fnmatchcase(name, pattern) for name in arrays):
+            if not any(_matches(name, pattern) for name in arrays):
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
         chosen = {name: _options_for(name, stored, options, per_tensor) for name, stored in arrays.items()}
         rows = []
@@ -243,9 +241,13 @@ def _opened(source):  # -> {name: Stored}
     yield {key: Stored(array.shape, array.dtype.name, lambda array=array: array) for key, array in arrays.items()}
 
 
+def _matches(name, pattern):
+    return name == pattern or fnmatchcase(name, pattern)  # brackets of a name are no pattern
+
+
 def _options_for(name, stored, options, per_tensor):
     for pattern, own in per_tensor:
-        if fnmatchcase(name, pattern):
+        if _matches(name, pattern):
             return own
     return options if stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape) else AS_IT_IS
 
@@ -299,14 +301,23 @@ def _contents(path):  # -> {name: (dtype, shape)}, iterator of (name, dtype, arr
                 metadata = json.loads(decode_tensor(packed, dtype="uint8").tobytes())
         else:
             shapes[name] = dtype, packed.shape
-    arrays = ((name, dtype, _decoded(dtype, packed)) for name, dtype, packed in reading_arrays(path) if name in shapes)
-    return shapes, arrays, metadata
+    return shapes, _all_decoded(path), metadata
+
+
+def _all_decoded(path):  # -> iterator of (name, dtype, array)
+    for name, dtype, packed in reading_arrays(path):
+        if dtype != "metadata":
+            with errors_name(path):
+                array = _decoded(dtype, packed)
+            yield name, dtype, array
 
 
 def _decoded(dtype, packed):
     if packed.is_plain:
         array = decode_tensor(packed, dtype=BITS.get(dtype, dtype))
         return from_bfloat16(array) if dtype == "bfloat16" else array
+    if dtype not in FLOATS:
+        raise ValueError(f"{dtype} has no levels")
     return restored(decode_tensor(packed), dtype, packed.signs, packed.block_size)
 
 
