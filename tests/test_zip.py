@@ -342,7 +342,7 @@ def test_an_array_of_a_negative_shape_is_not_read(tmp_path):
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (-1,)})
     with zipfile.ZipFile(tmp_path / "in.npz", "w") as archive:
         archive.writestr("w.npy", buffer.getvalue() + bytes(400))
-    with pytest.raises(ValueError, match="a dimension of 'w' must be from 0 to .*, got -1"):
+    with pytest.raises(ValueError, match=r"a dimension of 'w' must be from 0 to .*, got -1"):
         zip_arrays(tmp_path / "in.npz", tmp_path / "a.nnz", progress=False)
 
 
