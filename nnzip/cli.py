@@ -1,7 +1,6 @@
 """The commands: study (the main job, also without a name), train, exercises, zip, unzip."""
 
 import argparse
-import itertools
 import os
 import sys
 import time
@@ -9,6 +8,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from nnzip import __version__
+from nnzip.book import exercise_commands
 from nnzip.checks import one_of
 from nnzip.compression.deep_compression import RECIPES, compress
 from nnzip.data import load_mnist
@@ -103,77 +103,6 @@ def _train(asked):
             print(f"{name} seed {seed}: test error {error:.2%}, {time.perf_counter() - start:.0f} s, {path}")
 
 
-def _exercise_actions(exercise):
-    exercise.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
-    actions = exercise.add_subparsers(title="what to do (without it: list)", metavar="")
-    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
-    start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
-    start.add_argument("chapter", help="such as 02")
-    start.set_defaults(run=_start)
-    check = actions.add_parser("check", help="grade a chapter's file, or any other")
-    check.add_argument("chapter", help="such as 02, or an exercise, or a file")
-    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
-    check.set_defaults(run=_check)
-    unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
-    unlock.add_argument("name", metavar="NAME", help="an exercise")
-    unlock.set_defaults(run=_unlock)
-
-
-def _list(asked):
-    from nnzip.book import exercises
-
-    known, states = exercises.exercises(), exercises.states(asked.folder)
-    for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
-        print(f"\nchapter {chapter.replace('_', ' ', 1)}")
-        for e in group:
-            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {e.section}")
-    print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
-    left = [e.chapter for e in known.values() if states[e.name] != "passed"]
-    begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
-    if left:
-        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}")
-
-
-def _start(asked):
-    from nnzip.book import exercises
-
-    path = exercises.start(asked.chapter, asked.folder)
-    print(f"{path} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}")
-
-
-def _check(asked):
-    from nnzip.book import exercises
-
-    path, names, hint, known = Path(asked.chapter), asked.names, "", exercises.exercises()
-    if not path.suffix:
-        if asked.chapter in known:
-            names, stem = [asked.chapter, *asked.names], known[asked.chapter].chapter
-        else:
-            stem = next(iter(exercises.exercises(asked.chapter).values())).chapter
-        path, hint = asked.folder / f"ex{stem}.py", f": python -m nnzip exercises start {stem[:2]} writes it"
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}{hint}")
-    states = []
-    for result in exercises.grade_file(path, names):
-        states.append(result.state)
-        print(exercises.told(result), end="\n\n", flush=True)
-    print(f"{states.count('passed')} of {len(states)} passed")
-    return int(states.count("passed") < len(states))
-
-
-def _unlock(asked):
-    from nnzip.book import exercises
-    from nnzip.book.plots import save_figure
-
-    shown = exercises.unlock_file(asked.name, asked.folder)
-    if isinstance(shown, str):
-        print(shown)
-    else:
-        path = asked.folder / f"{asked.name}.png"
-        save_figure(shown, path)
-        print(f"{path}: drawn with your {asked.name}")
-
-
 def _zip_options(zipped):
     add = zipped.add_argument
     add("source", help=".npz, .safetensors, or a trained network such as lenet_5:0")
@@ -234,7 +163,11 @@ def _unzip(asked):
 COMMANDS = {  # name: (what it runs, its options, what --help says)
     "study": (_study, _study_options, "error against bit width and sparsity: records, figures, a table"),
     "train": (_train, _train_options, "train the reference networks again, as the committed ones were"),
-    "exercises": (_list, _exercise_actions, "functions to write, graded by the project's tests: list, start, check"),
+    "exercises": (
+        exercise_commands.list_all,
+        exercise_commands.options,
+        "functions to write, graded by the project's tests: list, start, check",
+    ),
     "zip": (_zip, _zip_options, "any model's arrays into a small .nnz file; without options, without loss"),
     "unzip": (_unzip, _unzip_options, "the arrays of a .nnz file, as .npz or .safetensors"),
 }

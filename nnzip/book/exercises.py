@@ -5,9 +5,7 @@
     python -m nnzip exercises check 02                 a whole file
     python -m pytest --impl=exercises/ex02_quantization.py --junitxml=grades.xml
 
-Behind all three stand the same graders, in tests/exercises of the clone: for each exercise a reference (whose signature
-and docstring make the stub) and checks, functions that call the student's function and hold its answers against numbers
-worked out independently.
+Behind all three stand the same graders, in tests/exercises of the clone, and they agree: an exercise is passed or not.
 """
 
 import ast
@@ -23,15 +21,23 @@ from pathlib import Path
 
 from nnzip.atomic import atomic_write
 from nnzip.book import sandbox
-from nnzip.book.grading import Exercise, Result, run_check
+from nnzip.book.grading import Exercise, grade
 from nnzip.book.plots import error_curves
+from nnzip.book.records import read_records, select
 from nnzip.book.study import error_grid
 from nnzip.book.techniques import FLOAT
 from nnzip.checks import one_of
 from nnzip.data import load_mnist
 from nnzip.nn.zoo import trained
 
-GRADERS = Path(__file__).resolve().parents[2] / "tests" / "exercises"
+CLONE = Path(__file__).resolve().parents[2]
+GRADERS = CLONE / "tests" / "exercises"
+GRID = """
+A QuantParams is a grid. Its fields:
+    scale, zero_point        float32 and int32: a number each; with an axis an array each, an entry for each index of it
+    axis                     None, or which axis of the array has scales of its own
+    bits, signed, narrow     what codes there are: qmin to qmax, kept in arrays of the dtype `dtype`
+"""
 
 
 def exercises(chapter=None):
@@ -40,28 +46,22 @@ def exercises(chapter=None):
         raise FileNotFoundError(
             "the exercises need a clone of the project: their graders are its tests, not in the wheel"
         )
-    found = {}
-    for path in sorted(GRADERS.glob("ex[0-9][0-9]_*.py")):
-        if chapter is None or path.stem[2:4] == chapter.zfill(2):
-            found |= {e.name: e for e in _load(path)}
-    if not found:
-        chapters = sorted(path.stem[2:4] for path in GRADERS.glob("ex[0-9][0-9]_*.py"))
-        raise ValueError(f"chapter must be one of {', '.join(chapters)}, got {chapter}")
-    return found
+    paths = {path.stem[2:4]: path for path in sorted(GRADERS.glob("ex[0-9][0-9]_*.py"))}
+    if chapter is not None:
+        number = one_of(*paths)(str(chapter).zfill(2), "chapter")
+        paths = {number: paths[number]}
+    return {e.name: e for path in paths.values() for e in _load(path)}
 
 
-_LOADED = {}
-
-
+@functools.cache
 def _load(path):
-    if path not in _LOADED:
-        spec = importlib.util.spec_from_file_location(f"nnzip_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        _LOADED[path] = [e for e in vars(module).values() if isinstance(e, Exercise)]
-        for exercise in _LOADED[path]:
-            exercise.chapter = path.stem[2:]
-    return _LOADED[path]
+    spec = importlib.util.spec_from_file_location(f"nnzip_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = [e for e in vars(module).values() if isinstance(e, Exercise)]
+    for each in found:
+        each.chapter = path.stem[2:]
+    return found
 
 
 def check(**functions):
@@ -72,102 +72,77 @@ def check(**functions):
     Raises ValueError for a name that is no exercise, TypeError for what is no function.
     """
     try:
-        known, results = exercises(), []
+        known = exercises()
     except FileNotFoundError as error:  # a chapter runs to its end from a wheel too
         print(error)
         return False
-    for name, function in functions.items():
-        exercise = known[one_of(*known)(name, "exercise")]
-        if not callable(function):
-            raise TypeError(f"{name} must be a function, got {type(function).__name__}")
-        if function is exercise.reference:
-            print(f"{name}: this is nnzip's own; give yours")
-        results.append(_graded(exercise, functools.partial(_ask_here, function)))
-        print(told(results[-1]))
+    results = [_graded_here(known[one_of(*known)(name, "exercise")], given) for name, given in functions.items()]
+    print("\n".join(told(results)))
     return all(result.state == "passed" for result in results)
 
 
-def _ask_here(function, *args, **kwargs):
-    return sandbox.call(function, args, kwargs)
+def _graded_here(exercise, function):
+    if not callable(function):
+        raise TypeError(f"{exercise.name} must be a function, got {type(function).__name__}")
+    return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
 
 
-def _graded(exercise, ask):  # the first check that does not pass decides
-    results = [run_check(exercise, check, ask) for check in exercise.checks]
-    passed = sum(result.state == "passed" for result in results)
-    if passed == len(results):
-        return Result(exercise.name, "", "passed")
-    first = next(result for result in results if result.state != "passed")
-    if first.state == "not begun":
-        return first
-    return Result(exercise.name, first.check, "failing", f"{first.message}\n  ({passed} of {len(results)} checks pass)")
+def told(results):
+    """Yield what to say of graded exercises: what is wrong, one after the other, and last what is not written yet."""
+    known, missing = exercises(), []
+    for result in results:
+        each = known[result.exercise]
+        if result.state == "not begun":
+            missing.append(result.exercise)
+        elif result.state == "passed":
+            shown = f"; python -m nnzip exercises unlock {each.name} shows {each.unlocks}" if each.unlock else ""
+            yield f"{each.name}: passed, {len(each.checks)} checks{shown}"
+        else:
+            yield f"{result.message}\n"
+    if missing:
+        yield f"not written yet: {', '.join(missing)}"
 
 
-def told(result):
-    """Return what to say of a graded exercise."""
-    if result.state != "passed":
-        return result.message
-    exercise = exercises()[result.exercise]
-    unlocked = f"; python -m nnzip exercises unlock {exercise.name} shows {exercise.unlocks}" if exercise.unlock else ""
-    return f"{exercise.name}: passed, {len(exercise.checks)} checks{unlocked}"
-
-
-def grade_file(path, wanted=None):
+def grade_file(path, wanted=None, *, chapter=None, seed=0):
     """Grade a student's file in a process of its own; yield a Result for each exercise.
 
-    Parameters
-    ----------
-    path : the file; its name, such as ex02_quantization.py, says which exercises it must answer, all of
-        its chapter's; with any other name these are the exercises whose functions it defines
-    wanted : names of exercises, instead
-
-    Raises OSError if a file of another name cannot be read, ValueError if it holds no exercise.
+    Which exercises they are, `asked_of` says. seed : of the inputs that are drawn at random
     """
-    for exercise in asked_of(path, wanted):
-        with implementation(path, exercise) as ask:
-            yield _graded(exercise, ask)
+    with sandbox.Sandbox(path) as student:
+        for each in asked_of(path, wanted, chapter=chapter):
+            limits = {"seconds": each.seconds, "forbidden": each.forbidden}
+            yield grade(each, functools.partial(student.call, each.name, **limits), seed=seed)
 
 
-def asked_of(path, wanted=None):
-    """Return the exercises that a file is to answer."""
-    path, known = Path(path), exercises()
+def asked_of(path, wanted=None, *, chapter=None):
+    """Return the exercises that a file is to answer.
+
+    Those that are wanted; else all of the chapter; else all of the chapter in the file's name, such as
+    ex02_quantization-1.py; else those whose functions it defines. ValueError if there is none.
+    """
+    path, known = Path(path), exercises(chapter)
     if wanted:
         return [known[one_of(*known)(name, "exercise")] for name in wanted]
-    chapter = [e for e in known.values() if path.stem == f"ex{e.chapter}"]
-    found = chapter or [known[name] for name in _functions(path) if name in known]
+    number = re.search(r"ex(\d\d)(?!\d)", path.stem)
+    if chapter is None and number and (own := [e for e in known.values() if e.chapter.startswith(number[1])]):
+        return own
+    found = list(known.values()) if chapter is not None else [known[name] for name in _defined(path) if name in known]
     if not found:
-        raise ValueError(f"{path} defines no exercise; a name such as ex02_quantization.py says which it should")
+        raise ValueError(f"{path} defines no exercise; give --chapter, or a name such as ex02_quantization.py")
     return found
 
 
-def _functions(path):
+def _defined(path):  # -> names of functions, of whatever form
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{path} is no Python: {error}") from None
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for node in tree.body:
+        targets = [node] if isinstance(node, ast.FunctionDef) else getattr(node, "targets", [])
+        yield from (getattr(target, "name", getattr(target, "id", "")) for target in targets)
 
 
-@contextlib.contextmanager
-def implementation(path, exercise):
-    """Hand out what answers for an exercise's function in a student's file: a process, or the reason for none."""
-    problem = _unfit(Path(path), exercise)
-    if problem:
-        yield lambda *args, **kwargs: problem
-        return
-    with sandbox.Sandbox(path, seconds=exercise.seconds) as student:
-        yield lambda *args, **kwargs: student.call(exercise.name, *args, **kwargs)
-
-
-def _unfit(path, exercise):
-    try:
-        source = path.read_text(encoding="utf-8")
-        refused = sandbox.refusals(source, function=exercise.name, forbidden=exercise.forbidden)
-    except SyntaxError as error:
-        where = f"line {error.lineno}: {(error.text or '').strip()}"
-        return {"error": "SyntaxError", "message": error.msg, "where": where}
-    except (OSError, ValueError) as error:  # no file; not UTF-8, or null bytes
-        return {"error": "ValueError", "message": str(error), "where": ""}
-    return {"error": "not allowed", "message": "; ".join(refused), "where": ""} if refused else None
+# Files of stubs
 
 
 def start(chapter, folder="exercises"):
@@ -188,21 +163,19 @@ def start(chapter, folder="exercises"):
 
 def stubs(chosen):
     """Return the text of a file of stubs, made from the references: signature, docstring, what is asked."""
-    chosen = list(chosen)
-    chapter, _, stem = chosen[0].chapter.partition("_")
+    parts = list(map(_stub, chosen))
+    chapter, _, stem = next(iter(chosen)).chapter.partition("_")
+    grids = any("qparams" in part or "QuantParams" in part for part in parts)
     head = f'''"""Exercises of chapter {chapter}, {stem}.
 
 Check them with:      python -m nnzip exercises check {chapter}
-May be imported:      numpy, QuantParams as below, {", ".join(sorted(sandbox.MODULES - {"numpy"}))}
-QuantParams:          the grid that chapter 02 explains; help(QuantParams) lists its fields
-The graders give NumPy arrays and want arrays back; bad input they give only where a comment here says so.
-"""
+or one of them:       python -m nnzip exercises check {next(iter(chosen)).name}
+What is called gets NumPy arrays and gives arrays back; bad input comes only where a comment here says so.
+{GRID if grids else ""}"""
 
 import numpy as np
-
-from nnzip.quantization import QuantParams
 '''
-    return "\n\n".join([head, *(_stub(e) for e in chosen)])
+    return "\n\n".join([head + ("\nfrom nnzip.quantization import QuantParams\n" if grids else ""), *parts])
 
 
 def _stub(exercise):
@@ -212,15 +185,38 @@ def _stub(exercise):
     lines += [f"Not to be used: {', '.join(exercise.forbidden)}"] if exercise.forbidden else []
     lines += [f"It unlocks: {exercise.unlocks}"] if exercise.unlocks else []
     comment = "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, 116))
-    tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.reference))).body[0]
+    source = textwrap.dedent(inspect.getsource(exercise.reference))
+    tree = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
     for argument in ast.walk(tree.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None  # the kinds of `nnzip.checks`, which a student's file does not have
-    doc = textwrap.indent(f'"""{inspect.getdoc(exercise.reference)}\n"""', "    ").replace("    \n", "\n")
+    doc = textwrap.indent(f'"""{_with_arrays(exercise)}\n"""', "    ").replace("    \n", "\n")
     todo = f'raise NotImplementedError("{exercise.name} of chapter {exercise.chapter[:2]} is yours to write")'
-    shapes = re.search(r"\):(  # .*)$", inspect.getsource(exercise.reference), re.MULTILINE)  # of the def line
-    shapes = shapes[1] if shapes and shapes.start() < inspect.getsource(exercise.reference).index('"""') else ""
+    shapes = re.search(r"\):(  # .*)$", source, re.MULTILINE)  # of the def line
+    shapes = shapes[1] if shapes and shapes.start() < source.index('"""') else ""
     return f"{comment}\ndef {exercise.name}({ast.unparse(tree.args)}):{shapes}\n{doc}\n    {todo}\n"
+
+
+def _with_arrays(exercise):
+    """Return the docstring; what its examples give to the function as lists, they give as arrays, as graders do."""
+
+    def array(items):
+        return ast.parse(f"np.array({ast.unparse(items)})", mode="eval").body
+
+    class Arrays(ast.NodeTransformer):
+        def visit_Call(self, call):
+            self.generic_visit(call)
+            if getattr(call.func, "id", "") == exercise.name:
+                call.args = [array(a) if isinstance(a, ast.List) else a for a in call.args]
+            return call
+
+    def line_with_arrays(line):
+        code = line.lstrip().removeprefix(">>> ")
+        if f"{exercise.name}([" not in code:
+            return line
+        return line.replace(code, ast.unparse(Arrays().visit(ast.parse(code))))
+
+    return "\n".join(map(line_with_arrays, inspect.getdoc(exercise.reference).split("\n")))
 
 
 def states(folder="exercises"):
@@ -234,16 +230,20 @@ def states(folder="exercises"):
     return found
 
 
+# One's own function inside the book
+
+
 def unlock(**functions):
     """Let one's own function work inside the book: unlock(quantize=my_quantize) returns a figure, or text.
 
-    Raises ValueError for a name that is no exercise, and for a function that does not pass.
+    Raises ValueError for a name that is no exercise or unlocks nothing, and for a function that does not pass.
     """
     if len(functions) != 1:
         raise ValueError(f"unlock takes one function at a time, got {', '.join(functions) or 'none'}")
     [(name, function)] = functions.items()
-    exercise = exercises()[one_of(*exercises())(name, "exercise")]
-    result = _graded(exercise, functools.partial(_ask_here, function))
+    unlocking = {e.name: e for e in exercises().values() if e.unlock}
+    exercise = unlocking[one_of(*unlocking)(name, "exercise (that unlocks something)")]
+    result = _graded_here(exercise, function)
     if result.state != "passed":
         raise ValueError(f"what {name} unlocks needs one that passes. {result.message}")
     return exercise.unlock(function)
@@ -279,13 +279,15 @@ def in_place_of(reference, function):
             setattr(module, name, reference)
 
 
-def signature_of(reference, function, *, technique):
-    """Return the signature figure of the MLP, seed 0, with a student's function in the place of nnzip's own."""
+def signature_of(reference, function, *, technique, stem="02_quantization"):
+    """Return the signature figure of the MLP, seed 0: with a student's function, and nnzip's own behind it."""
     network, data = trained("lenet_300_100"), load_mnist()
     with in_place_of(reference, function):
         bits = error_grid(network, data, technique=technique, bits=(2, 3, 4, 6, 8, FLOAT), sparsities=(0,))
         zeros = error_grid(
             network, data, technique=technique, bits=(4, FLOAT), sparsities=(0, 0.5, 0.7, 0.8, 0.9, 0.95)
         )
-    records = [{"network": "lenet_300_100", "seed": 0, **record} for record in bits + zeros]
-    return error_curves(records, names={technique: f"with your {reference.__name__}"})
+    own = [{**record, "network": "lenet_300_100", "seed": 0, "technique": "yours"} for record in bits + zeros]
+    book = read_records(CLONE / "figures" / f"{stem}.csv")
+    book = select(book, network="lenet_300_100", seed=0, technique=technique)
+    return error_curves(book + own, names={technique: "the book's", "yours": f"with your {reference.__name__}"})

@@ -1,7 +1,6 @@
-"""pytest's option --impl, told to pytest by pyproject.toml: it must be known before pytest looks at any folder.
+"""pytest's options for grading, known wherever nnzip is installed; they work from the clone alone.
 
-Otherwise `pytest --impl folder/file.py` would take the file for a place of tests, and run a conftest.py beside it. A
-configuration beside it pytest still reads, unless it is written `--impl=folder/file.py`: so that is refused.
+Otherwise `pytest --impl=FILE` in a student's folder would run the tests and the conftest.py that lie there.
 """
 
 from pathlib import Path
@@ -12,11 +11,19 @@ OURS = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--impl", type=Path, metavar="FILE", help="nnzip: grade a student's file, and run nothing else (from a clone)"
-    )
+    add = parser.getgroup("nnzip").addoption
+    add("--impl", type=Path, metavar="FILE", help="grade a student's file, and run nothing else")
+    add("--chapter", help="of --impl: all exercises of a chapter, such as 02, whatever the file is called")
+    add("--seed", type=int, default=0, help="of --impl: of the inputs that are drawn")
 
 
 def pytest_configure(config):
-    if config.getoption("--impl") is not None and config.inipath not in (None, OURS):
-        raise pytest.UsageError(f"pytest reads {config.inipath}: grade from the clone, with --impl=FILE in one word")
+    if config.getoption("--impl") is None:
+        return
+    if config.inipath != OURS:
+        raise pytest.UsageError(f"grade from the clone, cd {OURS.parent}, with --impl=FILE in one word")
+    config.args[:] = [str(OURS.parent / "tests" / "test_exercises.py")]
+    from nnzip.book.exercises import exercises
+
+    if config.option.keyword in exercises():  # -k quantize would choose dequantize too
+        config.option.keyword = f"-{config.option.keyword}]"

@@ -1,17 +1,19 @@
-"""A student's file in a process of its own: it sees the arguments of each call, and only its answers come back.
+"""A student's functions, called in a process of their own: it sees the arguments, and only its answers come back.
 
     with Sandbox("exercises/ex02_quantization.py") as student:
-        student.call("dequantize", codes, qparams)
+        student.call("dequantize", (codes, qparams), {})
 
 What the file does to its own process (prints, patches, endless loops, huge arrays) stays there, and what comes back is
-numbers, never code: no pickles. The grader itself is not in that process. `refusals` reads the file before it runs: a
-graded file may import NumPy, a few mathematical modules of the standard library, and from nnzip the names in GIVEN.
-That keeps honest people honest; whoever wants to hide a way to the reference's source from it will find one.
+numbers, never code: no pickles. The rules keep honest people from accidents: nnzip's own functions cannot be called,
+and an exercise may forbid names. They do not stop a cheat: a grade that must is made in a container.
 """
 
-import ast
 import contextlib
 import copy
+import dis
+import importlib.abc
+import importlib.machinery
+import inspect
 import io
 import json
 import os
@@ -20,37 +22,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from nnzip.quantization import QuantParams
 
-GIVEN = {"nnzip.quantization": {"QuantParams": QuantParams}}  # what a graded file may import from nnzip
-MODULES = {"numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.lib.stride_tricks", "__future__", "cmath"}
-MODULES |= {"collections", "dataclasses", "fractions", "functools", "itertools", "math", "time", "typing", "warnings"}
-BUILTINS = {"exec", "eval", "compile", "open", "breakpoint", "globals", "locals", "vars", "getattr", "setattr"}
-FILES = {
-    "load",
-    "loadtxt",
-    "genfromtxt",
-    "fromfile",
-    "memmap",
-    "save",
-    "savez",
-    "savetxt",
-    "tofile",
-    "dump",
-    "DataSource",
-}
-MACHINE = {"sys", "os", "modules", "builtins", "core", "npyio", "ctypeslib", "f2py", "testing", "format", "format_map"}
-MACHINE |= {"attrgetter", "methodcaller", "get_type_hints", "ForwardRef"}
-FRAMES = ("_", "gi_", "cr_", "ag_", "tb_", "f_glob", "f_back")  # attributes that lead out of a function
+GIVEN = {"nnzip.quantization": {"QuantParams": QuantParams}}  # what a student's file may use of nnzip
 QPARAMS = ("scale", "zero_point", "bits", "signed", "narrow", "axis", "group_size")
-LIMIT = 2**28  # bytes of one answer
-FRAME = struct.Struct("<QQ")  # before each message: the bytes of its JSON and of its arrays
+TEXT, NUMBERS = 2**20, 2**27  # bytes that an answer may have: of its structure, and of its arrays
+FRAME = struct.Struct("<QQ")  # before each message: the bytes of the two
+WHOLE = 600  # seconds that all calls of a file may take together
 
 
 class Cut(Exception):
@@ -58,148 +44,145 @@ class Cut(Exception):
 
 
 class Sandbox:
-    """A process that has loaded a student's file and calls its functions on request.
+    """A process that has loaded a student's file and calls its functions on request; a new one after a `Cut`.
 
-    Parameters
-    ----------
-    path : the file
-    seconds, megabytes : what one call may take; memory is limited where the system can (Linux)
+    megabytes : what the file may take more than Python at its start, where the system can limit it (Linux)
+    whole : seconds that all calls may take together
 
-    `call(name, *args, **kwargs)` returns {"value": ...}, {"error": type, "message": ..., "where": ...} or
-    {"changed": names of arguments that the function changed}; `Cut` when a limit was passed or the process ended.
+    `call` returns {"value": ...}, {"error": type, "message": ..., "where": ...} or {"changed": names of arguments}.
     """
 
-    def __init__(self, path, *, seconds=20, megabytes=1000):
-        self.seconds, self.megabytes = seconds, megabytes
+    def __init__(self, path, *, megabytes=1000, whole=WHOLE):
+        self.path, self.megabytes, self.left, self.process = Path(path).resolve(), megabytes, whole, None
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # where a file that it writes would go
+
+    def call(self, name, args, kwargs, *, seconds=20, forbidden=()):
+        """Call a function of the file. What forbids itself, or does not load, is told as an error."""
+        if self.process is None:
+            self._start()
+            self.loaded = self._ask({"path": str(self.path), "megabytes": self.megabytes}, seconds, "its loading ")
+        request = {"name": name, "args": args, "kwargs": kwargs, "forbidden": list(forbidden)}
+        return self.loaded or self._ask(request, seconds)
+
+    def _start(self):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads reserve memory
         here = str(Path(__file__).resolve().parents[2])
         start = f"import sys; sys.path.insert(0, {here!r}); from nnzip.book.sandbox import serve; serve()"
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # where a file that it writes would go
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         command = [sys.executable, "-I", "-c", start]
         self.process = subprocess.Popen(command, cwd=self.folder.name, env=environment, **pipes)
-        try:
-            self.loaded = self._ask({"path": str(Path(path).resolve()), "megabytes": megabytes})
-        except Cut as cut:
-            self.loaded = {"error": "Cut", "message": f"while the file was loaded: {cut}", "where": ""}
 
-    def call(self, name, *args, **kwargs):
-        """Call a function of the file; where the file itself did not load, the answer is why."""
-        return self.loaded or self._ask({"name": name, "args": args, "kwargs": kwargs})
-
-    def _ask(self, request):
-        asked = message(request)
-        answer, problem = [], f"took more than {self.seconds} s and was stopped: a loop without end, or too slow"
+    def _ask(self, request, seconds, what=""):
+        if self.left <= 0:
+            raise Cut("the whole file has taken more time than it may")
+        asked, answer, problems, begin = message(request), [], [], time.monotonic()
 
         def exchange():
-            with contextlib.suppress(OSError, ValueError, EOFError, KeyError, TypeError, RecursionError):
+            try:
                 write(self.process.stdin, asked)
                 answer.append(read(self.process.stdout))
+            except ValueError as error:
+                problems.append(str(error))
+            except (OSError, EOFError, KeyError, TypeError, RecursionError):
+                problems.append("ended its process without an answer: a crash, or an exit")
 
         waiting = threading.Thread(target=exchange, daemon=True)
         waiting.start()
-        waiting.join(self.seconds)
-        if not waiting.is_alive() and not answer:
-            problem = "ended its process without an answer: a crash, an exit, or an answer of more than 268 MB"
+        waiting.join(min(seconds, self.left))
+        self.left -= time.monotonic() - begin
         if not answer:
-            self.close()
-            self.loaded = {"error": "Cut", "message": problem, "where": ""}
+            too_long = f"{what}took more than {seconds} s and was stopped: a loop without end, or too slow"
+            problem = problems[0] if problems else too_long
+            self._end()
             raise Cut(problem)
         return answer[0]
 
-    def close(self):
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        self.folder.cleanup()
+    def _end(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.process = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self.close()
+        self._end()
+        self.folder.cleanup()
 
 
-def refusals(source, *, function="", forbidden=()):
-    """Return what a graded file has and must not have, a line each; SyntaxError if it is no Python.
-
-    `forbidden` are names that one function of it, and what it calls, must not use; "@" is the operator.
-
-    Examples
-    --------
-    >>> refusals("import os")
-    ['line 1: os must not be imported']
-    >>> refusals("def f(x): return np.sort(x)", function="f", forbidden=["sort"])
-    ['line 1: sort is not allowed here']
-    """
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not _is_main(node)]  # which is not run when the file is graded
-    found = [f"line {n.lineno}: {name} must not be imported" for n in ast.walk(tree) for name in _imports(n)]
-    found += [f"line {n.lineno}: {name} is not allowed here" for n in ast.walk(tree) for name in _ways_out(n)]
-    used = [n for own in _reached(tree, function) for n in ast.walk(own) if _name(n) in forbidden]
-    return found + [f"line {n.lineno}: {_name(n)} is not allowed here" for n in used]
+# In the student's process, or in a notebook
 
 
-def _reached(tree, name):  # a function of the file, and those that it names, and those that they name
-    functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
-    waiting, reached = [name], []
-    while waiting:
-        own = functions.pop(waiting.pop(), None)
-        if own:
-            reached.append(own)
-            waiting += {_name(n) for n in ast.walk(own)} & set(functions)
-    return reached
-
-
-def _is_main(node):
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
-
-
-def _imports(node):  # the names that a statement imports and must not
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name not in MODULES]
-    if isinstance(node, ast.ImportFrom):
-        names = [alias.name for alias in node.names]
-        if node.module in MODULES:
-            return [name for name in names if _leads_out(name)]
-        return [f"{node.module}.{name}" for name in names if name not in GIVEN.get(node.module, ())]
-    return []
-
-
-def _ways_out(node):
-    name = _name(node)
-    if isinstance(node, ast.Name):
-        return [name] if name in BUILTINS or (name.startswith("__") and name != "__name__") else []
-    own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-    return [name] if _leads_out(name) and not (own and not name.startswith("__")) else []
-
-
-def _leads_out(name):
-    return name in FILES | MACHINE or (name.startswith(FRAMES) and name != "__name__")
-
-
-def _name(node):
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.BinOp(op=ast.MatMult()) | ast.AugAssign(op=ast.MatMult()):
-            return "@"
-    return ""
-
-
-def call(function, args, kwargs):
-    """Call a function on copies; return its answer as `Sandbox.call` does."""
+def call(function, args, kwargs, forbidden=()):
+    """Call a function on copies, unless it uses what it must not; return its answer as `Sandbox.call` does."""
+    objections = "; ".join(_objections(function, forbidden))
+    if objections:
+        return {"error": "not allowed", "message": objections, "where": ""}
     own_args, own_kwargs = copy.deepcopy(args), copy.deepcopy(kwargs)
     try:
-        value = function(*own_args, **own_kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a right answer too: 0 / 0 where it is not used
+            value = function(*own_args, **own_kwargs)
     except BaseException as error:  # exit() too
-        return _failure(error, function.__code__.co_filename if hasattr(function, "__code__") else "")
+        return _failure(error, getattr(inspect.unwrap(function), "__code__", None))
     changed = [f"argument {i + 1}" for i, pair in enumerate(zip(args, own_args, strict=True)) if _differ(*pair)]
     changed += [name for name in kwargs if _differ(kwargs[name], own_kwargs[name])]
     return {"changed": changed} if changed else {"value": value}
+
+
+def _objections(function, forbidden):
+    own = _against(getattr(function, "__name__", ""), function, ())
+    if own:
+        return [own]
+    found = [(line, _against(name, value, forbidden)) for line, name, value in uses(function)]
+    return [f"line {line}: {what}" for line, what in found if what]
+
+
+def _against(name, value, forbidden):
+    if name in forbidden:
+        return f"{name} is not allowed here"
+    origin = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
+    if origin.split(".")[0] == "nnzip" and value is not QuantParams:
+        return f"{name} is the book's own; here yours is asked for"
+    return ""
+
+
+def uses(function):
+    """Yield (line, name, global value or None) for what a function uses, and what it calls of the same file.
+
+    The operator @ is called "@".
+
+    >>> def f(x): return np.sort(x @ x)
+    >>> [name for _, name, _ in uses(f)]
+    ['np', 'sort', '@']
+    """
+    waiting, seen = [inspect.unwrap(function)], []
+    while waiting:
+        own = waiting.pop()
+        if not isinstance(own, types.FunctionType) or own in seen:
+            continue
+        seen.append(own)
+        for line, name in _names(own.__code__):
+            value = own.__globals__.get(name)
+            called = inspect.unwrap(value) if callable(value) else None
+            if getattr(called, "__globals__", None) is own.__globals__:
+                waiting.append(called)
+            yield line, name, value
+
+
+def _names(code):
+    for step in dis.get_instructions(code):
+        if step.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")):
+            yield step.positions.lineno, step.argval
+        elif step.opname == "BINARY_OP" and step.argrepr in ("@", "@="):
+            yield step.positions.lineno, "@"
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
 
 
 def _differ(value, other):
@@ -209,7 +192,8 @@ def _differ(value, other):
         return True
 
 
-def _failure(error, path):
+def _failure(error, code=None):
+    path = code.co_filename if code else ""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     where = f"line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
     if isinstance(error, SyntaxError):
@@ -228,16 +212,13 @@ def serve():
     write(answers, message(problem))
     while True:
         request = read(requests)
-        name = request["name"]
-        if name not in functions:
-            names = ", ".join(n for n, value in functions.items() if isinstance(value, types.FunctionType)) or "none"
-            answer = {
-                "error": "NameError",
-                "message": f"no function {name} in the file, which has: {names}",
-                "where": "",
-            }
+        function = functions.get(request["name"])
+        if function is None:
+            own = [name for name, value in functions.items() if isinstance(value, types.FunctionType)]
+            said = f"no function {request['name']} in the file, which has: {', '.join(own) or 'none'}"
+            answer = {"error": "NameError", "message": said, "where": ""}
         else:
-            answer = call(functions[name], request["args"], request["kwargs"])
+            answer = call(function, request["args"], request["kwargs"], request["forbidden"])
         sys.stdout.flush()
         try:
             data = message(answer)
@@ -246,25 +227,44 @@ def serve():
         write(answers, data)
 
 
-def _load(path):
-    _close_nnzip()
+def _load(path):  # -> the file's names, or what went wrong
+    for name in [name for name in sys.modules if name.split(".")[0] == "nnzip"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, ClosedBook())
+    module = sys.modules["student"] = types.ModuleType("student")  # dataclasses look their module up
+    module.__file__ = path
     try:
-        source = Path(path).read_text(encoding="utf-8")
-        module = types.ModuleType("student")
-        sys.modules["student"] = module  # dataclasses look their module up
-        exec(compile(source, path, "exec"), vars(module))
+        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))  # bytes: with their own encoding
     except BaseException as error:
-        return {}, _failure(error, path)
+        return {}, _failure(error, types.SimpleNamespace(co_filename=path))
     return vars(module), None
 
 
-def _close_nnzip():  # nnzip, for the student, is the names in GIVEN
-    for name in [name for name in sys.modules if name.split(".")[0] == "nnzip"]:
-        sys.modules[name] = None  # an import of it is a ModuleNotFoundError
-    sys.modules["nnzip"] = types.ModuleType("nnzip")
-    for name, members in GIVEN.items():
-        sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name]).update(members)
+class ClosedBook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """nnzip as a student's file sees it: GIVEN is there, everything else can be imported and not be called."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.split(".")[0] == "nnzip":
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        vars(module).update(GIVEN.get(spec.name, {}))
+
+        def absent(name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+
+            def own(*args, **kwargs):
+                raise RuntimeError(f"{spec.name}.{name} is the book's own answer; here yours is asked for")
+
+            return own
+
+        module.__getattr__ = absent
+        return module
+
+    def exec_module(self, module):
+        pass
 
 
 def _limit_memory(megabytes):
@@ -277,11 +277,16 @@ def _limit_memory(megabytes):
         pass  # no such limit on this system
 
 
+# Messages
+
+
 def message(value):
     """Return the bytes of numbers, text, arrays, grids, and lists, tuples and dicts of them; TypeError for the rest."""
     arrays = []
     text = json.dumps(_plain(value, arrays)).encode()
-    data = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
+    data = b"".join(array.tobytes(order="A") for array in arrays)
+    if len(text) > TEXT or len(data) > NUMBERS:
+        raise ValueError(f"an answer of {len(text) + len(data):,} bytes is too large")
     return FRAME.pack(len(text), len(data)) + text + data
 
 
@@ -293,11 +298,11 @@ def write(stream, data):
 
 def read(stream):
     """Read a message from a binary stream; ValueError or EOFError for anything else."""
-    sizes = FRAME.unpack(_exactly(stream, FRAME.size))
-    if sum(sizes) > LIMIT:
-        raise ValueError(f"an answer of {sum(sizes)} bytes is too large")
-    tree = json.loads(_exactly(stream, sizes[0]))
-    return _restored(tree, io.BytesIO(_exactly(stream, sizes[1])))
+    text, numbers = FRAME.unpack(_exactly(stream, FRAME.size))
+    if text > TEXT or numbers > NUMBERS:
+        raise ValueError(f"gave an answer of {text + numbers:,} bytes, which is too large")
+    tree = json.loads(_exactly(stream, text))
+    return _restored(tree, io.BytesIO(_exactly(stream, numbers)))
 
 
 def _exactly(stream, count):
@@ -312,8 +317,10 @@ def _plain(value, arrays):
         case None | bool() | str():
             return value
         case np.ndarray() | np.generic() if value.dtype.kind in "biufc":
-            arrays.append(np.asarray(value))
-            return {"array": [value.dtype.str, list(value.shape), isinstance(value, np.generic)]}
+            array = np.asarray(value)
+            arrays.append(array)
+            column_after_column = array.flags.fnc
+            return {"array": [array.dtype.str, list(array.shape), isinstance(value, np.generic), column_after_column]}
         case int() | float():
             return value
         case QuantParams():
@@ -330,10 +337,11 @@ def _restored(tree, data):
         return tree
     (kind, inside), *_ = tree.items()
     if kind == "array":
-        dtype, shape, is_scalar = np.dtype(inside[0]), tuple(inside[1]), inside[2]
+        dtype, shape, is_scalar, by_columns = np.dtype(inside[0]), tuple(inside[1]), *inside[2:]
         if dtype.kind not in "biufc":
-            raise ValueError(f"no array of {dtype}")
-        array = np.frombuffer(_exactly(data, dtype.itemsize * int(np.prod(shape))), dtype).reshape(shape).copy()
+            raise ValueError(f"gave an array of {dtype}")
+        flat = np.frombuffer(_exactly(data, dtype.itemsize * int(np.prod(shape))), dtype).copy()
+        array = flat.reshape(shape, order="F" if by_columns else "C")
         return array[()] if is_scalar else array
     items = [_restored(item, data) for item in inside]
     match kind:

