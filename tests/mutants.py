@@ -36,7 +36,7 @@ SIBLINGS = {
     **{"exp": ["exp2"], "sqrt": ["abs"], "append": ["insert"], "row_stack": ["hstack"], "var": ["std"]},
 }
 IDENTITIES = ("astype", "copy", "ravel", "tolist")  # methods without which the value is much the same
-WRAPPERS = ("abs", "sorted", "int", "float", "sqrt", "square")  # functions without which it is not
+WRAPPERS = ("abs", "sorted", "sqrt", "square")  # functions without which it is not
 ROUNDING = ("rint", "round", "floor", "ceil", "trunc", "int")
 SYMMETRIC = ("min", "max", "minimum", "maximum", "logaddexp", "array_equal", "outer", "multiply", "add")
 

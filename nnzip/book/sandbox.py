@@ -256,8 +256,9 @@ class ClosedBook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 raise AttributeError(name)
 
             def own(*args, **kwargs):
-                raise RuntimeError(f"{spec.name}.{name} is the book's own answer; here yours is asked for")
+                raise RuntimeError(f"{spec.name}.{name} is the book's own; here yours is asked for")
 
+            own.__name__ = name
             return own
 
         module.__getattr__ = absent

@@ -30,7 +30,7 @@ def quantize(x, qparams):
 def sqnr_db(x, x_hat):
     x, x_hat = x.astype(np.float64), x_hat.astype(np.float64)
     noise = np.sum((x - x_hat) ** 2)
-    return 10 * np.log10(np.sum(x**2) / noise) if noise else np.inf
+    return float(10 * np.log10(np.sum(x**2) / noise)) if noise else np.inf
 
 
 def range_to_grid(lo, hi, *, bits=8):
@@ -61,7 +61,7 @@ RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still 
     "dequantize": {"steps = codes - zero_point": "a zero point is int32, and so is the difference"},
     "sqnr_db": {
         "x, x_hat = (x.astype(np.float64), x_hat)": "so the difference is float64 too",
-        "return 10 * np.log10(np.sum(x ** 2) / noise)": "x / 0 is inf for NumPy's numbers",
+        "return float(10 * np.log10(np.sum(x ** 2) / noise))": "x / 0 is inf for NumPy's numbers",
     },
     "range_to_grid": {"return QuantParams(scale, round(-lo * (1 / scale)), bits, False)": "but for a last place"},
     "round_to_integer": {
