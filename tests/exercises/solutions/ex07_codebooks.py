@@ -5,7 +5,7 @@ import numpy as np
 
 def assign(x, codebook):
     borders = (codebook[:-1] + codebook[1:]) / 2
-    return np.searchsorted(borders, x, side="left").astype(np.uint8)
+    return np.searchsorted(borders, x).astype(np.uint8)
 
 
 def lloyd(x, start, *, iterations):
@@ -23,27 +23,22 @@ def lloyd(x, start, *, iterations):
 
 def optimal_codebook(x, k):
     values, counts = np.unique(x.astype(np.float64), return_counts=True)
-    n = len(values)
+    n, middle = len(values), values.mean()
     if n <= k:
         return np.concatenate([values, np.full(k - n, values[-1])]).astype(np.float32)
-    shift = values.mean()
-    powers = [counts, counts * (values - shift), counts * (values - shift) ** 2]
-    c, s, q = (np.concatenate([[0.0], np.cumsum(p)]) for p in powers)
-    errors, starts = np.full(n + 1, np.inf), []
-    errors[0] = 0.0
+    count = np.append(0, np.cumsum(counts))
+    total = np.append(0, np.cumsum(counts * (values - middle)))
+    gains, starts = [0] + [-np.inf] * n, []  # of the first j values in so many groups: the sum of total^2 / count
     for _ in range(k):
-        row, start = np.full(n + 1, np.inf), np.zeros(n + 1, int)
-        for j in range(1, n + 1):
-            i = np.arange(j)
-            tried = errors[i] + q[j] - q[i] - (s[j] - s[i]) ** 2 / (c[j] - c[i])
-            start[j] = tried.argmin()
-            row[j] = tried.min()
-        errors = row
-        starts.append(start)
+        tried = [
+            [gains[i] + (total[j] - total[i]) ** 2 / (count[j] - count[i]) for i in range(j)] for j in range(1, n + 1)
+        ]
+        starts.append([None] + [int(np.argmax(row)) for row in tried])
+        gains = [-np.inf] + [max(row) for row in tried]
     j, found = n, []
-    for start in reversed(starts):
+    for start in starts[::-1]:
         i = start[j]
-        found.append(shift + (s[j] - s[i]) / (c[j] - c[i]))
+        found.append(middle + (total[j] - total[i]) / (count[j] - count[i]))
         j = i
     return np.array(found[::-1], np.float32)
 
@@ -58,7 +53,7 @@ def power_of_two_codebook(x, *, bits):
 
 
 def ternary(w, *, axis=None):
-    sizes = np.abs(w).astype(np.float64)
+    sizes = np.abs(w.astype(np.float64))
     rows = sizes.reshape(len(w), -1) if axis == 0 else sizes.reshape(1, -1)
     large = rows >= 0.7 * rows.mean(axis=1, keepdims=True)
     a = np.sum(rows * large, axis=1) / np.sum(large, axis=1)
@@ -69,3 +64,24 @@ def ternary(w, *, axis=None):
 def sum_by_cluster(grad, codes, k):
     sums = np.bincount(codes.ravel(), weights=grad.ravel(), minlength=k)
     return sums.astype(grad.dtype)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "lloyd": {
+        "values = start": "it is not changed in place",
+        "means = np.diff(sums[ends]) / np.maximum(counts, 0)": "0 / 0 is not used",
+    },
+    "optimal_codebook": {
+        "values, counts = np.unique(x, return_counts=True)": "but for last places",
+        "values, counts = np.unique(x.astype(np.float32), return_counts=True)": "but for last places",
+        "n, middle = (len(values), values.sum())": "any middle will do, but for last places",
+        "if n < k:": "n groups of n values are found too",
+        "gains, starts = ([1] + [-np.inf] * n, [])": "all gains grow alike",
+        "gains, starts = ([-1] + [-np.inf] * n, [])": "all gains fall alike",
+    },
+    "ternary": {
+        "sizes = np.abs(w)": "but for last places",
+        "sizes = np.abs(w.astype(np.float32))": "but for last places",
+        "return books if axis == 0 else books[-1]": "there is one",
+    },
+}
