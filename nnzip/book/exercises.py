@@ -81,6 +81,17 @@ def check(**functions):
     return all(result.state == "passed" for result in results)
 
 
+def yours(function):
+    """Return one's own function if it passes its exercise, and until then the book's; print what is wrong.
+
+    In a chapter the cells after an exercise go on with what this returns: sqnr_db = yours(sqnr_db).
+    """
+    if not check(**{function.__name__: function}):
+        print(f"Until yours passes, the cells below use the book's {function.__name__}.")
+        return exercises()[function.__name__].reference if GRADERS.is_dir() else function
+    return function
+
+
 def _graded_here(exercise, function):
     if not callable(function):
         raise TypeError(f"{exercise.name} must be a function, got {type(function).__name__}")
