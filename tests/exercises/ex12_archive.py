@@ -189,6 +189,13 @@ canonical_words.case(
 )
 
 
+canonical_words.case(
+    "From one bit to four at once: 0, then 1 with three zeros appended.",
+    np.array([4, 0, 1, 4]),
+    gives=[0b1000, -1, 0, 0b1001],
+)
+
+
 @canonical_words.draw("sort with kind='stable'; skip length 0 before counting; more than 31 bits need int64")
 def lengths_of_a_code(rng):
     """Many equal lengths, in any order, or a chain up to 41 bits, some symbols without a word."""
@@ -267,10 +274,10 @@ def sparse_bytes(weight, *, code_bits, step_bits):  # [...] -> (int, int, int)
 
 
 sparse_bytes.case(
-    "Four weights in two values, short ways between them: 4 steps of 4 bits, 4 codes of 1 bit, 2 floats.",
+    "Four weights in two values, short ways between them: 4 steps of 3 bits, 4 codes of 1 bit, 2 floats.",
     np.float32([[0.5, 0, 0, -1, 0.5, 0, 0, 0], [0, 0, 0, 0, 0.5, 0, 0, 0]]),
     code_bits=1,
-    step_bits=4,
+    step_bits=3,
     gives=(2, 1, 8),
     likely="bits are divided by 8 and rounded up, floats take 4 bytes, equal values stand once in the codebook",
 )
