@@ -229,10 +229,10 @@ def _where(array, right, same):  # the first difference, how many there are, and
 
 
 def brief(value):
-    """Return a value as a short line of text, floats with all their digits."""
+    """Return a value as a short line of text, a few floats with all their digits."""
     if isinstance(value, np.ndarray):
-        edge = 4 if value.ndim < 2 else 2
-        text = np.array2string(value, threshold=16, edgeitems=edge, floatmode="unique", separator=", ")
+        edge, digits = 4 if value.ndim < 2 else 2, {"floatmode": "unique"} if value.size <= 8 else {"precision": 6}
+        text = np.array2string(value, threshold=16, edgeitems=edge, separator=", ", **digits)
         return f"{_cut(text)} ({value.dtype}, shape {value.shape})" if value.ndim else f"{value} ({value.dtype})"
     if isinstance(value, QuantParams):
         scale, zero_point = (brief(np.asarray(v)) if np.ndim(v) else str(v) for v in (value.scale, value.zero_point))
@@ -296,6 +296,11 @@ class Student:
         return "\n          ".join([brief(a) for a in args] + [f"{name} = {brief(a)}" for name, a in kwargs.items()])
 
 
+def rng_of(exercise, number, seed):
+    """Return what the check of that number draws its inputs from."""
+    return np.random.default_rng([seed, zlib.crc32(exercise.name.encode()), number])
+
+
 def grade(exercise, ask, *, seed=0):
     """Hold what ask(args, kwargs) answers against every check; return the Result, with the first thing that is wrong.
 
@@ -305,7 +310,7 @@ def grade(exercise, ask, *, seed=0):
     for i, check in enumerate(exercise.checks):
         student = Student(ask)
         try:
-            check.run(student, np.random.default_rng([seed, zlib.crc32(exercise.name.encode()), i]))
+            check.run(student, rng_of(exercise, i, seed))
             passed += 1
         except NotBegun:
             return Result(exercise.name, "not begun", f"{exercise.name} is not written yet", passed)

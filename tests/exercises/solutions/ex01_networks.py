@@ -14,7 +14,7 @@ def linear_backward(x, weight, grad_y):
     return grad_x, grad_weight, grad_bias
 
 
-def cross_entropy(logits, labels, indices=None):
+def cross_entropy(logits, labels):
     N, rows = len(logits), np.arange(len(logits))
     z = logits - logits.max(axis=1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
@@ -85,3 +85,13 @@ def conv2d_backward(x, weight, grad_y, *, stride=1, padding=0):
 def sgd_momentum(weight, grad, velocity, rate, momentum):
     velocity = momentum * velocity + grad
     return weight - rate * velocity, velocity
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "numerical_gradient": {"slopes = np.ones(weight.shape)": "every place is filled"},
+    "max_pool2d": {"return windows.max(axis=(5, 3))": "the same two axes"},
+    "conv2d_backward": {
+        "grad_x = np.zeros((N, C, H + 3 * padding, W + 2 * padding), x.dtype)": "what is too much is cut off",
+        "grad_x = np.zeros((N, C, H + 2 * padding, W + 3 * padding), x.dtype)": "what is too much is cut off",
+    },
+}
