@@ -4,8 +4,8 @@ import numpy as np
 
 
 def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0):
-    a = a.astype(np.int32) - np.reshape(a_zero_point, (-1, 1)).astype(np.int32)
-    b = b.astype(np.int32) - np.reshape(b_zero_point, (1, -1)).astype(np.int32)
+    a = a - np.reshape(a_zero_point, (-1, 1)).astype(np.int32)
+    b = b - np.reshape(b_zero_point, (1, -1)).astype(np.int32)
     return a @ b
 
 
@@ -22,12 +22,12 @@ def fast_int8_matmul(a, b):
     total = np.zeros((len(a), b.shape[1]), np.int32)
     for start in range(0, K, depth):
         left, right = a[:, start : start + depth], b[start : start + depth]
-        part = left.astype(np.float32) @ right.astype(np.float32)
+        part = left.astype(np.float32) @ right
         total += part.astype(np.int32)
     return total
 
 
-def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
+def requantize(acc, multiplier, zero_point, *, out_dtype):
     limits = np.iinfo(out_dtype)
     product = acc.astype(np.float32) * np.asarray(multiplier, np.float32)
     codes = np.rint(product) + zero_point
@@ -41,16 +41,32 @@ def fixed_point_multiplier(m):
     m0, shift = np.where(carry, 2**30, m0), np.where(carry, shift - 1, shift)
     if np.ndim(m) == 0:
         return int(m0), int(shift)
-    return m0.astype(np.int32), shift.astype(np.int32)
+    return m0.astype(np.int32), shift
 
 
-def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_rounding=True):
+def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype):
     limits = np.iinfo(out_dtype)
     m0, shift = np.asarray(m0, np.int64), np.asarray(shift, np.int64)
-    sums = acc.astype(np.int64) << np.maximum(-shift, 0)
-    sums = np.clip(sums, -(2**31), 2**31 - 1)
+    sums = np.clip(acc << np.maximum(-shift, 0), -(2**31), 2**31 - 1)
     high = (sums * m0 + 2**30) >> 31
     right = np.maximum(shift, 0)
     half = (1 << right) >> 1
     steps = np.sign(high) * ((np.abs(high) + half) >> right)
     return np.clip(steps + zero_point, limits.min, limits.max).astype(out_dtype)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "exact_depth": {"b = b.astype(np.int16)": "np.cumsum adds in int64"},
+    "fast_int8_matmul": {
+        "depth, K = (257, a.shape[1])": "258 is the limit",
+        "depth, K = (255, a.shape[1])": "258 is the limit",
+    },
+    "fixed_point_multiplier": {"m0, shift = (np.rint(fraction * 2 ** 31), -exponent)": "they become integers below"},
+    "requantize_fixed_point": {  # whatever is saturated is clipped again as a code
+        f"sums = np.clip(acc << np.maximum(-shift, 0), -{low}, {high})": "what is saturated is clipped as a code too"
+        for low, high in (
+            *(("2 ** 31", "2 ** 31 + 1"), ("2 ** 31", "2 ** 31 - 2"), ("2 ** 31", "2 ** 31 - 0")),
+            *(("2 ** 32", "2 ** 31 - 1"), ("2 ** 30", "2 ** 31 - 1"), ("2 ** 31", "2 ** 32 - 1")),
+        )
+    },
+}
