@@ -62,3 +62,17 @@ def polynomial_schedule(step, *, begin_step, end_step, initial_sparsity=0.0, fin
 def masked_sgd_step(weight, grad, velocity, mask, rate, momentum):
     velocity = (momentum * velocity + grad) * mask
     return (weight - rate * velocity) * mask, velocity
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "global_magnitude_masks": {
+        "return dict(zip(ws, masks, strict=False)) if isinstance(ws, dict) else masks": "there are as many",
+    },
+    "n_m_mask": {"order = np.argsort(groups, kind='stable')": "groups have two axes"},
+    "block_mask": {
+        "shape = [part for n, size in zip(w.shape, block_size, strict=False) for part in (n // size, size)]": "as many",
+        "norms = np.sum(w.astype(np.float64).reshape(shape) ** 2, axis=inside)": "squares are ranked alike",
+        "norms = np.abs(np.sum(w.astype(np.float64).reshape(shape) ** 2, axis=inside))": "squares are ranked alike",
+        "norms = np.sqrt(np.mean(w.astype(np.float64).reshape(shape) ** 2, axis=inside))": "all blocks are as large",
+    },
+}
