@@ -88,10 +88,10 @@ class Exercise:
             Check(about, lambda student, rng: student.must_raise(errors, *args, likely=likely, **kwargs))
         )
 
-    def draw(self, likely="", *, ulps=0, dtype=False, count=20):
+    def draw(self, likely="", *, ulps=0, tolerance=0.0, dtype=False, count=20):
         """Add random inputs (as a decorator): function(rng) -> `given(...)`, for which `reference` knows the answer.
 
-        ulps : how far an answer may be off, in units in the last place of its largest number
+        ulps, tolerance : how far an answer may be off, see `expect`
         dtype : whether its dtype must be that of nnzip's answer
         count : how many inputs are drawn
         """
@@ -101,7 +101,7 @@ class Exercise:
                 for _ in range(count):
                     args, kwargs = make(rng)
                     right = self.reference(*copy.deepcopy(args), **copy.deepcopy(kwargs))
-                    expect(student(*args, **kwargs), right, likely, ulps=ulps, dtype=dtype or None)
+                    expect(student(*args, **kwargs), right, likely, tolerance=tolerance, ulps=ulps, dtype=dtype or None)
 
             self.checks.append(Check(inspect.getdoc(make), run))
             return make
@@ -141,7 +141,7 @@ def given(*args, **kwargs):
 def any_shape(rng, *, axes=(1, 4), most=6):
     """Return a random shape, of so many axes at least and at most; every third is a square, a cube and so on."""
     sides = rng.integers(2, most + 1, rng.integers(axes[0], axes[1] + 1))
-    return tuple(map(int, np.full_like(sides, sides[0]) if rng.random() < 1 / 3 else sides))
+    return tuple(map(int, np.full_like(sides, sides[:1].sum()) if rng.random() < 1 / 3 else sides))
 
 
 def any_floats(rng, shape, *, dtype=None):
