@@ -128,6 +128,14 @@ kl_divergence.case(
     likely="p log(p / q) with p the teacher",
 )
 kl_divergence.case(
+    "A probability of 0 is no reason for NaN.",
+    np.array([[2000.0, 0.0]]),
+    np.zeros((1, 2)),
+    gives=(math.log(2), [[-0.5, 0.5]]),
+    tolerance=EXACT,
+    likely="logarithms straight from the logits; where p is 0, 0 * log 0 counts as 0",
+)
+kl_divergence.case(
     "Both are softened, and z / T has the slope 1 / T.",
     np.zeros((2, 2)),
     np.log([[1.0, 81.0], [2.0, 2.0]]),

@@ -3,7 +3,6 @@
 BUGS = {
     "kl_divergence": [
         ("logarithms of probabilities", "np.sum(p * (log_p - log_q))", "np.sum(p * np.log(p / q))"),
-        ("float64", "(q - p)", "(q - p).astype(np.float64)"),
     ],
     "distillation_loss": [
         (
