@@ -352,6 +352,17 @@ integer_conv2d.case(
     gives=[[[[77]]]],
     likely="float32 products are exact up to 2^24 only, int16 wraps: sum in int32, the bias included",
 )
+integer_conv2d.case(
+    "acc and M are float32, and so is their product: int32 * float32 is float64; halves go to even.",
+    np.array([[[[50, 150]]]], np.uint8),
+    np.ones((1, 1, 1, 1), np.int8),
+    np.zeros(1, np.int32),
+    np.float32([TRIPLE[0] * TRIPLE[1] / TRIPLE[2]]),
+    0,
+    0,
+    gives=[[[[0, 2]]]],
+    likely="acc.astype(np.float32) * multiplier",
+)
 
 
 @integer_conv2d.draw(
