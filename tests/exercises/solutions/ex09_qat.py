@@ -25,7 +25,7 @@ def learned_step_gradients(x, step, grad_y, *, bits, signed):
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     low = -high if signed else 0
     per_row = np.ndim(step) == 1
-    v = x / np.reshape(step, (-1,) + (1,) * (x.ndim - 1)) if per_row else x / step
+    v = x / np.reshape(step, (-1,) + (1,) * (x.ndim - 1))
     inside = (v > low) & (v < high)
     slope = np.where(inside, np.rint(v) - v, np.clip(v, low, high))
     return grad_y * inside, np.sum(grad_y * slope, axis=tuple(range(1, x.ndim)) if per_row else None)
@@ -49,7 +49,7 @@ def scaled_sgd_step(weights, grads, scale, good, *, rate, interval):
     if not all(np.isfinite(g).all() for g in grads):
         return weights, scale / 2, 0
     factor = np.float32(rate) / np.float32(scale)
-    weights = [w - factor * g.astype(np.float32) for w, g in zip(weights, grads, strict=True)]
+    weights = [w - factor * g for w, g in zip(weights, grads, strict=True)]
     good += 1
     if good == interval:
         return weights, scale * 2, 0
@@ -69,3 +69,19 @@ def train_rounded_linear(x, target, weight, weight_step, input_step, *, weight_b
         weight_step = weight_step - rate * grad_ws / np.sqrt(features * w_top)
         input_step = input_step - rate * grad_xs / np.sqrt(features * x_top)
     return weight, weight_step, input_step
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "straight_through": {"codes = np.rint(x * (1 / scale)) + zero_point": "but for last places"},
+    "start_step": {
+        "mean = rows.mean(axis=1)": "but for last places",
+        "mean = rows.mean(axis=1, dtype=np.float32)": "but for last places",
+        "return step if axis == 0 else step[-1]": "there is one",
+    },
+    "binary_connect_step": {"return (weight, scale / signs)": "signs are 1 and -1"},
+    "round_to_bfloat16": {
+        "odd = bits >> np.uint32(16) & np.uint8(1)": "the other operand is wider",
+        "odd = bits >> np.uint8(16) & np.uint32(1)": "the other operand is wider",
+    },
+    "train_rounded_linear": {"x_hat = np.rint(np.clip(x / input_step, -1, x_top)) * input_step": "x is not negative"},
+}
