@@ -20,8 +20,8 @@ def obs_prune(weight, hessian, sparsity):
         for _ in range(count):
             places = np.flatnonzero(left)
             p = places[np.argmin(row[places] ** 2 / np.diag(inverse)[places])]
-            row -= row[p] / inverse[p, p] * inverse[:, p]
-            inverse -= np.outer(inverse[:, p], inverse[p]) / inverse[p, p]
+            row -= row[p] / inverse[p, p] * inverse[p]
+            inverse -= np.outer(inverse[p], inverse[p]) / inverse[p, p]
             left[p] = False
             row[~left] = 0.0
     return pruned.astype(weight.dtype)
@@ -29,7 +29,7 @@ def obs_prune(weight, hessian, sparsity):
 
 def gptq(weight, hessian, qparams):
     w, inverse = weight.astype(np.float64), np.linalg.inv(hessian)
-    scale, zero = qparams.scale.astype(np.float64), qparams.zero_point
+    scale, zero = qparams.scale, qparams.zero_point
     rounded = np.zeros(w.shape)
     for k in range(w.shape[1]):
         codes = np.clip(np.rint(w[:, k] / scale) + zero, qparams.qmin, qparams.qmax)
@@ -37,7 +37,7 @@ def gptq(weight, hessian, qparams):
         error = (w[:, k] - rounded[:, k]) / inverse[k, k]
         w -= np.outer(error, inverse[k])
         inverse -= np.outer(inverse[k], inverse[k]) / inverse[k, k]
-        inverse[k] = inverse[:, k] = 0.0
+        inverse[k] = 0.0
     return rounded.astype(np.float32)
 
 
@@ -50,11 +50,11 @@ def soft_rounding_loss(v, target, hessian, *, strength, beta):
     u = 2 * h - 1
     value = 0.5 * np.sum(d @ hessian * d) + strength * np.sum(1 - np.abs(u) ** beta)
     grad = d @ hessian - strength * 2 * beta * np.abs(u) ** (beta - 1) * np.sign(u)
-    return float(value), grad * slope
+    return value, grad * slope
 
 
 def best_rounding(weight, hessian, qparams):
-    scale = np.broadcast_to(qparams.scale.astype(np.float64), len(weight))
+    scale = np.broadcast_to(qparams.scale, len(weight))
     zero = np.broadcast_to(qparams.zero_point, len(weight))
     ups = np.array(list(itertools.product((0, 1), repeat=weight.shape[1])))
     best = np.zeros(weight.shape)
@@ -62,7 +62,7 @@ def best_rounding(weight, hessian, qparams):
         codes = np.clip(np.floor(row / scale[i]) + ups + zero[i], qparams.qmin, qparams.qmax)
         ways = (codes - zero[i]) * scale[i]
         d = ways - row
-        best[i] = ways[np.argmin(np.sum(d @ hessian * d, axis=1))]
+        best[i] = ways[np.argmin(np.einsum("wi,ij,wj->w", d, hessian, d))]
     return best.astype(np.float32)
 
 
@@ -72,13 +72,34 @@ def equalize(weight, bias, next_weight):
     columns = next_weight.reshape(len(next_weight), channels, -1)
     large, read = np.abs(rows).max(axis=1), np.abs(columns).max(axis=(0, 2))
     dead = (large == 0) | (read == 0)
-    s = np.where(dead, 1.0, np.sqrt(np.where(dead, 1.0, large) / np.where(dead, 1.0, read)))
+    s = np.where(dead, 1.0, np.sqrt(large / np.where(dead, 1.0, read)))
     new = rows / s[:, None], bias / s, columns * s[:, None]
     old = weight, bias, next_weight
-    return tuple(n.reshape(o.shape).astype(o.dtype) for n, o in zip(new, old, strict=True))
+    return tuple(n.reshape(o.shape) for n, o in zip(new, old, strict=True))
 
 
 def bias_correction(bias, y, y_hat):
     shift = y_hat.astype(np.float64) - y
     mean = np.moveaxis(shift, 1, 0).reshape(len(bias), -1).mean(axis=1)
     return (bias - mean).astype(bias.dtype)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "gptq": {
+        "w, inverse = (weight.astype(np.float32), np.linalg.inv(hessian))": "but for last places",
+        "rounded = np.ones(w.shape)": "every place is filled",
+        "codes = np.clip(np.rint(w[:, k] * (1 / scale)) + zero, qparams.qmin, qparams.qmax)": "but for last places",
+        "return rounded": "the task leaves the dtype open",
+    },
+    "best_rounding": {
+        "ups = np.array(list(itertools.product((1, 0), repeat=weight.shape[1])))": "the ways in another order",
+        "best = np.ones(weight.shape)": "every place is filled",
+        "codes = np.clip(np.floor(row * (1 / scale[i])) + ups + zero[i], qparams.qmin, qparams.qmax)": "last places",
+    },
+    "equalize": {
+        "large, read = (np.abs(rows).max(axis=1), np.abs(columns).max(axis=(2, 0)))": "the same two axes",
+        "s = np.where(dead, 1.0, np.sqrt(large / np.where(dead, 2.0, read)))": "s is 1 there",
+        "return tuple((n.reshape(o.shape) for n, o in zip(new, old, strict=False)))": "there are three of each",
+    },
+    "bias_correction": {"shift = y_hat - y": "but for last places"},
+}
