@@ -5,18 +5,16 @@ import numpy as np
 
 def average_bits(weights, bits, scales):
     weights, bits, scales = (np.asarray(a, np.int64) for a in (weights, bits, scales))
-    total = weights * bits + np.where(bits > 0, 32 * scales, 0) + 4
+    total = weights * bits + 32 * scales * (bits > 0) + 4
     return float(8 * np.sum((total + 7) // 8) / np.sum(weights))
 
 
 def column_costs(weight, hessian, bits):
-    w, largest = weight.astype(np.float64), np.abs(weight).max(axis=0).astype(np.float64)
-    costs = []
+    w, costs = weight.astype(np.float64), []
     for b in bits:
-        rounded = np.zeros_like(w)
-        if b > 0:
-            step = np.where(largest > 0, largest, 1) / (2.0 ** (b - 1) - 1)
-            rounded = np.rint(w / step) * step
+        steps = 2.0 ** (b - 1) - 1  # -1/2 at 0 bits
+        step = np.maximum(np.abs(w).max(axis=0), 1e-300) / steps
+        rounded = np.rint(w / step) * step if b else 0
         costs.append(0.5 * np.sum(hessian * (w - rounded) ** 2, axis=0))
     return np.stack(costs, axis=1)
 
@@ -32,8 +30,6 @@ def lagrangian(costs, sizes, budget):
         choice = cheapest_at(costs, sizes, price)
         return sizes[np.arange(len(sizes)), choice].sum() <= budget
 
-    if fits(0.0):
-        return cheapest_at(costs, sizes, 0.0)
     low, high = 0.0, 1.0
     while not fits(high):
         low, high = high, 2 * high
@@ -96,3 +92,26 @@ def jobs_left(jobs, log, head):
             done.add(job)
             left.append(place)
     return np.array(left, int)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "column_costs": {
+        "rounded = np.rint(w / step) * step": "at 0 bits a step is twice the largest, and all is rounded to 0",
+        "step = np.maximum(np.abs(w).max(axis=0), 2e-300) / steps": "zeros may have any step",
+        "rounded = np.rint(w * (1 / step)) * step if b else 0": "but for last places",
+    },
+    "cheapest_at": {"return np.where(best, sizes, sizes.max() + 2).argmin(axis=1)": "more than any size will do"},
+    "lagrangian": {
+        "low, high = (0.0, 2.0)": "any first price will do",
+        "low, high = (high, 3 * high)": "any growth will do",
+        "for _ in range(121):": "more than the bits of a float",
+        "for _ in range(119):": "more than the bits of a float",
+    },
+    "best_allocation": {
+        "best = np.ones(budget + 1)": "all costs grow alike",
+        "best = np.zeros(budget + 2)": "what is too much is not read",
+        "chosen = np.ones((len(costs), budget + 1), int)": "what is read was written before",
+        "better = total <= new[size:]": "another choice of the same cost",
+        "choice, left = (np.ones(len(costs), int), budget)": "every place is filled",
+    },
+}
