@@ -216,7 +216,7 @@ def _at_the_lowest_price(costs, sizes, budget):
                 prices.append((cost[k] - cost[i]) / (size[i] - size[k]))
     for price in sorted(prices):
         worth = costs + price * sizes
-        best = worth <= worth.min(axis=1, keepdims=True) + 1e-9 * (1 + abs(price))
+        best = worth <= worth.min(axis=1, keepdims=True) + 1e-12 * np.abs(worth).max()
         choice = np.where(best, sizes, sizes.max() + 1).argmin(axis=1)
         if (taken := _taken(choice, costs, sizes))[0] <= budget:
             return taken
@@ -418,8 +418,11 @@ def jobs_left(jobs, log, head):  # list of str, str, str -> int [L]
     *lines, torn = log.split("\n")
     if lines[:1] != [head] and (lines or not head.startswith(torn)):
         raise ValueError("the log of another search")
-    entries = [json.loads(line) for line in lines[1:]]
-    done = {json.dumps(entry["job"]) for entry in entries if "result" in entry}
+    try:
+        entries = [json.loads(line) for line in lines[1:]]
+        done = {json.dumps(entry["job"]) for entry in entries if entry["result"]}
+    except (ValueError, KeyError) as error:
+        raise ValueError("a damaged line") from error
     first = {job: place for place, job in reversed(list(enumerate(jobs)))}
     return np.array(sorted(place for job, place in first.items() if job not in done), int)
 
