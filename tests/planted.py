@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import re
 from functools import cache
 from pathlib import Path
 
@@ -47,24 +46,6 @@ def plant(source, name, old, new):
     if old not in function or old == new:
         raise ValueError(f"{name} has no {old!r} to replace")
     return "".join(lines[:begin]) + function.replace(old, new) + "".join(lines[end:])
-
-
-def wholly_planted(chapter, i):
-    """A chapter's solutions with the i-th bug in each function (those with fewer begin again).
-
-    A function that calls another calls it without its bug: two bugs could make one right answer.
-    """
-    source, planted = solution(chapter), {}
-    whole = re.sub(rf"\b({'|'.join(bugs(chapter))})\(", r"without_bug_\1(", source)
-    for name, found in bugs(chapter).items():
-        what, old, new = found[i % len(found)]
-        buggy = plant(source, name, old, new)
-        begin, end = lines_of(buggy, name)
-        others = "|".join(other for other in bugs(chapter) if other != name)
-        own = "".join(buggy.splitlines(keepends=True)[begin:end])
-        whole += "\n\n" + re.sub(rf"\b({others})\(", r"without_bug_\1(", own)
-        planted[name] = what
-    return whole, planted
 
 
 def functions(source, path="solutions"):

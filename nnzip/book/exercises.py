@@ -290,7 +290,7 @@ def in_place_of(reference, function):
             setattr(module, name, reference)
 
 
-def signature_of(reference, function, *, technique, stem="02_quantization"):
+def signature_of(reference, function, *, technique, stem):
     """Return the signature figure of the MLP, seed 0: with a student's function, and nnzip's own behind it."""
     network, data = trained("lenet_300_100"), load_mnist()
     with in_place_of(reference, function):

@@ -122,9 +122,6 @@ class Exercise:
             self.unlocks, self.unlock = unlocks, function
             return function
 
-        if callable(unlocks):  # the old form
-            self.unlock = unlocks
-            return unlocks
         return add
 
 

@@ -14,10 +14,7 @@ import dis
 import importlib.abc
 import importlib.machinery
 import inspect
-import io
-import json
 import os
-import struct
 import subprocess
 import sys
 import tempfile
@@ -28,14 +25,10 @@ import types
 import warnings
 from pathlib import Path
 
-import numpy as np
-
+from nnzip.book.messages import message, read, write
 from nnzip.quantization import QuantParams
 
 GIVEN = {"nnzip.quantization": {"QuantParams": QuantParams}}  # what a student's file may use of nnzip
-QPARAMS = ("scale", "zero_point", "bits", "signed", "narrow", "axis", "group_size")
-TEXT, NUMBERS = 2**20, 2**27  # bytes that an answer may have: of its structure, and of its arrays
-FRAME = struct.Struct("<QQ")  # before each message: the bytes of the two
 WHOLE = 600  # seconds that all calls of a file may take together
 
 
@@ -176,7 +169,7 @@ def uses(function):
 
 def _names(code):
     for step in dis.get_instructions(code):
-        if step.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
             yield step.positions.lineno, step.argval
         elif step.opname == "BINARY_OP" and step.argrepr in ("@", "@="):
             yield step.positions.lineno, "@"
@@ -214,8 +207,8 @@ def serve():
         request = read(requests)
         function = functions.get(request["name"])
         if function is None:
-            own = [name for name, value in functions.items() if isinstance(value, types.FunctionType)]
-            said = f"no function {request['name']} in the file, which has: {', '.join(own) or 'none'}"
+            own = ", ".join(name for name, value in functions.items() if isinstance(value, types.FunctionType))
+            said = f"no function {request['name']} in the file, which has: {own or 'none'}"
             answer = {"error": "NameError", "message": said, "where": ""}
         else:
             answer = call(function, request["args"], request["kwargs"], request["forbidden"])
@@ -276,80 +269,3 @@ def _limit_memory(megabytes):
         resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 10**6,) * 2)
     except (ImportError, OSError, ValueError):
         pass  # no such limit on this system
-
-
-# Messages
-
-
-def message(value):
-    """Return the bytes of numbers, text, arrays, grids, and lists, tuples and dicts of them; TypeError for the rest."""
-    arrays = []
-    text = json.dumps(_plain(value, arrays)).encode()
-    data = b"".join(array.tobytes(order="A") for array in arrays)
-    if len(text) > TEXT or len(data) > NUMBERS:
-        raise ValueError(f"an answer of {len(text) + len(data):,} bytes is too large")
-    return FRAME.pack(len(text), len(data)) + text + data
-
-
-def write(stream, data):
-    """Write a message to a binary stream, now."""
-    stream.write(data)
-    stream.flush()
-
-
-def read(stream):
-    """Read a message from a binary stream; ValueError or EOFError for anything else."""
-    text, numbers = FRAME.unpack(_exactly(stream, FRAME.size))
-    if text > TEXT or numbers > NUMBERS:
-        raise ValueError(f"gave an answer of {text + numbers:,} bytes, which is too large")
-    tree = json.loads(_exactly(stream, text))
-    return _restored(tree, io.BytesIO(_exactly(stream, numbers)))
-
-
-def _exactly(stream, count):
-    data = stream.read(count)
-    if len(data) != count:
-        raise EOFError
-    return data
-
-
-def _plain(value, arrays):
-    match value:
-        case None | bool() | str():
-            return value
-        case np.ndarray() | np.generic() if value.dtype.kind in "biufc":
-            array = np.asarray(value)
-            arrays.append(array)
-            column_after_column = array.flags.fnc
-            return {"array": [array.dtype.str, list(array.shape), isinstance(value, np.generic), column_after_column]}
-        case int() | float():
-            return value
-        case QuantParams():
-            return {"qparams": [_plain(getattr(value, name), arrays) for name in QPARAMS]}
-        case dict():
-            return {"dict": [_plain(list(item), arrays) for item in value.items()]}
-        case list() | tuple():
-            return {"tuple" if isinstance(value, tuple) else "list": [_plain(item, arrays) for item in value]}
-    raise TypeError(f"a {type(value).__name__} is no answer here: numbers, arrays, grids, or lists of them")
-
-
-def _restored(tree, data):
-    if not isinstance(tree, dict):
-        return tree
-    (kind, inside), *_ = tree.items()
-    if kind == "array":
-        dtype, shape, is_scalar, by_columns = np.dtype(inside[0]), tuple(inside[1]), *inside[2:]
-        if dtype.kind not in "biufc":
-            raise ValueError(f"gave an array of {dtype}")
-        flat = np.frombuffer(_exactly(data, dtype.itemsize * int(np.prod(shape))), dtype).copy()
-        array = flat.reshape(shape, order="F" if by_columns else "C")
-        return array[()] if is_scalar else array
-    items = [_restored(item, data) for item in inside]
-    match kind:
-        case "qparams":
-            return QuantParams(*items)
-        case "tuple":
-            return tuple(items)
-        case "dict":
-            return dict(items)
-    return items

@@ -310,6 +310,16 @@ scaled_sgd_step.case(
     likely="np.isfinite of every array before any weight moves",
 )
 scaled_sgd_step.case(
+    "65504 is the largest float16 and no overflow.",
+    [np.float32([0.0, 0.0])],
+    [np.float16([65504, -65504])],
+    32.0,
+    0,
+    rate=1.0,
+    interval=1000,
+    gives=([np.float32([-2047.0, 2047.0])], 32.0, 1),
+)
+scaled_sgd_step.case(
     "60000 and 60000 are finite, and their sum in float16 is not.",
     [np.float32([0.0, 0.0])],
     [np.float16([60000, 60000])],

@@ -238,7 +238,7 @@ def lowest_price(lagrangian, rng):
     """Small tables, any budget: size and cost of the choice at the lowest price that fits, found from all prices."""
     for _ in range(30):
         costs, sizes = _any_table(rng)
-        costs = (costs + 0.37 * rng.random(costs.shape)) * 10 ** float(rng.choice([-12, 0, 6]))
+        costs = (costs + 0.37 * rng.random(costs.shape)) * 10 ** float(rng.choice([-15, 0, 6]))
         least, most = int(sizes.min(axis=1).sum()), int(sizes.max(axis=1).sum())
         budget = int(rng.choice([least, rng.integers(least, most + 1), most + 5]))
         right = _at_the_lowest_price(costs, sizes, budget)
@@ -442,6 +442,13 @@ jobs_left.case(
     HEAD,
     gives=[2, 3],
     likely="the order in the log need not be that of the jobs",
+)
+jobs_left.case(
+    "A line without its end does not count, even if it looks whole.",
+    JOBS,
+    HEAD + "\n" + _line("[3, 1]") + _line("[0, 2]").strip(),
+    HEAD,
+    gives=[0, 2, 3],
 )
 jobs_left.case(
     "A job is another's only if all of it is the same: [1, 2] is not [11, 2], and a result is no job.",

@@ -5,13 +5,6 @@ BUGS = {
         ("another default", "damping=0.01", "damping=0.1"),
         ("live inputs only", "len(hessian)", "np.count_nonzero(np.diag(hessian))"),
     ],
-    "gptq": [
-        (
-            "float32",
-            "weight.astype(np.float64), np.linalg.inv(hessian)",
-            "weight.astype(np.float32), np.linalg.inv(hessian.astype(np.float32))",
-        )
-    ],
     "bias_correction": [
         (
             "float32 means",

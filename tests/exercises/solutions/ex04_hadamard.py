@@ -13,8 +13,7 @@ def sylvester_matrix(n):
 
 
 def paley_matrix(q):
-    divisors = [d for d in range(2, int(q**0.5) + 1) if q % d == 0] if q > 0 else []
-    if q < 3 or q % 4 != 3 or divisors:
+    if q < 3 or q % 4 != 3 or any(q % d == 0 for d in range(3, q)):
         raise ValueError(f"{q} is no prime that is 3 modulo 4")
     chi = np.full(q, -1)
     chi[[a * a % q for a in range(1, q)]] = 1
@@ -31,7 +30,7 @@ def incoherence(x):
     largest = np.abs(x).max()
     if largest == 0:
         return 0.0
-    return 1 / np.sqrt(np.mean((x / largest) ** 2))
+    return float(1 / np.sqrt(np.mean((x / largest) ** 2)))
 
 
 def fast_hadamard(x, *, axis=-1):
@@ -81,3 +80,24 @@ def quantize_rotated(weight, signs, *, bits=4):
         return np.zeros_like(weight)
     codes = np.rint(turned / scale)
     return unrotate(codes * scale, signs)
+
+
+RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
+    "paley_matrix": {
+        "if q < 2 or q % 4 != 3 or any((q % d == 0 for d in range(3, q))):": "2 is not 3 modulo 4",
+        "if q < 3 or q % 4 != 3 or any((q % d == 0 for d in range(4, q))):": "its other factor divides it too",
+        "if q < 3 or q % 4 != 3 or any((q % d == 0 for d in range(2, q))):": "q is odd",
+        "chi[[a * a % q for a in range(2, q)]] = 1": "1 is also the square of q - 1",
+        "chi[[a * a % q for a in range(0, q)]] = 1": "chi(0) is set below",
+        "H[0, 1:] = -1": "a row negated",
+        "H[1:, 1:] = chi[(a[:, None] - a) % q] + np.eye(q)": "H is of integers",
+    },
+    "fast_hadamard": {"pass": "reshape raises ValueError for such a length too"},
+    "rotate": {"return fast_hadamard(x / along(signs, x, axis), axis=axis)": "signs are 1 and -1"},
+    "unrotate": {
+        "return fast_hadamard(x, axis=axis) / along(signs, x, axis)": "signs are 1 and -1",
+        "return x": "fast_hadamard makes floats of integers",
+        "return x if x.dtype.kind == 'f' else x": "fast_hadamard makes floats of integers",
+    },
+    "quantize_rotated": {"codes = np.rint(turned * (1 / scale))": "but for last places"},
+}

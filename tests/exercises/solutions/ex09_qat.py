@@ -83,5 +83,8 @@ RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still 
         "odd = bits >> np.uint32(16) & np.uint8(1)": "the other operand is wider",
         "odd = bits >> np.uint8(16) & np.uint32(1)": "the other operand is wider",
     },
+    "scaled_sgd_step": {
+        "weights = [w - factor * g for w, g in zip(weights, grads, strict=False)]": "there are as many",
+    },
     "train_rounded_linear": {"x_hat = np.rint(np.clip(x / input_step, -1, x_top)) * input_step": "x is not negative"},
 }
