@@ -21,49 +21,17 @@ def pytest_addoption(parser):
     )
 
     parser.addoption(
-        "--all-planted", action="store_true", help="every bug planted into the exercises, not a sample (minutes)"
+        "--all-planted", action="store_true", help="every wrong solution of the exercises, not a sample (minutes)"
     )
 
     parser.addoption(
         "--all-mutated", action="store_true", help="20,000 mutated .nnz files, not a sample of 150 (minutes)"
     )
 
-    parser.addoption(
-        "--share",
-        type=int,
-        default=10,
-        metavar="N",
-        help="of every ten tests the first N, or the last -N (for two cores)",
-    )
-
-
-def pytest_collection_modifyitems(config, items):
-    asked = config.getoption("--share")
-    share = range(asked) if asked > 0 else range(10 + asked, 10)
-    items[:] = [item for place, item in enumerate(items) if place % 10 in share]
-
 
 @pytest.fixture
 def all_mutated(request):
     return request.config.getoption("--all-mutated")
-
-
-CAUGHT = {"notebook": {}, "command": {}, "pytest": {}}  # {(exercise, bug): caught} by each of the graders' doors
-
-
-@pytest.fixture
-def caught():
-    return CAUGHT
-
-
-def pytest_terminal_summary(terminalreporter):
-    if any(CAUGHT.values()):
-        names = sorted({name for tried in CAUGHT.values() for name, _ in tried})
-        terminalreporter.write_line(f"{'planted bugs caught':<28}" + "".join(f"{door:>14}" for door in CAUGHT))
-        for name in [*names, "all"]:
-            counts = [[ok for (own, _), ok in tried.items() if name in (own, "all")] for tried in CAUGHT.values()]
-            cells = "".join(f"{f'{sum(ok)} of {len(ok)}':>14}" for ok in counts)
-            terminalreporter.write_line(f"{name:<28}{cells}")
 
 
 def pytest_ignore_collect(collection_path, config):

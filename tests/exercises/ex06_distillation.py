@@ -54,7 +54,9 @@ softmax.case(
 )
 
 
-@softmax.draw("z - max, then divide by T, exp, divide by the sum; float32 stays float32", ulps=32, dtype=True)
+@softmax.draw(
+    "z - max, then divide by T, exp, divide by the sum; float32 stays float32", ulps=32, tolerance=1e-10, dtype=True
+)
 def any_classes(rng):
     """Logits of one to four axes, float32 or float64, one class or more, cold and hot."""
     logits = _any_logits(rng, (*any_shape(rng, axes=(0, 3)), int(rng.integers(1, 8))))
@@ -91,7 +93,12 @@ log_softmax.case(
 )
 
 
-@log_softmax.draw("the largest of each row is subtracted, no small number added in the logarithm", ulps=32, dtype=True)
+@log_softmax.draw(
+    "the largest of each row is subtracted, no small number added in the logarithm",
+    ulps=32,
+    tolerance=1e-10,
+    dtype=True,
+)
 def any_log_classes(rng):
     """Logits of one to four axes, float32 or float64, one class or more, cold and hot."""
     return any_classes(rng)
@@ -211,7 +218,7 @@ distillation_loss.case(
 )
 
 
-@distillation_loss.draw("alpha T (q_T - p_T) / N + (1 - alpha) (q_1 - one_hot) / N", ulps=1000, tolerance=EXACT)
+@distillation_loss.draw("alpha T (q_T - p_T) / N + (1 - alpha) (q_1 - one_hot) / N", ulps=1000, tolerance=1e-10)
 def any_lesson(rng):
     """Batches of any size, rows far apart, any temperature and share."""
     shape = tuple(map(int, rng.integers(1, 7, 2)))
