@@ -13,7 +13,7 @@ product. How far the sums of a column of b can get:
 
 Where that is too much for the whole depth K, K is split into blocks for which it is not, and the blocks are added as
 integers. For a packed matrix, to be used often, the cuts come from its numbers; for one that is used once they suit any
-codes: blocks of 258, 514 or 1024 rows at most. Zero points come in afterwards. Multiplied out, the product is
+codes. Zero points come in afterwards. Multiplied out, the product is
 
     sum_k a b - a_zero_point sum_k b - b_zero_point sum_k (a - a_zero_point)
 
@@ -32,6 +32,7 @@ from nnzip.requantization import fixed_point_multiplier, requantize, requantize_
 
 FLOAT32_EXACT = 2**24  # every integer up to it is a float32
 INT32_MAX = 2**31 - 1
+REACH = {np.dtype(np.int8): 128, np.dtype(np.uint8): 255}  # how far from 0 codes get
 
 
 def int8_matmul_by_definition(a, b, a_zero_point=0, b_zero_point=0):  # [M, K], [K, N] -> int64 [M, N]
@@ -69,35 +70,29 @@ def exact_depth(a_dtype, b):
     >>> exact_depth(np.uint8, np.tile(np.array([[127], [-127]], np.int8), (1000, 1)))  # half of them are positive
     1036
     """
-    a_dtype = check_code_dtype(np.dtype(a_dtype), "a_dtype")
+    a_dtype = np.dtype(one_of("int8", "uint8")(np.dtype(a_dtype).name, "a_dtype"))
     b = code_matrix(getattr(b, "codes", b), "b")
-    wide = np.int32 if len(b) < 2**23 else np.int64  # 255 * 2^23 < 2^31
-    positive = np.cumsum(np.maximum(b, 0), axis=0, dtype=wide)  # of the first rows, [K, N]
-    negative = positive - np.cumsum(b, axis=0, dtype=wide)
-    most, sums = (128, positive + negative) if a_dtype == np.int8 else (255, np.maximum(positive, negative))
-    return int(np.count_nonzero(sums.max(axis=1) <= FLOAT32_EXACT // most))  # sums only grow: those rows come first
+    sums = np.cumsum(np.abs(b, dtype=np.int64), axis=0)  # of the first rows, [K, N]
+    if a_dtype == np.uint8:
+        sums = (sums + np.abs(np.cumsum(b, axis=0, dtype=np.int64))) // 2  # of one sign alone
+    reach = REACH[a_dtype] * sums.max(axis=1)
+    return int(np.count_nonzero(reach <= FLOAT32_EXACT))  # sums only grow: those rows come first
 
 
 def exact_edges(a_dtype, b):  # [K, N] -> [0, ..., K]
-    """Return where to cut K so that each block of rows is exact on its own, and as long as possible.
+    """Return where to cut K so that each block of rows is exact on its own, and as long as possible up to 4,096.
 
     >>> exact_edges(np.int8, np.full((2500, 1), -128, np.int8))
     [0, 1024, 2048, 2500]
     """
-    edges, ahead = [0], 1024  # how many rows are looked at: all of them would be more work than is needed
+    edges = [0]
     while edges[-1] < len(b):
-        depth = exact_depth(a_dtype, b[edges[-1] : edges[-1] + ahead])
-        if depth < ahead:
-            edges.append(edges[-1] + depth)
-        else:
-            ahead *= 2  # all of them fit, and more may
+        edges.append(edges[-1] + exact_depth(a_dtype, b[edges[-1] : edges[-1] + 4096]))
     return edges
 
 
-def product_in_blocks(a, b, edges):  # codes [M, K], [K, N]; [0, ..., K] -> int64 [M, N]
-    """Return the exact product, float32 products of blocks of K added as integers. The edges are `exact_edges`.
-
-    This is the form to read; `_float_product` does the same faster.
+def product_in_blocks(a, b, edges, dtype=np.int64):  # codes [M, K], codes or their floats [K, N] -> dtype [M, N]
+    """Return the exact product, float32 products of blocks of K added as integers; the edges are `exact_edges`.
 
     >>> a, b = np.full((1, 2500), -128, np.int8), np.full((2500, 1), -128, np.int8)
     >>> product_in_blocks(a, b, exact_edges(a.dtype, b)).item() == 2500 * 128 * 128
@@ -105,8 +100,8 @@ def product_in_blocks(a, b, edges):  # codes [M, K], [K, N]; [0, ..., K] -> int6
     """
     total = 0
     for start, stop in pairwise(edges):
-        floats = a[:, start:stop].astype(np.float32) @ b[start:stop].astype(np.float32)
-        total += floats.astype(np.int64)
+        floats = a[:, start:stop].astype(np.float32) @ b[start:stop].astype(np.float32, copy=False)
+        total += floats.astype(dtype)
     return total
 
 
@@ -122,7 +117,7 @@ class PackedMatrix:
     """A weight matrix and what products with it need besides the codes, each computed at its first use."""
 
     def __init__(self, codes):
-        self.codes, self.shape, self.dtype, self._edges = codes, codes.shape, codes.dtype, {}
+        self.codes, self.shape, self._edges = codes, codes.shape, {}
 
     @cached_property
     def floats(self):  # [K, N]
@@ -148,15 +143,11 @@ def pack(b):  # [K, N] -> PackedMatrix
     >>> pack(np.zeros((784, 300), np.int8)).shape
     (784, 300)
     """
-    codes = np.array(code_matrix(b, "b"), order="C")
-    codes.setflags(write=False)
-    return PackedMatrix(codes)
+    return PackedMatrix(code_matrix(b, "b").copy(order="C"))
 
 
 def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, backend="auto"):  # -> [M, N]
-    """Return the exact product of two matrices of 8-bit codes.
-
-        y[m, n] = (a @ b)[m, n] - a_zero_point sum_k b[k, n] - b_zero_point sum_k (a[m, k] - a_zero_point)
+    """Return the exact product of two matrices of 8-bit codes, as `int8_matmul_by_definition` has it.
 
     a, b : (M, K) and (K, N), int8 or uint8; b may be a PackedMatrix, which is faster from the second use on
     a_zero_point, b_zero_point : an integer that the codes' dtype holds, or one for each of the M rows, the N columns
@@ -175,50 +166,34 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     (M, K), N = a.shape, right.shape[1]
     if right.shape[0] != K:
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
-    a_zero_point = _zero_points(a_zero_point, "a_zero_point", np.iinfo(a.dtype), M)[:, None]  # [M or 1, 1]
-    b_zero_point = _zero_points(b_zero_point, "b_zero_point", np.iinfo(right.dtype), N)  # [N or 1]
+    a_zero_point = _zero_points(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
+    b_zero_point = _zero_points(b_zero_point, "b_zero_point", right.codes.dtype, N)  # [N or 1]
     out_dtype = np.dtype(one_of("int32", "int64")(np.dtype(out_dtype).name, "out_dtype"))
     native = matmul_native.chosen(backend, M, K, N, packed=is_packed)
 
     fits = K * 255 * 255 <= INT32_MAX  # whatever the codes and the zero points
     if native and fits:
-        total = matmul_native.product(a, right.native)
-    elif float32_is_exact():
-        total = _float_product(a, right, is_packed, np.int32 if fits else np.int64)
-    else:
+        a, a_zero_point = _in_dtype(a, a_zero_point, right.codes.dtype)
+        total = matmul_native.product(a, right.native, N)
+    elif not float32_is_exact():
         total = matmul_as(a, right.codes, np.int64)
+    elif is_packed:
+        total = product_in_blocks(a, right.floats, right.edges(a.dtype), np.int32 if fits else np.int64)
+    else:
+        depth = FLOAT32_EXACT // (REACH[a.dtype] * REACH[right.codes.dtype])
+        total = product_in_blocks(a, right.codes, [*range(0, K, depth), K], np.int32 if fits else np.int64)
     if a_zero_point.any() or b_zero_point.any():
         subtract_zero_points(total, a, a_zero_point, right.column_sums, b_zero_point)
-    if out_dtype == np.int32 and total.dtype == np.int64 and (total.max() > INT32_MAX or total.min() < -INT32_MAX - 1):
+    if out_dtype == np.int32 and not fits and (total.max() > INT32_MAX or total.min() < -INT32_MAX - 1):
         raise OverflowError(f"a sum over K = {K} is beyond the bound of int32, 2147483647: use out_dtype=np.int64")
     return total.astype(out_dtype, copy=False)
 
 
-def _float_product(a, right, is_packed, dtype):  # codes [M, K], PackedMatrix [K, N] -> dtype [M, N]
-    """Do what `product_in_blocks` does, three times as fast at K = 512: a float becomes an int32 in its own bytes."""
-    if is_packed:
-        edges, b = right.edges(a.dtype), right.floats
-    else:
-        edges, b = _any_edges(a, right), right.codes
-    total = None
-    for start, stop in pairwise(edges):
-        floats = a[:, start:stop].astype(np.float32) @ b[start:stop].astype(np.float32, copy=False)
-        sums = floats.view(np.int32)
-        sums.reshape(-1)[:] = floats.reshape(-1)  # two views in one order, so NumPy needs no copy in between
-        total = sums.astype(dtype, copy=False) if total is None else np.add(total, sums, out=total)
-    return total
-
-
-def _any_edges(a, b):
-    """Return edges that are exact for any codes: finding a matrix's own takes as long as one product.
-
-    With few rows of a, converting b to float is most of the work: blocks of 2^18 floats, a megabyte, stay in cache.
-    """
-    reach = {"int8": 128, "uint8": 255}  # how far from 0 codes get
-    depth = FLOAT32_EXACT // (reach[a.dtype.name] * reach[b.dtype.name])
-    if len(a) <= 8:
-        depth = min(depth, max(16, 2**18 // b.shape[1]))
-    return [*range(0, len(b.codes), depth), len(b.codes)]
+def _in_dtype(a, a_zero_point, dtype):
+    """Return codes and zero points in b's dtype, both moved by 128 if it is another: the same numbers."""
+    if a.dtype == dtype:
+        return a, a_zero_point
+    return (a.view(np.uint8) ^ 128).view(dtype), a_zero_point + (128 if dtype == np.uint8 else -128)
 
 
 @cache
@@ -227,31 +202,27 @@ def float32_is_exact():
 
     One that adds in fewer bits would fail. Tried are one row and many, and one more than a block of 64.
     """
-    for M, K, low, high in ((1, 258, 0, 255), (65, 258, 0, 255), (1, 1024, -128, 127), (65, 1024, -128, 127)):
-        a = np.where(np.arange(M * K).reshape(M, K) % 7, high, low).astype(np.float32)  # odd numbers, and every 7th low
-        b = np.where(np.arange(K)[:, None] % np.arange(2, 67) == 1, low, high).astype(np.float32)  # [K, 65]
+    for K, low, high in ((258, 0, 255), (1024, -128, 127)):
+        a = np.resize(np.float32([low] + 6 * [high]), (65, K))
+        b = np.resize(np.float32([high] + 10 * [low]), (K, 65))
         a[0] = b[:, 0] = low or high  # their product is the largest there is: 2^24, or 258 * 255 * 255
-        if not np.array_equal(a @ b, a.astype(np.int64) @ b.astype(np.int64)):
+        exact = a.astype(np.int64) @ b.astype(np.int64)
+        if not (np.array_equal(a @ b, exact) and np.array_equal(a[:1] @ b, exact[:1])):
             return False
     return True
 
 
 def code_matrix(x, name):
     array = np.asarray(x)
-    check_code_dtype(array.dtype, name)
+    if array.dtype not in REACH:
+        raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}")
     check_ndim(array, name, 2)
     check_not_empty(array, name)
     return array
 
 
-def check_code_dtype(dtype, name):
-    if dtype not in (np.int8, np.uint8):
-        raise TypeError(f"{name} must be int8 or uint8, got {dtype}")
-    return dtype
-
-
-def _zero_points(values, name, codes, length):  # -> int64 [length or 1]
-    array = integers(values, name, codes.min, codes.max)
+def _zero_points(values, name, dtype, length):  # -> int64 [length or 1]
+    array = integers(values, name, np.iinfo(dtype).min, np.iinfo(dtype).max)
     if array.shape not in ((), (1,), (length,)):
         raise ValueError(f"{name} must be one number or have shape ({length},), got shape {array.shape}")
     return array.astype(np.int64).reshape(-1)

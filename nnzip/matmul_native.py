@@ -1,13 +1,9 @@
-"""The CPU's own int8 instructions for `nnzip.matmul`, by the optional package numkong: the same integers, faster.
-
-numkong multiplies codes of one dtype. Where a and b differ, a is moved by 128 into b's dtype, and as many column sums
-of b come off the product: (a + 128) b - 128 sum_k b = a b.
-"""
+"""The CPU's own int8 instructions for `nnzip.matmul`, by the optional package numkong: the same integers, faster."""
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from timeit import repeat
 
 import numpy as np
 
@@ -30,24 +26,20 @@ def chosen(backend, M, K, N, *, packed):
     return numkong is not None and (backend == "numkong" or _numkong_is_faster(M <= FEW))
 
 
-def packed(codes):  # [K, N] -> the matrix as numkong multiplies by it, its dtype, its column sums [N]
+def packed(codes):  # [K, N] -> the matrix as numkong multiplies by it
     """Transpose the codes for numkong, sixteen rows at a time to stay in cache."""
     transposed = np.empty(codes.shape[::-1], codes.dtype)
     for start in range(0, len(codes), 16):
         transposed[:, start : start + 16] = codes[start : start + 16].T
-    return _numkong()[0].dots_pack(transposed), codes.dtype, codes.sum(axis=0, dtype=np.int64)
+    return _numkong()[0].dots_pack(transposed)
 
 
-def product(a, b):  # codes [M, K], `packed` [K, N] -> int32 [M, N]
+def product(a, matrix, N):  # codes [M, K], `packed` [K, N] of the same dtype -> int32 [M, N]
     """Return the product, whose sums fit int32; the rows of a large one are shared among threads."""
-    matrix, dtype, column_sums = b
-    moved = 0
-    if a.dtype != dtype:
-        a, moved = (a.view(np.uint8) ^ 128).view(dtype), 128 if dtype == np.uint8 else -128
-    a, total = np.ascontiguousarray(a), np.empty((len(a), len(column_sums)), np.int32)
+    a, total = np.ascontiguousarray(a), np.empty((len(a), N), np.int32)
     numkong, (pool, threads) = _numkong()[0], _pool(os.getpid())
-    out = numkong.from_dlpack(total.view(np.uint32) if dtype == np.uint8 else total)
-    share = -(-len(a) // threads) if total.size * a.shape[1] >= SMALL else len(a)  # rows for each thread
+    out = numkong.from_dlpack(total.view(np.uint32) if a.dtype == np.uint8 else total)
+    share = -(-len(a) // threads) if a.size * N >= SMALL else len(a)  # rows for each thread
 
     def rows(start):
         numkong.dots_packed(a, matrix, out=out, start_row=start, end_row=min(start + share, len(a)))
@@ -56,7 +48,7 @@ def product(a, b):  # codes [M, K], `packed` [K, N] -> int32 [M, N]
     rows(0)
     for other in others:
         other.result()
-    return total - (moved * column_sums).astype(np.int32) if moved else total
+    return total
 
 
 @cache
@@ -65,16 +57,9 @@ def _numkong_is_faster(few_rows):
     M, K, N = (1, 1024, 1024) if few_rows else (256, 512, 256)
     a, b = np.ones((M, K), np.int8), np.ones((K, N), np.int8)
     native, floats = packed(b), b.astype(np.float32)
-    ways = (lambda: product(a, native), lambda: (a.astype(np.float32) @ floats).astype(np.int32))
-    times = [[_seconds(way) for way in ways] for _ in range(3)]  # the best of each: the first turn wakes threads up
-    numkong, numpy = np.min(times, axis=0)
-    return bool(numkong < numpy)
-
-
-def _seconds(way):
-    start = time.perf_counter()
-    way()
-    return time.perf_counter() - start
+    ways = (lambda: product(a, native, N), lambda: (a.astype(np.float32) @ floats).astype(np.int32))
+    numkong, numpy = (min(repeat(way, number=1, repeat=3)) for way in ways)  # the first turn wakes threads up
+    return numkong < numpy
 
 
 @cache
@@ -83,20 +68,22 @@ def _numkong():
     try:
         import numkong
 
-        wrong = [dtype for dtype in ("int8", "uint8") if not _is_exact(numkong, np.iinfo(dtype))]
+        for dtype in (np.int8, np.uint8):
+            _check_exact(numkong, np.iinfo(dtype))
     except Exception as error:  # it loads machine code: whatever goes wrong, NumPy takes over
         return None, f"{error}; `pip install --upgrade numkong` may help"
-    return (None, f"it gives wrong {wrong[0]} products on this machine") if wrong else (numkong, "")
+    return numkong, ""
 
 
-def _is_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
-    pattern = np.array([codes.min, codes.max, 1, codes.max - 1, codes.max, codes.min, codes.min])
-    a = np.resize(pattern, (5, 515)).astype(codes.dtype)
+def _check_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
+    ends = [codes.min, codes.max, 1, codes.max - 1, codes.max, codes.min, codes.min]
+    a = np.resize(np.array(ends, codes.dtype), (5, 515))
     a[0], a[1] = codes.min, codes.max
     total = np.empty((5, 5), np.int32)
     right = numkong.dots_pack(a)
     numkong.dots_packed(a, right, out=numkong.from_dlpack(total.view(f"{codes.dtype.kind}4")))
-    return np.array_equal(total, a.astype(np.int64) @ a.T.astype(np.int64))
+    if not np.array_equal(total, a.astype(np.int64) @ a.T.astype(np.int64)):
+        raise ArithmeticError(f"numkong gives wrong {codes.dtype} products on this machine")
 
 
 @cache

@@ -109,14 +109,12 @@ def test_minus_2_to_the_31_fits_int32():
 
 
 @pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
-def test_sums_in_int64_fit_int32_or_do_not_whatever_K_is(a_dtype, b_dtype):
+def test_sums_of_large_depth_are_taken_in_int64(a_dtype, b_dtype):
     rng = np.random.default_rng(0)
     a, b = random_codes(rng, (2, 200_000), a_dtype), random_codes(rng, (200_000, 2), b_dtype)
     expected = int8_matmul_by_definition(a, b, 5, 7)
     for result in every_way(a, b, a_zero_point=5, b_zero_point=7, out_dtype=np.int64):
         np.testing.assert_array_equal(result, expected)
-    if np.abs(expected).max() < 2**31:
-        np.testing.assert_array_equal(int8_matmul(a, b, a_zero_point=5, b_zero_point=7), expected)
 
 
 @pytest.mark.parametrize("a_dtype, b_dtype", PAIRS)
@@ -149,17 +147,13 @@ def test_zero_points_that_lead_past_int32_on_the_way(a_dtype, b_dtype):
 def test_layouts_and_read_only_inputs_stay_as_they_are():
     rng = np.random.default_rng(2)
     a, b = random_codes(rng, (40, 60), np.uint8), random_codes(rng, (60, 30), np.int8)
-    lefts = (a, np.asfortranarray(a), a[::-1, ::-1], a[::3, ::2], np.broadcast_to(a[:1], (7, 60)))
-    for left in lefts:
+    for left in (a, np.asfortranarray(a), a[::-1, ::-1], a[::3, ::2], np.broadcast_to(a[:1], (7, 60))):
         for right in (b, np.asfortranarray(b), b[::-1, ::-1], np.broadcast_to(b[:, :1], (60, 4))):
             right = right[: left.shape[1]]
-            before = left.copy(), right.copy()
             for view in (left, right):
                 view.flags.writeable = False
             for result in every_way(left, right, a_zero_point=3):
                 np.testing.assert_array_equal(result, int8_matmul_by_definition(left, right, 3))
-            np.testing.assert_array_equal(left, before[0])
-            np.testing.assert_array_equal(right, before[1])
 
 
 def test_a_packed_matrix_is_a_copy():
@@ -171,13 +165,12 @@ def test_a_packed_matrix_is_a_copy():
 
 def test_threads_share_a_packed_matrix():
     rng = np.random.default_rng(4)
-    b = random_codes(rng, (2000, 32), np.int8)
-    packed = pack(b)
+    packed = pack(random_codes(rng, (2000, 32), np.int8))
     lefts = [random_codes(rng, (M, 2000), DTYPES[M % 2]) for M in range(1, 25)]
     with ThreadPoolExecutor(8) as pool:
         results = pool.map(lambda a: int8_matmul(a, packed, a_zero_point=9, backend="numpy"), lefts)
         for a, result in zip(lefts, results, strict=True):
-            np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 9))
+            np.testing.assert_array_equal(result, int8_matmul_by_definition(a, packed.codes, 9))
 
 
 # The depth up to which float32 is exact
@@ -188,19 +181,18 @@ def test_depth_is_the_last_one_that_is_certain(a_dtype):
     rng = np.random.default_rng(5)
     for size in (0.2, 1.0, 5.0, 40.0):
         b = np.clip(np.rint(rng.normal(0, size, (8000, 7))), -127, 127).astype(np.int8)
-        wide = b.astype(np.int64)
-        positive, negative = np.cumsum(np.maximum(wide, 0), axis=0), np.cumsum(np.maximum(-wide, 0), axis=0)
+        positive, negative = (np.cumsum(np.maximum(s * b.astype(np.int64), 0), axis=0) for s in (1, -1))
         reach = 128 * (positive + negative) if a_dtype == np.int8 else 255 * np.maximum(positive, negative)
         depth = np.count_nonzero(np.all(reach <= 2**24, axis=1))
         assert exact_depth(a_dtype, b) == exact_depth(np.dtype(a_dtype).name, pack(b)) == depth
 
 
-def test_sparse_weights_need_no_split():
+def test_sparse_weights_are_split_by_the_cap_alone():
     b = np.zeros((100_000, 3), np.int8)
     b[::1000] = 127
     packed = pack(b)
     assert exact_depth(np.int8, packed) == 100_000
-    assert exact_edges(np.int8, b) == packed.edges(np.dtype(np.int8)) == [0, 100_000]
+    assert exact_edges(np.int8, b) == packed.edges(np.dtype(np.int8)) == [*range(0, 100_000, 4096), 100_000]
     a = random_codes(np.random.default_rng(6), (4, 100_000), np.int8)
     np.testing.assert_array_equal(int8_matmul(a, packed, backend="numpy"), int8_matmul_by_definition(a, b))
 
@@ -220,7 +212,7 @@ def test_every_block_is_within_the_bound(a_dtype, b_dtype):
 
 def test_without_exact_floats_integers_do_it(monkeypatch):
     monkeypatch.setattr(matmul, "float32_is_exact", lambda: False)
-    monkeypatch.setattr(matmul, "_float_product", None)
+    monkeypatch.setattr(matmul, "product_in_blocks", None)
     rng = np.random.default_rng(8)
     a, b = random_codes(rng, (5, 2000), np.uint8), random_codes(rng, (2000, 6), np.int8)
     for right in (b, pack(b)):
@@ -228,17 +220,16 @@ def test_without_exact_floats_integers_do_it(monkeypatch):
         np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b, 7, -3))
 
 
-def test_this_machine_adds_exactly(fresh_choice):
-    assert matmul.float32_is_exact()
-
-
 def test_inexact_floats_are_noticed(fresh_choice, monkeypatch):
+    assert matmul.float32_is_exact()  # this machine's
+    matmul.float32_is_exact.cache_clear()
+
     class Half(np.ndarray):
         def __matmul__(self, other):
             return np.asarray(self) @ np.asarray(other).astype(np.float16).astype(np.float32) * np.float32(1 + 2**-23)
 
-    where = np.where
-    monkeypatch.setattr(matmul.np, "where", lambda *args: where(*args).view(Half))
+    resize = np.resize
+    monkeypatch.setattr(matmul.np, "resize", lambda *args: resize(*args).view(Half))
     assert not matmul.float32_is_exact()
 
 
@@ -318,8 +309,8 @@ def test_auto_takes_numkong_where_it_can_pay(stand_in, monkeypatch):
 @pytest.mark.parametrize("few_rows", (True, False))
 @pytest.mark.parametrize("faster", ("numkong", "numpy"))
 def test_auto_tries_once_and_takes_the_faster(stand_in, monkeypatch, faster, few_rows):
-    seconds = iter([0.1, 0.2] * 3 if faster == "numkong" else [0.2, 0.1] * 3)  # of numkong and numpy in turns
-    monkeypatch.setattr(matmul_native, "_seconds", lambda way: next(seconds))
+    seconds = iter([0.1, 0.2] if faster == "numkong" else [0.2, 0.1])  # of numkong and of NumPy
+    monkeypatch.setattr(matmul_native, "repeat", lambda way, **times: [next(seconds), 0.3])
     monkeypatch.setattr(matmul_native, "LARGE", 1)
     a, b = np.ones((2 if few_rows else 64, 1024), np.int8), pack(np.ones((1024, 3), np.int8))
     for _ in range(2):  # the second time nothing is tried
@@ -327,11 +318,6 @@ def test_auto_tries_once_and_takes_the_faster(stand_in, monkeypatch, faster, few
         assert np.all(int8_matmul(a, b) == 1024)
         assert (a.shape in stand_in) == (faster == "numkong")
     assert next(seconds, None) is None
-
-
-def test_every_process_has_its_own_threads():
-    pool, threads = matmul_native._pool(1)
-    assert matmul_native._pool(1)[0] is pool is not matmul_native._pool(2)[0] and threads >= 1
 
 
 # Refusals
@@ -344,10 +330,8 @@ REFUSED = [
     (A[:, :0], B[:0], {}, ValueError, r"a must not be empty, got shape \(2, 0\)"),
     (A, B[:2], {}, ValueError, r"a and b must meet in K, got shapes \(2, 3\) and \(2, 4\)"),
     (A, B, {"a_zero_point": 128}, ValueError, "a_zero_point must be from -128 to 127, got 128"),
-    (A, B, {"b_zero_point": -1}, ValueError, "b_zero_point must be from 0 to 255, got -1"),
     (A, B, {"a_zero_point": True}, TypeError, "a_zero_point must be integers, got dtype bool"),
     (A, B, {"a_zero_point": [1, 2, 3]}, ValueError, r"a_zero_point must be one number or have .*\(2,\), got .*\(3,\)"),
-    (A, B, {"b_zero_point": [[1] * 4]}, ValueError, r"b_zero_point must be one number or have shape \(4,\)"),
     (A, B, {"out_dtype": np.int16}, ValueError, "out_dtype must be one of int32, int64, got 'int16'"),
     (A, B, {"backend": "cuda"}, ValueError, "backend must be one of auto, numpy, numkong, got 'cuda'"),
 ]
@@ -362,7 +346,5 @@ def test_refused(a, b, options, error, message):
 def test_pack_and_exact_depth_refuse():
     with pytest.raises(TypeError, match="b must be int8 or uint8, got float64"):
         pack(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="b must not be empty"):
-        exact_depth(np.int8, np.zeros((0, 2), np.int8))
-    with pytest.raises(TypeError, match="a_dtype must be int8 or uint8, got float32"):
+    with pytest.raises(ValueError, match="a_dtype must be one of int8, uint8, got 'float32'"):
         exact_depth(np.float32, np.zeros((2, 2), np.int8))
