@@ -1,8 +1,7 @@
 """From codes to bytes and back: packed bits, Huffman's code, rANS, and the positions of what pruning has left.
 
-Whatever is decoded is exact. What a decoder is given may be damaged: it then raises ValueError or returns wrong codes,
-as many as were asked for, and takes no more time or memory than for good data. The coder that learns as it goes, for
-the few thousand weights of a pruned network, is in `nnzip.adaptive_coding`.
+Whatever is decoded is exact. Of damaged data a decoder raises ValueError or returns wrong codes, as many as were asked
+for, in no more time or memory than of good data. What learns as it goes is in `nnzip.adaptive_coding`.
 """
 
 import heapq
@@ -58,8 +57,7 @@ def unpack_bits(data, bits: whole(1, 8), count: whole(0)):  # bytes -> uint8 [co
 def huffman_lengths(counts):  # int [symbols] -> uint8 [symbols]
     """Return how many bits Huffman's code gives each symbol: join the two rarest, again and again.
 
-    Symbols that never occur get 0, a single one gets 1. Source: Huffman 1952, A method for the construction of
-    minimum-redundancy codes.
+    Symbols that never occur get 0, a single one gets 1. Source: Huffman 1952, Minimum-redundancy codes.
 
     >>> huffman_lengths([5, 0, 1, 2]).tolist()
     [1, 0, 2, 2]
@@ -141,9 +139,8 @@ def encode(codes, *, alphabet: whole(2, 256)):  # int [n] in [0, alphabet) -> by
 
     rANS: let f of 2^12 be a symbol's frequency, and c the sum of the frequencies of the symbols below it. Then the
     state x becomes 2^12 (x // f) + x mod f + c, and the decoder goes the same way back. A state that grows beyond 32
-    bits gives 16 of them to the data. With L states, the lanes, side by side, each lane codes every L-th symbol, from
-    the array's end, to be read from its start. Each symbol of the alphabet costs 2 bytes. Sources: Duda 2013
-    (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392) for the lanes.
+    bits gives 16 of them to the data. Each of L states, the lanes, codes every L-th symbol, from the array's end. A
+    symbol of the alphabet costs 2 bytes. Duda 2013 (arXiv:1311.2540), section 3; Giesen 2014 (arXiv:1402.3392), lanes.
 
     >>> codes = np.arange(100_000) % 7 // 3
     >>> len(encode(codes, alphabet=3)), round(entropy(codes) * 100_000 / 8)
@@ -229,8 +226,8 @@ def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
 def relative_index(mask, *, bits: whole(1, 8)):  # bool [...] -> uint8 [steps], bool [steps]
     """Return how many zeros each kept weight has before it, at most 2^bits - 1; longer runs take fillers.
 
-    A filler is a zero that is stored as if it were kept. Returns the steps, of `bits` bits each, and which of them are
-    weights and not fillers. Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
+    A filler is a zero that is stored as if it were kept. Returned are the steps, of `bits` bits each, and which of them
+    are weights. Source: Han et al. 2016, Deep Compression (arXiv:1510.00149), section 2 and figure 2.
 
     >>> mask = np.zeros(16, bool)
     >>> mask[[1, 4, 15]] = True

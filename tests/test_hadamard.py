@@ -201,11 +201,9 @@ def test_what_cannot_be_transformed_is_refused(x, options, message):
 def test_signs_are_fair_independent_and_repeatable():
     signs = random_signs(10_000, seed=3)
     assert signs.dtype == np.int8 and set(signs.tolist()) == {-1, 1}
-    assert abs(signs.mean()) < 0.04  # four standard deviations
-    assert abs(np.mean(signs[1:] * signs[:-1])) < 0.04
+    assert abs(signs.mean()) < 0.04 and abs(np.mean(signs[1:] * signs[:-1])) < 0.04  # four standard deviations
     assert np.array_equal(signs, random_signs(10_000, seed=3))
     assert not np.array_equal(signs, random_signs(10_000, seed=4))
-    assert random_signs(1, seed=0).shape == (1,)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -242,13 +240,6 @@ def test_a_result_is_the_callers_own():
 
 
 # ---------------------------------------------------------------- incoherence
-
-
-def test_incoherence_is_1_when_flat_and_root_size_for_a_spike():
-    assert incoherence(np.full((3, 5), -2.5)) == pytest.approx(1)
-    assert incoherence(np.array([[0.0, 0.0, -7.0], [0.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
-    assert incoherence([4]) == 1
-    assert incoherence(np.zeros((2, 2))) == 0
 
 
 def test_a_rotation_flattens_outliers():

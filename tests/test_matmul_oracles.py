@@ -21,18 +21,18 @@ def codes(rng, shape, dtype):
     return np.where(rng.random(shape) < 0.5, inner, rng.choice([ends.min, ends.max], shape)).astype(dtype)
 
 
-def multiply_in_runtime(a, b, *, exact=True, **zero_points):
-    """Return ONNX Runtime's product; exact: on CPUs without VNNI too, where int8 weights otherwise saturate in pairs.
+def run_node(kind, a, *, exact=True, **constants):
+    """Return what ONNX Runtime computes; exact: on CPUs without VNNI too, where int8 weights saturate in pairs.
 
-    What makes it exact turns constant int8 weights into uint8 ones, so b and its zero point are constants here.
+    What makes it exact turns constant int8 weights into uint8 ones, so all but a are constants here.
     """
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    constants = {"b": b} | zero_points
     a_info = onnx.helper.make_tensor_value_info("a", onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, None)
-    node = onnx.helper.make_node("MatMulInteger", ["a", *constants], ["y"])
+    y_type = onnx.TensorProto.INT32 if kind == "MatMulInteger" else onnx.TensorProto.UINT8
+    result = onnx.helper.make_tensor_value_info("y", y_type, None)
     weights = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    node = onnx.helper.make_node(kind, ["a", *constants], ["y"])
     graph = onnx.helper.make_graph([node], "product", [a_info], [result], weights)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     options = runtime.SessionOptions()
@@ -93,7 +93,7 @@ def test_onnx_runtime_matmul_integer(a_dtype, b_dtype, shape):
     rng = np.random.default_rng(K)
     a, b = codes(rng, (M, K), a_dtype), codes(rng, (K, N), b_dtype)
     a_zero, b_zero = codes(rng, (), a_dtype), codes(rng, N, b_dtype)
-    theirs = multiply_in_runtime(a, b, a_zero_point=a_zero, b_zero_point=b_zero)
+    theirs = run_node("MatMulInteger", a, b=b, a_zero_point=a_zero, b_zero_point=b_zero)
     np.testing.assert_array_equal(int8_matmul(a, b, a_zero_point=a_zero, b_zero_point=b_zero), theirs)
 
 
@@ -101,29 +101,19 @@ def test_onnx_runtime_saturates_in_pairs_or_not_at_all():
     """The trap: uint8 codes by int8 weights, as it runs by default. Without VNNI two products meet in 16 bits."""
     a, b = np.full((64, 784), 255, np.uint8), np.full((784, 30), 127, np.int8)
     right, saturated = 784 * 255 * 127, 784 // 2 * (2**15 - 1)
-    assert np.all(multiply_in_runtime(a, b) == right)
-    assert set(np.unique(multiply_in_runtime(a, b, exact=False))) <= {right, saturated}
+    assert np.all(run_node("MatMulInteger", a, b=b) == right)
+    assert set(np.unique(run_node("MatMulInteger", a, exact=False, b=b))) <= {right, saturated}
 
 
 @pytest.mark.parametrize("scales", ((0.1, 0.02, 0.1), (0.3, 0.1, 0.6), (0.07, 0.03, 0.21)))
 def test_onnx_runtime_qlinear_matmul(scales):
-    onnx = pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(0)
     a, b = codes(rng, (200, 3), np.uint8), rng.integers(-9, 10, (3, 300)).astype(np.int8)  # small sums: many ties
     sx, sw, sy = map(np.float32, scales)
-    inputs = {"a": a, "sx": sx, "zx": np.uint8(7), "b": b, "sw": sw, "zw": np.int8(0), "sy": sy, "zy": np.uint8(99)}
-    infos = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.asarray(x).dtype), np.shape(x))
-        for name, x in inputs.items()
-    ]
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, None)
-    graph = onnx.helper.make_graph([onnx.helper.make_node("QLinearMatMul", list(inputs), ["y"])], "q", infos, [result])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    theirs = session.run(None, {name: np.asarray(x) for name, x in inputs.items()})[0]
+    grids = {"sx": sx, "zx": np.uint8(7), "b": b, "sw": sw, "zw": np.int8(0), "sy": sy, "zy": np.uint8(99)}
     acc = int8_matmul(a, b, a_zero_point=7)
-    np.testing.assert_array_equal(requantize(acc, (sx * sw) / sy, 99, out_dtype=np.uint8), theirs)
+    ours = requantize(acc, (sx * sw) / sy, 99, out_dtype=np.uint8)
+    np.testing.assert_array_equal(ours, run_node("QLinearMatMul", a, **grids))
 
 
 def test_any_matrices_any_zero_points():
