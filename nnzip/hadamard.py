@@ -74,19 +74,13 @@ def _factors(n):
     return min(found, key=lambda orders: (sum(orders), orders), default=None)  # (2, 2) comes before (4,)
 
 
-def _paley(n):  # -> q or None
-    """Return the size of the field from which Paley I, q = n - 1, or II, q = n / 2 - 1, makes order n."""
+def _paley(n):  # -> (q, p) or None
+    """Return the field from which Paley I, q = n - 1, or II, q = n / 2 - 1, makes order n: q = p or p^2, p a prime."""
     for q, rest in ((n - 1, 3), (n // 2 - 1, 1)):
-        if n % 4 == 0 and q % 4 == rest and _prime_root(q):
-            return q
+        p = math.isqrt(q) if math.isqrt(q) ** 2 == q else q
+        if n % 4 == 0 and q % 4 == rest and _divisors(p) == [1, p]:
+            return q, p
     return None
-
-
-def _prime_root(q):
-    """Return the prime p of which q is the first or second power, or None."""
-    root = math.isqrt(q)
-    p = root if root * root == q else q
-    return p if _divisors(p) == [1, p] else None
 
 
 def _divisors(n):
@@ -104,9 +98,9 @@ def _small_matrix(n):  # -> int8 [n, n]
     """
     if n <= 2:
         return np.array([[1, 1], [1, -1]], np.int8)[:n, :n]
-    q = _paley(n)
+    q, p = _paley(n)
     C = np.ones((q + 1, q + 1), np.int8)
-    C[0, 0], C[1:, 1:] = 0, _quadratic_characters(q)  # a row and a column of ones around Q
+    C[0, 0], C[1:, 1:] = 0, _quadratic_characters(q, p)  # a row and a column of ones around Q
     one = np.eye(q + 1, dtype=np.int8)
     if q == n - 1:
         C[1:, 0] = -1
@@ -114,13 +108,12 @@ def _small_matrix(n):  # -> int8 [n, n]
     return np.kron(C, _small_matrix(2)) + np.kron(one, np.array([[1, -1], [-1, -1]], np.int8))
 
 
-def _quadratic_characters(q):  # -> int8 [q, q]
+def _quadratic_characters(q, p):  # -> int8 [q, q]
     """Return Q[u, v] = chi(u - v): +1 if the difference is a square of the field of q elements, -1 if not, 0 for 0.
 
     For a prime p the field is the integers modulo p. That of p^2 elements (orders 52 and 100 need it) has the elements
     a + b t of index a + p b, where t^2 = g, no square modulo p: (a + b t)^2 = a^2 + g b^2 + 2 a b t. For p, b is 0.
     """
-    p = _prime_root(q)
     b, a = np.divmod(np.arange(q), p)
     g = min(set(range(1, p)) - {c * c % p for c in range(p)})
     chi = np.full(q, -1, np.int8)
@@ -257,8 +250,8 @@ def largest_block(n: whole(1)):  # -> int
 def random_signs(n: whole(1), *, seed):  # -> int8 [n]
     """Return n independent signs, +1 and -1 equally likely.
 
-    Without them [1, 1, 1, 1] becomes [2, 0, 0, 0]; with them no fixed pattern is likely to be gathered into one entry
-    (Ailon and Chazelle 2006, section 2; Tseng et al. 2024, QuIP#, arXiv:2402.04396, section 3).
+    With them no fixed pattern is likely to be gathered into one entry (Ailon and Chazelle 2006, section 2; Tseng et al.
+    2024, QuIP#, arXiv:2402.04396, section 3).
     """
     return 2 * np.random.default_rng(seed).integers(0, 2, n, np.int8) - 1
 
