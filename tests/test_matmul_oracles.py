@@ -1,4 +1,4 @@
-"""nnzip.matmul against numkong, PyTorch and ONNX Runtime, bit for bit, and over generated matrices."""
+"""nnzip.matmul against numkong, PyTorch and ONNX Runtime, bit for bit."""
 
 import time
 
@@ -114,24 +114,3 @@ def test_onnx_runtime_qlinear_matmul(scales):
     acc = int8_matmul(a, b, a_zero_point=7)
     ours = requantize(acc, (sx * sw) / sy, 99, out_dtype=np.uint8)
     np.testing.assert_array_equal(ours, run_node("QLinearMatMul", a, **grids))
-
-
-def test_any_matrices_any_zero_points():
-    hypothesis = pytest.importorskip("hypothesis")
-    st = hypothesis.strategies
-
-    @hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
-    @hypothesis.given(st.data())
-    def check(data):
-        (M, K, N) = (data.draw(st.integers(1, high)) for high in (9, 2100, 9))
-        a_dtype, b_dtype = (np.iinfo(data.draw(st.sampled_from(DTYPES))) for _ in "ab")
-        rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-        a, b = codes(rng, (M, K), a_dtype.dtype), codes(rng, (K, N), b_dtype.dtype)
-        zeros = [data.draw(st.integers(ends.min, ends.max)) for ends in (a_dtype, b_dtype)]
-        expected = int8_matmul_by_definition(a, b, *zeros)
-        for right in (b, pack(b)):
-            for backend in ("numpy", "auto"):
-                result = int8_matmul(a, right, a_zero_point=zeros[0], b_zero_point=zeros[1], backend=backend)
-                np.testing.assert_array_equal(result, expected)
-
-    check()
