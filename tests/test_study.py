@@ -449,7 +449,7 @@ def test_the_sparsity_table_has_the_mean_float_error_of_each_way_to_prune():
     records = synthetic_records()
     _, (head, _, *lines) = read_table(report.sparsity_table(records))
     assert head == ["network", "pruned", "50%", "80%", "90%", "95%", "97%", "98%", "99%"]
-    ways = {"each layer alike", "all layers together", "activation-aware"}
+    ways = {"baseline, per channel", "all layers together", "activation-aware"}
     assert {line[1] for line in lines} == ways | {"Optimal Brain Damage", "Optimal Brain Surgeon"}
     own = select(records, network="lenet_300_100", technique="per_channel", bits=FLOAT, sparsity=0.8)
     assert lines[0][3] == f"{np.mean([r['error'] for r in own]):.2%}" and lines[0][5] == ""  # 95 % was not measured
@@ -538,13 +538,13 @@ DRAWN = synthetic_records(IN_FILES["02_quantization"])
 PER_CHANNEL = select(DRAWN, technique="per_channel")
 
 
-def line_of(axes, label):
+def curve_of(axes, label):
     [line] = [line for line in axes.get_lines() if line.get_label() == label]
     return line
 
 
-def labels_of(axes):
-    return [line.get_label() for line in axes.get_lines()]
+def curves_of(axes):
+    return [line for line in axes.get_lines() if not line.get_label().startswith("_")]
 
 
 def fields_of(axes):  # -> {(column, row): text}
@@ -552,36 +552,59 @@ def fields_of(axes):  # -> {(column, row): text}
 
 
 def test_the_signature_figure_draws_means_and_bands_of_the_records():
-    left, right = plots.error_curves(DRAWN).axes
-    bits, errors = line_of(left, "per channel, MLP").get_data()
-    named = {label.get_text(): at for at, label in zip(left.get_xticks(), left.get_xticklabels(), strict=True)}
-    assert list(bits) == [2, 3, 4, 8, named["float"]] and named["float"] > named["8"] == 8
+    bits_of_the_mlp, sparsity_of_the_mlp, _, sparsity_of_the_cnn = plots.error_curves(DRAWN).axes
+    bits, errors = curve_of(bits_of_the_mlp, "baseline, per channel").get_data()
     own = select(PER_CHANNEL, network="lenet_300_100", sparsity=0.0)
-    assert list(errors) == pytest.approx([mean_of(own, bits=width) for width in WIDTHS])
-    sparsities, errors = line_of(right, "4 bits per channel, CNN").get_data()
+    assert list(bits) == [2, 3, 4, 8]
+    assert list(errors) == pytest.approx([mean_of(own, bits=width) for width in (2, 3, 4, 8)])
+    sparsities, errors = curve_of(sparsity_of_the_cnn, "baseline, per channel").get_data()
     own = select(PER_CHANNEL, network="lenet_5", bits=4)
     assert tuple(sparsities) == ZEROS
     assert list(errors) == pytest.approx([mean_of(own, sparsity=sparsity) for sparsity in ZEROS])
-    bands = [band.get_paths()[0].vertices[:, 1] for band in left.collections]
-    own = [100 * r["error"] for r in select(DRAWN, network="lenet_300_100", technique="per_tensor", sparsity=0.0)]
-    assert bands[0].min() == pytest.approx(min(own)) and bands[0].max() == pytest.approx(max(own))
-    assert len(bands) == len(left.get_lines())
+    ends = {tuple(np.round(band.get_paths()[0].get_extents().intervaly, 9)) for band in bits_of_the_mlp.collections}
+    own = select(DRAWN, network="lenet_300_100", technique="per_tensor", sparsity=0.0)
+    own = [100 * record["error"] for record in own if record["bits"] != FLOAT]
+    assert (round(min(own), 9), round(max(own), 9)) in ends
+    assert bits_of_the_mlp.xaxis_inverted() and not sparsity_of_the_mlp.xaxis_inverted()  # toward more compression
 
 
-def test_every_curve_has_a_label_of_its_own_and_a_look_of_its_own():
-    left, right = plots.error_curves(DRAWN).axes
-    for axes, count in ((left, 6), (right, 8)):  # three techniques of two networks; on the right float too
-        labels = labels_of(axes)
-        assert len(set(labels)) == len(labels) == count and not any(label.startswith("_") for label in labels)
-        assert sorted(text.get_text() for text in axes.get_legend().get_texts()) == sorted(labels)
-        looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()}
-        assert len(looks) == count
+def test_the_float_network_is_a_line_with_the_band_of_chance():
+    axes = plots.error_curves(DRAWN).axes[0]
+    mean = mean_of(select(DRAWN, network="lenet_300_100", sparsity=0.0, bits=FLOAT))
+    dashed, guessing = sorted(line.get_ydata()[0] for line in axes.get_lines() if line not in curves_of(axes))
+    assert guessing == 90 and dashed == pytest.approx(mean)
+    half = 196 * math.sqrt(mean / 100 * (1 - mean / 100) / 10_000)
+    assert axes.patches[0].get_extents().transformed(axes.transData.inverted()).intervaly == pytest.approx(
+        [mean - half, mean + half]
+    )
+
+
+def test_every_curve_is_named_once_and_has_a_colour_of_its_own():
+    axes = plots.error_curves(DRAWN).axes
+    for top, bottom in (axes[::2], axes[1::2]):
+        named = [text.get_text() for text in top.get_legend().get_texts()]
+        curves = {(line.get_label(), line.get_color()) for axis in (top, bottom) for line in curves_of(axis)}
+        assert sorted(named) == sorted(label for label, _ in curves)
+        assert len({colour for _, colour in curves}) == len(curves) and bottom.get_legend() is None
+
+
+@pytest.mark.parametrize("stem", report.CHAPTERS)
+def test_a_chapters_figure_has_few_curves_in_colours_of_their_own(stem):
+    looks = [plots.LOOKS[name] for name in in_chapter(stem, drawn=True)]
+    assert len(set(looks)) == len(looks) <= 5
+    assert all(report.SIGNATURES[stem]["titles"])
+
+
+def test_no_line_crosses_points_that_others_have_and_it_has_not():
+    base = [row("lenet_5", "per_channel", 0, 4, 0.01, s) for s in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8)]
+    far = [row("lenet_5", "gptq", 0, 4, 0.02, s) for s in (0.2, 0.4, 0.8)]
+    right = plots.error_curves(base + far).axes[1]
+    assert [list(line.get_xdata()) for line in curves_of(right) if line.get_label() == "GPTQ"] == [[0.2, 0.4], [0.8]]
 
 
 def test_a_technique_of_a_reader_is_drawn_under_its_own_name():
-    left, right = plots.error_curves([{**r, "technique": "my_idea"} for r in PER_CHANNEL]).axes
-    assert set(labels_of(left)) == {"my_idea, MLP", "my_idea, CNN"}
-    assert "4 bits my_idea, MLP" in labels_of(right)
+    left, right, *_ = plots.error_curves([{**r, "technique": "my_idea"} for r in PER_CHANNEL]).axes
+    assert {line.get_label() for axes in (left, right) for line in curves_of(axes)} == {"my_idea"}
 
 
 def test_the_map_has_the_mean_error_in_every_field():
@@ -651,18 +674,8 @@ def test_records_without_a_network_make_every_figure():
     assert len(plots.error_curves(bare).axes) == 2
 
 
-@pytest.mark.parametrize(
-    "points", [[(8, 0.0), (3, 0.0)], [(FLOAT, 0.0), (FLOAT, 0.5)]], ids=["no sparsities", "no widths"]
-)
+@pytest.mark.parametrize("points", [[(8, 0.0), (3, 0.0)], [(4, 0.2), (4, 0.5)]], ids=["no sparsities", "no widths"])
 def test_a_panel_without_lines_has_no_legend(points):
     records = [row("lenet_5", "per_channel", 0, bits, 0.01, sparsity) for bits, sparsity in points]
     axes = plots.error_curves(records).axes
     assert sorted(axis.get_legend() is None for axis in axes) == [False, True]
-
-
-def test_the_float_network_stands_behind_the_widest_bits():
-    records = [row("lenet_5", "per_channel", 0, bits, 0.01) for bits in (8, 12, 16, FLOAT)]
-    left, _ = plots.error_curves(records).axes
-    assert list(line_of(left, "per channel, CNN").get_xdata()) == [8, 12, 16, 17.5]
-    ticks = dict(zip((label.get_text() for label in left.get_xticklabels()), left.get_xticks(), strict=True))
-    assert ticks["16"] == 16 and ticks["float"] == 17.5

@@ -8,16 +8,21 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nnzip.book.records import select
-from nnzip.book.techniques import BITS, FLOAT, SPARSITIES, TECHNIQUES
+from nnzip.book.techniques import FLOAT, SPARSITIES, TECHNIQUES
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+BLUE, RED, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+GREY = "#4D4D4D"
+COLOURS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, "#000000")  # Okabe and Ito 2008
+PALETTE = {"blue": BLUE, "red": RED, "green": GREEN, "pink": PINK, "orange": ORANGE, "sky": SKY, "grey": GREY}
+LOOKS = {technique.name: PALETTE[technique.colour] for technique in TECHNIQUES.values() if technique.colour}
+IMAGES = 10_000  # of the test set
+SKIPPED = 2  # so many points may be missing between two that a line joins
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMES = {
     "lenet_300_100": "LeNet-300-100 (MLP)",
     "lenet_5": "LeNet-5 (CNN)",
     **{technique.name: technique.title for technique in TECHNIQUES.values()},
 }
-SHORT = {"lenet_300_100": "MLP", "lenet_5": "CNN"}
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -32,44 +37,37 @@ STYLE = {
 }
 
 
-def error_curves(records, *, sparsity=0.0, bits=4, names=None):
-    """Draw the signature figure: test error against bit width and against sparsity, for every technique in the records.
+def error_curves(records, *, sparsity=0.0, bits=4, titles=("", ""), names=None):
+    """Draw the signature figure: test error against bit width and against sparsity, a row for each network.
 
-    Colour and marker say which technique, a filled marker and a full line the MLP, an open one and a dashed line the
-    CNN. The line is the mean over the seeds, the band reaches from the best seed to the worst.
+    Both axes run toward more compression. A line is the mean over the seeds, its band reaches from the best to the
+    worst; between points that are far apart, with others measured between them, there is none. The dashed line is the
+    float network, the grey band what 10,000 images cannot tell from it.
 
     records : list of dicts, as `error_grid` returns them and figures/*.csv hold them
     sparsity : of the networks on the left; 0, nothing is pruned
-    bits : of the weights on the right, where the first technique that was measured in float stands beside, in black
+    bits : of the weights on the right; FLOAT, they are not rounded
+    titles : of the two columns, the message of each
     names : {technique: what to call it} in the place of NAMES
     """
     records = _drawable(records, "error_curves")
     if max(len({record[key] for record in records}) for key in ("bits", "sparsity")) < 2:
         raise ValueError("error_curves needs records of two bit widths or of two sparsities, got one point")
-    widths = sorted({*BITS, *(record["bits"] for record in records)} - {FLOAT})
-    place = {FLOAT: widths[-1] + 1.5}  # where the float network stands on the axis of bits
-    names = {**NAMES, **(names or {})}
-    techniques = list(dict.fromkeys(record["technique"] for record in records))
+    networks = list(dict.fromkeys(record["network"] for record in records))
+    columns = ("bits", {"sparsity": sparsity}), ("sparsity", {"bits": bits})
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
-        for network in dict.fromkeys(record["network"] for record in records):
+        options = {"sharex": "col", "sharey": True, "squeeze": False}
+        figure, axes = plt.subplots(len(networks), 2, figsize=(11, 1 + 2.8 * len(networks)), **options)
+        for row, network in zip(axes, networks, strict=True):
             own = select(records, network=network)
-            for i, technique in enumerate(techniques):
-                look, label = _look(i, network), f"{names.get(technique, technique)}, {SHORT.get(network, network)}"
-                _mean_and_band(left, select(own, technique=technique, sparsity=sparsity), "bits", look, label, place)
-                rounded = select(own, technique=technique, bits=bits)
-                _mean_and_band(right, rounded, "sparsity", look, label if bits == FLOAT else f"{bits} bits {label}")
-            floats = [select(own, technique=technique, bits=FLOAT) for technique in techniques]
-            plain = next((f for f in floats if len({r["sparsity"] for r in f}) > 1), [])
-            if bits != FLOAT:
-                _mean_and_band(right, plain, "sparsity", _look(6, network), f"float, {SHORT.get(network, network)}")
-        _bits_axis(left, widths, place, sparsity)
-        _sparsity_axis(right)
-        _error_axis(left)
-        same = {line.get_label() for line in left.lines} <= {line.get_label() for line in right.lines}
-        for axis in [right] if same else [left, right]:
-            if axis.lines:
-                axis.legend(ncols=1)
+            for axis, (key, fixed) in zip(row, columns, strict=True):
+                _float_line(axis, [r["error"] for r in select(own, bits=FLOAT, sparsity=0.0)])
+                _curves(axis, select(own, **fixed), key, names or {})
+            row[0].set_ylabel(f"{NAMES.get(network, network)}\ntest error")
+        _shared_axes(axes, sparsity, bits)
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, loc="left", fontsize=11)
+        _legends(axes)
         return figure
 
 
@@ -80,48 +78,55 @@ def _drawable(records, figure):
     return [{"network": "network", "seed": 0, **record} for record in records]
 
 
-def _look(i, network):
-    cnn = network == "lenet_5"
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": "--" if cnn else "-",
-        "markerfacecolor": "white" if cnn else None,
-        "markersize": 5,
-        "linewidth": 1.5,
-    }
+def _float_line(axis, errors):
+    """Draw guessing, and the float network with the 95 % of a binomial distribution around it."""
+    axis.axhline(90, color="grey", linewidth=0.8, linestyle=":")
+    if errors:
+        mean = np.mean(errors)
+        chance = 1.96 * np.sqrt(mean * (1 - mean) / IMAGES)
+        axis.axhspan(100 * (mean - chance), 100 * (mean + chance), color="grey", alpha=0.2, linewidth=0)
+        axis.axhline(100 * mean, color="grey", linewidth=1.2, linestyle="--", zorder=1)
 
 
-def _mean_and_band(axis, records, key, look, label, place=None):
-    """Draw the mean error over the seeds at every value of the key, and the band from lowest to highest.
-
-    One value alone is no curve; where it is a bit width it is drawn as a point.
-    """
-    values = sorted({record[key] for record in records})
-    if len(values) < 2 and (key != "bits" or values in ([], [FLOAT])):
-        return
-    errors = [[100 * record["error"] for record in select(records, **{key: value})] for value in values]
-    at = [(place or {}).get(value, value) for value in values]
-    axis.plot(at, list(map(np.mean, errors)), label=label, **look)
-    ends = list(map(min, errors)), list(map(max, errors))
-    axis.fill_between(at, *ends, color=look["color"], alpha=0.12, linewidth=0)
-
-
-def _bits_axis(axis, widths, place, sparsity):
-    axis.set_xlabel(f"bits a weight, {sparsity:.0%} of the weights zero" if sparsity else "bits a weight")
-    axis.set_xticks([*widths, place[FLOAT]], [*map(str, widths), "float"])
-
-
-def _sparsity_axis(axis):
-    """Stretch the axis toward 1: at 90, 99 % the weights that are left count, 10 %, 1 %."""
-    axis.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
-    axis.set(xlim=(0, SPARSITIES[-1] + 0.002), xlabel="sparsity (weights that are zero)")
-    ticks(axis.xaxis, (0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
+def _curves(axis, records, key, names):
+    """Draw a curve for each technique: pieces of neighbours on the grid of all that were measured."""
+    grid = sorted({record[key] for record in records} - {FLOAT})
+    for i, technique in enumerate(dict.fromkeys(record["technique"] for record in records)):
+        own = [record for record in select(records, technique=technique) if record[key] != FLOAT]
+        values = sorted({record[key] for record in own})
+        if values in ([], [0.0]):
+            continue  # the unpruned network alone is no curve
+        errors = [[100 * record["error"] for record in select(own, **{key: value})] for value in values]
+        label, colour = names.get(technique, NAMES.get(technique, technique)), LOOKS.get(technique, COLOURS[i % 7])
+        far = 1 + np.flatnonzero(np.diff([grid.index(value) for value in values]) > SKIPPED + 1)
+        for piece in np.split(np.arange(len(values)), far):
+            at, seeds = [values[j] for j in piece], [errors[j] for j in piece]
+            axis.plot(
+                at, list(map(np.mean, seeds)), color=colour, label=label, marker="o", markersize=4.5, linewidth=1.8
+            )
+            ends = list(map(min, seeds)), list(map(max, seeds))
+            axis.fill_between(at, *ends, color=colour, alpha=0.13, linewidth=0)
 
 
-def _error_axis(axis):
-    axis.set(yscale="log", ylim=(0.4, 100), ylabel="test error, 10,000 images (log scale)")
-    ticks(axis.yaxis, (0.5, 1, 2, 5, 10, 20, 50, 90), "{:g} %")
+def _shared_axes(axes, sparsity, bits):
+    left, right = axes[0]
+    left.set(yscale="log", ylim=(0.4, 130))
+    left.invert_xaxis()
+    ticks(left.yaxis, (0.5, 1, 2, 5, 10, 20, 50, 90), "{:g} %")
+    ticks(left.xaxis, range(1, 17), "{:g}")
+    right.set_xscale("function", functions=(lambda s: -np.log10(1.02 - s), lambda t: 1.02 - 10.0**-t))
+    right.set_xlim(-0.02, SPARSITIES[-1] + 0.003)  # stretched toward 1: at 90, 99 % the weights that are left count
+    ticks(right.xaxis, (0, 0.5, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
+    axes[-1, 0].set_xlabel("bits a weight" + (f", {sparsity:.0%} of the weights zero" if sparsity else ""))
+    axes[-1, 1].set_xlabel(f"weights that are zero, the others {'floats' if bits == FLOAT else f'of {bits} bits'}")
+
+
+def _legends(axes):
+    """Name the curves of each column once, in its first row, where there is most room."""
+    for column in axes.T:
+        named = {label: line for axis in column for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        if named:
+            column[0].legend(named.values(), named, loc="best", fontsize=8.5)
 
 
 def ticks(axis, values, form):

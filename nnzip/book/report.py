@@ -13,32 +13,35 @@ from nnzip.book.study import NETWORKS, write_records
 from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, INTEGER_MAP, MAP_SPARSITIES, TRAINED, in_chapter
 
 NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
-SIGNATURES = {  # what error_curves draws at, where it is not bits unpruned and sparsity at 4 bits
-    "07_codebooks": {"names": {"per_tensor": "uniform, per layer", "per_channel": "uniform, per channel"}},
-    "05_pruning": {"sparsity": 0.9, "bits": FLOAT, "names": {"per_channel": "each layer alike"}},
-    "06_distillation": {
+SIGNATURES = {  # of each chapter's figure: the message of its columns, and where it is drawn at other points
+    "02_quantization": {
+        "titles": ("Eight bits cost nothing; two are too few", "Pruned at once, half of the weights can go")
+    },
+    "04_hadamard": {"titles": ("A rotation helps at two and three bits", "It does not help pruning")},
+    "05_pruning": {
+        "titles": ("Pruned and retrained, four bits are still enough", "Retrained, 95 % of the weights can go"),
+        "sparsity": 0.9,
         "bits": FLOAT,
-        "names": {"per_channel": "not retrained", "labels": "labels again", "distilled": "distillation"},
     },
-    "09_qat": {
-        "names": {
-            "per_channel": "afterwards",
-            "straight_through": "straight-through",
-            "learned_step": "learned steps",
-            "learned_step_both": "and activations",
-            "binary": "binary",
-        }
+    "06_distillation": {
+        "titles": (
+            "Trained again after the rounding, two bits are enough",
+            "Trained again after the pruning: the teacher adds little",
+        ),
+        "bits": FLOAT,
     },
-    "10_reconstruction": {"names": {"per_channel": "to nearest"}},
-    "11_mixed_precision": {"names": {"per_channel": "one width"}},
+    "07_codebooks": {
+        "titles": ("At two bits fitted values lose least", "Shared values do not change what pruning costs")
+    },
+    "08_integer": {"titles": ("Integers cost no more than the rounding does", "The same with pruned weights")},
+    "09_qat": {"titles": ("Trained through the rounding, two bits work", "Training makes up for pruning, too")},
+    "10_reconstruction": {"titles": ("Two bits work without any training", "GPTQ moves the cliff of pruning")},
+    "11_mixed_precision": {
+        "titles": ("In the bytes of two bits, mixed widths work", "They do not help against pruning")
+    },
 }
-PRUNED_NAMES = {**plots.NAMES, **SIGNATURES["05_pruning"]["names"]}
-OVERVIEW = {  # one picture of all techniques
-    "per_channel": "as it is",
-    "rotated_per_channel": "rotated first",
-    "retrained": "retrained",
-    "distilled": "distilled",
-}
+OVERVIEW = {"titles": ("Four bits are enough; two need help", "Retrained, 95 % of the weights can go"), "bits": FLOAT}
+OVERVIEW_OF = ("per_channel", "rotated_per_channel", "gptq", "distilled", "global_magnitude", "retrained")
 SUMMARY_ROUNDED = ("per_tensor", "per_channel", "rotated_per_channel", "integer_8", "distilled")
 SUMMARY_PRUNED = ("per_channel", "global_magnitude", "distilled", "retrained")
 TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
@@ -67,10 +70,10 @@ def write_report(records, folder, *, complete=False, same_weights=True):
     everything = list(everything.values())
     any_change |= _write_tables(everything, folder)
     mlp = select(everything, network="lenet_300_100", technique="per_channel")
-    shown = [record for technique in OVERVIEW for record in select(everything, technique=technique)]
+    shown = [record for technique in OVERVIEW_OF for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
         _draw(plots.error_map, mlp, folder / "02_quantization_map.png", any_change)
-    _draw(partial(plots.error_curves, bits=FLOAT, names=OVERVIEW), shown, folder / "results.png", any_change)
+    _draw(partial(plots.error_curves, **OVERVIEW), shown, folder / "results.png", any_change)
     return everything, changes
 
 
@@ -107,7 +110,7 @@ def write_chapter(stem, records, folder):
             return False
         picture, draw, drawn = f"{stem}.png", plots.integer_map, records
     else:
-        picture, draw = f"{stem}_signature.png", partial(plots.error_curves, **SIGNATURES.get(stem, {}))
+        picture, draw = f"{stem}_signature.png", partial(plots.error_curves, **SIGNATURES[stem])
         drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
     path = folder / f"{stem}.csv"
     before = path.read_bytes() if path.exists() else None
@@ -203,7 +206,7 @@ def sparsity_table(records):
     for network, technique in itertools.product(NETWORKS, (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)):
         cells = _means(records, network, technique, [(FLOAT, sparsity) for sparsity in sparsities])
         if any(cells):
-            lines.append([plots.NAMES[network], PRUNED_NAMES[technique], *cells])
+            lines.append([plots.NAMES[network], plots.NAMES[technique], *cells])
     return (
         "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.\n\n"
     ) + _markdown(["network", "pruned", *(f"{sparsity:.0%}" for sparsity in sparsities)], lines)
@@ -237,7 +240,7 @@ def summary(records, measured, changes, folder):
     lines += ["", "each weight in so many bits", _line("", map(_width, widths))]
     lines += _lines(records, SUMMARY_ROUNDED, plots.NAMES, [(bits, 0.0) for bits in widths])
     lines += ["", "so many weights removed, the others float", _line("", [f"{sparsity:.0%}" for sparsity in zeros])]
-    lines += _lines(records, SUMMARY_PRUNED, PRUNED_NAMES, [(FLOAT, sparsity) for sparsity in zeros])
+    lines += _lines(records, SUMMARY_PRUNED, plots.NAMES, [(FLOAT, sparsity) for sparsity in zeros])
     for old, new in changes[:5]:
         network, seed, technique, bits, sparsity = _point(new)
         numbers = f"{old['error']:.2%} to {new['error']:.2%}, {old['sqnr_db']} to {new['sqnr_db']:.2f} dB"

@@ -173,7 +173,7 @@ class Technique(NamedTuple):
     chapter : the stem of the chapter it belongs to, whose file has its records
     function : (network, data, *, bits, sparsity) -> what predicts; None: it is trained (figures/retraining.py)
     mlp, cnn : the grids that are measured of LeNet-300-100, and of LeNet-5, which takes ten times as long
-    drawn : whether it is a curve of its chapter's figure, or a line of the tables alone
+    colour : of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
     """
 
     name: str
@@ -182,30 +182,46 @@ class Technique(NamedTuple):
     function: Callable | None = None
     mlp: tuple = ()
     cnn: tuple = ()
-    drawn: bool = True
+    colour: str = ""
 
 
 def integers(bits, *points):
     """Return the record of integer networks with activations of so many bits."""
     title, function = f"integers, {bits}-bit activations", partial(integer, activation_bits=bits)
     chapter = "08_integer" if bits in (8, 4) else INTEGER_MAP
-    return Technique(f"integer_{bits}", title, chapter, function, *points)
+    colour = {8: "blue", 4: "red"}.get(bits, "")
+    return Technique(f"integer_{bits}", title, chapter, function, *points, colour=colour)
 
 
 RECORDS = (
-    Technique("per_tensor", "per tensor", "02_quantization", per_tensor, (EVERY,), (EVERY,)),
-    Technique("per_channel", "per channel", "02_quantization", per_channel, (EVERY, BOTH, BETWEEN), (EVERY, BOTH)),
+    Technique("per_tensor", "per tensor", "02_quantization", per_tensor, (EVERY,), (EVERY,), colour="orange"),
     Technique(
-        "with_activations", "per channel, and activations", "02_quantization", with_activations, (EVERY,), (EVERY,)
+        "per_channel",
+        "baseline, per channel",
+        "02_quantization",
+        per_channel,
+        (EVERY, BOTH, BETWEEN),
+        (EVERY, BOTH),
+        colour="grey",
     ),
-    Technique("rotated", "rotated, per tensor", "04_hadamard", rotated, (EVERY,), (SOME,)),
+    Technique(
+        "with_activations",
+        "per channel, and activations",
+        "02_quantization",
+        with_activations,
+        (EVERY,),
+        (EVERY,),
+        colour="pink",
+    ),
+    Technique("rotated", "rotated first, per tensor", "04_hadamard", rotated, (EVERY,), (SOME,), colour="sky"),
     Technique(
         "rotated_per_channel",
-        "rotated, per channel",
+        "rotated first, per channel",
         "04_hadamard",
         partial(rotated, per_channel=True),
         (EVERY, AT_4),
         (SOME, ((4,), (0.5, 0.7, 0.8, 0.9))),
+        colour="red",
     ),
     Technique(
         "global_magnitude",
@@ -214,37 +230,46 @@ RECORDS = (
         global_magnitude,
         (BOTH, ((2, 3, 8), (0.9,))),
         (FLOAT_FEW, ((2, 3, 4, 8), (0.9,))),
+        colour="sky",
     ),
-    Technique("activation_aware", "activation-aware", "05_pruning", activation_aware, (BOTH,), (FLOAT_FEW,)),
-    Technique("retrained", "retrained", "05_pruning"),
-    Technique("labels", "retrained by labels", "06_distillation"),
-    Technique("distilled", "retrained by distillation", "06_distillation"),
-    Technique("codebook", "k-means, per layer", "07_codebooks", codebook, (FROM_1, AT_4), (FROM_1, AT_4_FEW)),
-    Technique("by_rule", "by rule, per layer", "07_codebooks", by_rule, (FROM_1,), (FROM_1,)),
+    Technique(
+        "activation_aware", "activation-aware", "05_pruning", activation_aware, (BOTH,), (FLOAT_FEW,), colour="orange"
+    ),
+    Technique("retrained", "retrained", "05_pruning", colour="blue"),
+    Technique("labels", "retrained by labels", "06_distillation", colour="sky"),
+    Technique("distilled", "retrained by distillation", "06_distillation", colour="pink"),
+    Technique(
+        "codebook", "k-means, per layer", "07_codebooks", codebook, (FROM_1, AT_4), (FROM_1, AT_4_FEW), colour="green"
+    ),
+    Technique("by_rule", "by rule, per layer", "07_codebooks", by_rule, (FROM_1,), (FROM_1,), colour="red"),
     integers(8, INTEGER_MLP, INTEGER_MLP[:2]),
     integers(6, (ON_MAP,)),
     integers(4, INTEGER_MLP, (SOME,)),
     integers(3, (ON_MAP,)),
     integers(2, (ON_MAP,)),
-    Technique("straight_through", "trained, straight-through", "09_qat"),
-    Technique("learned_step", "trained, learned steps", "09_qat"),
-    Technique("learned_step_both", "trained, and activations", "09_qat"),
-    Technique("learned_step_a4", "trained, 4-bit activations", "09_qat", drawn=False),
-    Technique("binary", "trained, binary", "09_qat"),
+    Technique("straight_through", "trained, straight-through", "09_qat", colour="orange"),
+    Technique("learned_step", "trained, learned steps", "09_qat", colour="green"),
+    Technique("learned_step_both", "trained, and activations", "09_qat", colour="blue"),
+    Technique("learned_step_a4", "trained, 4-bit activations", "09_qat"),
+    Technique("binary", "trained, binary", "09_qat", colour="red"),
+    Technique("obd", "Optimal Brain Damage", "10_reconstruction", partial(obs, method="obd"), (FLOAT_FEW,)),
+    Technique("obs", "Optimal Brain Surgeon", "10_reconstruction", obs, (FLOAT_FEW,), (((FLOAT,), (0.9,)),)),
     Technique(
-        "obd", "Optimal Brain Damage", "10_reconstruction", partial(obs, method="obd"), (FLOAT_FEW,), drawn=False
+        "gptq", "GPTQ", "10_reconstruction", gptq, (AT_4_FEW, UP_TO_8), (((4,), (0.9,)), UP_TO_4), colour="green"
     ),
     Technique(
-        "obs", "Optimal Brain Surgeon", "10_reconstruction", obs, (FLOAT_FEW,), (((FLOAT,), (0.9,)),), drawn=False
+        "gptq_rotated",
+        "rotated first, GPTQ",
+        "10_reconstruction",
+        gptq_rotated,
+        (UP_TO_8,),
+        (((2,), UNPRUNED),),
+        colour="red",
     ),
-    Technique("gptq", "GPTQ", "10_reconstruction", gptq, (AT_4_FEW, UP_TO_8), (((4,), (0.9,)), UP_TO_4)),
-    Technique("gptq_rotated", "rotated, GPTQ", "10_reconstruction", gptq_rotated, (UP_TO_8,), (((2,), UNPRUNED),)),
-    Technique("adaround", "AdaRound", "10_reconstruction"),
-    Technique(
-        "bias_corrected", "per channel, biases corrected", "10_reconstruction", bias_corrected, (UP_TO_8,), drawn=False
-    ),
-    Technique("equalized", "equalized, per tensor", "10_reconstruction", equalized, (UP_TO_8,), drawn=False),
-    Technique("smoothed", "smoothed, and activations", "10_reconstruction", smoothed, (UP_TO_8,), drawn=False),
+    Technique("adaround", "AdaRound", "10_reconstruction", colour="blue"),
+    Technique("bias_corrected", "per channel, biases corrected", "10_reconstruction", bias_corrected, (UP_TO_8,)),
+    Technique("equalized", "equalized, per tensor", "10_reconstruction", equalized, (UP_TO_8,)),
+    Technique("smoothed", "smoothed, and activations", "10_reconstruction", smoothed, (UP_TO_8,)),
     Technique(
         "mixed",
         "mixed, in the same bytes",
@@ -252,6 +277,7 @@ RECORDS = (
         mixed,
         ((BITS[:-2], UNPRUNED), ((4,), (0.5, 0.8, 0.9))),
         (UP_TO_4,),
+        colour="green",
     ),
 )
 TECHNIQUES = {record.name: record for record in RECORDS}
@@ -271,5 +297,5 @@ BESIDE = {
 @cache
 def in_chapter(stem, *, drawn=False):
     """Return the names of the techniques in a chapter's file, or in its figure, those it compares with first."""
-    own = [record.name for record in RECORDS if record.chapter == stem and (record.drawn or not drawn)]
+    own = [record.name for record in RECORDS if record.chapter == stem and (record.colour or not drawn)]
     return (*BESIDE.get(stem, ("per_channel",)), *own)
