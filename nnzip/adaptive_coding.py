@@ -7,8 +7,6 @@ that every machine decodes the same: probabilities in 1/2^16, logarithms to base
 """
 
 import math
-from bisect import bisect_right
-from functools import cache
 
 import numpy as np
 
@@ -108,7 +106,7 @@ def encode_mask(mask):  # bool [out, ...] -> bytes
         return b""
     for way, (shape, axes) in _ways(mask.shape).items():
         encoder, bits = Encoder(), mask.reshape(shape).transpose(axes)
-        MaskModel(*bits.shape).run(encoder, bits)
+        MaskModel(*bits.shape[2:]).run(encoder, bits)
         coded.append(bytes([way]) + encoder.finish())
     return min(coded, key=len)
 
@@ -121,24 +119,20 @@ def decode_mask(data, shape):  # bytes -> bool [shape]
     ways = _ways(shape)
     arranged, axes = ways[one_of(*ways)(data[0], "the first byte of a mask")]
     bits = mask.reshape(arranged).transpose(axes)
-    return MaskModel(*bits.shape).run(Decoder(data[1:]), bits).transpose(axes).reshape(shape)
+    return MaskModel(*bits.shape[2:]).run(Decoder(data[1:]), bits).transpose(axes).reshape(shape)
 
 
 def _ways(shape):  # -> {number: (shape (O, C, H, W), the order of its axes)}
     O, C, *places = shape if len(shape) > 1 else (1, *shape, 1)[:2]
     H, W = places if len(places) == 2 else (1, math.prod(places))
     ways = {}
-    if _is_quick(O, C * H * W):
+    if O <= 1000 or C * H * W >= 32:  # a row takes as long as 150 places: many short ones would take most of the time
         ways[0] = (O, C, H, W), (0, 1, 2, 3)
-    if (C > 1 or not ways) and _is_quick(C, O * H * W):
+    if (C > 1 or not ways) and (C <= 1000 or O * H * W >= 32):
         ways[1] = (O, C, H, W), (1, 0, 2, 3)
     if H * W > 1 and math.prod(shape) <= 4096:
-        ways[2] = ((O, C * H * W, 1, 1), (0, 1, 2, 3))
+        ways[2] = (O, C * H * W, 1, 1), (0, 1, 2, 3)
     return ways
-
-
-def _is_quick(rows, length):  # a row takes as long as 150 places: of many short ones that would be most of the time
-    return rows <= 1000 or length >= 32
 
 
 class MaskModel:
@@ -152,8 +146,7 @@ class MaskModel:
     bits that are spent (Mahoney 2005, Adaptive weighing of context models).
     """
 
-    def __init__(self, O, C, H, W):
-        self.shape = O, C, H, W
+    def __init__(self, H, W):
         self.weights = [3 << 30, 5 << 28, 1 << 32, 1 << 32]  # in 1/2^32: 0.75, 0.31, 1, 1
         self.kept = [2 << 16] * PATTERNS  # how many were kept in each pattern, in 1/2^16 as all that is summed up
         self.expected = [2 << 16] * PATTERNS
@@ -161,23 +154,19 @@ class MaskModel:
 
     def run(self, coder, mask):  # bool [O, C, H, W] -> the same, or what the decoder reads
         """Code row after row."""
-        O, C, H, W = self.shape
-        bits = np.zeros((O, C * H * W), bool)
-        counts = np.zeros((C, H, W), np.int64)
-        for o in range(O):
+        bits = np.zeros(mask.shape, bool)
+        counts = np.zeros(mask.shape[1:], np.int64)
+        for o, row in enumerate(mask):
             total = ((1 + int(counts.sum())) << 24) // (2 + o * counts.size)
             columns = self._columns(counts, o, total).ravel().tolist()
-            row = mask[o].ravel().tolist()
-            bits[o, self._row(coder, row, columns, log2(total) - log2((1 << 24) - total))] = True
-            counts += bits[o].reshape(counts.shape)
-        return bits.reshape(self.shape)
+            places = self._row(coder, row.ravel().tolist(), columns, log2(total) - log2((1 << 24) - total))
+            bits[o].reshape(-1)[places] = True
+            counts += bits[o]
+        return bits
 
     def _columns(self, counts, rows, total):  # int [C, H, W], int, 1/2^24 -> log odds [C, H, W]
-        C, H, W = counts.shape
-        around, neighbours = _around(counts), _around(np.ones((1, H, W), np.int64))
-        near = ((around << 24) + 8 * total) // (rows * neighbours + 8)
-        rate = ((counts << 24) + 8 * near) // (rows + 8)
-        rate = np.clip(rate, 1, (1 << 24) - 1)
+        near = ((_around(counts) << 24) + 8 * total) // (rows * _around(np.ones_like(counts[:1])) + 8)
+        rate = np.clip(((counts << 24) + 8 * near) // (rows + 8), 1, (1 << 24) - 1)
         return _log2_array(rate) - _log2_array((1 << 24) - rate)
 
     def _row(self, coder, row, columns, average):
@@ -211,16 +200,8 @@ class MaskModel:
 
 
 def _followers(H, W):  # -> for each place of [H, W], what it adds to the patterns of those that come after it
-    @cache
-    def of_kind(below, left, right):  # how many rows and columns there are on these sides, up to 2
-        return [
-            (-down * W - across, adds)
-            for down, across, adds in NEAR + FAR
-            if -down <= below and -left <= -across <= right
-        ]
-
     return [
-        of_kind(min(H - 1 - y, 2), min(x, 2), min(W - 1 - x, 2))  # a few lists for all places
+        [(-down * W - across, adds) for down, across, adds in NEAR + FAR if y - down < H and 0 <= x - across < W]
         for y in range(H)
         for x in range(W)
     ]
@@ -302,13 +283,9 @@ def _neighbours(mask, count):
 
 
 def log2(n):
-    """Return 256 log2 n, rounded down but for the last 12 bits of n.
-
-    >>> log2(1), log2(2), log2(3)
-    (0, 256, 405)
-    """
+    """Return 256 log2 of the leading 12 bits of n, rounded down."""
     length = n.bit_length()
-    return (length << 8) + LOG2[(n << 12 >> length) if length < 12 else n >> length - 12]
+    return (length << 8) + LOG2[n << 12 >> length]
 
 
 def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
@@ -316,27 +293,12 @@ def _log2_array(x):  # int64 [...] below 2^53 -> int64 [...], as log2
     return (length.astype(np.int64) << 8) + LOG2_ARRAY[(fraction * 4096).astype(np.int64)]
 
 
-def _powers():  # -> [2^(i/256) for i in 0..255] in 1/2^64
-    root = 2 << 64
-    for _ in range(8):
-        root = math.isqrt(root << 64)
-    powers = [1 << 64]
-    for _ in range(255):
-        powers.append(powers[-1] * root >> 64)
-    return powers
-
-
-def _squashed(x):  # -> 2^16 / (1 + 2^-(x / 256)), neither 0 nor 2^16
-    power = POWERS[x % 256]  # 2^(x/256) = 2^(x // 256) power
-    up, down = (power << (x >> 8), 1 << 64) if x >= 0 else (power, 1 << 64 - (x >> 8))
-    return min(max(ONE * up // (up + down), 1), ONE - 1)
-
-
-POWERS = _powers()
-LOG2 = [0] * 2048 + [bisect_right(POWERS, m << 53) - 257 for m in range(2048, 4096)]  # 256 log2(m / 2^12), negative
+# 256 log2(m / 2^12), rounded down: m^256 has as many bits as 256 log2(m) says
+LOG2 = [0] * 2048 + [(m**256).bit_length() - 1 - 256 * 12 for m in range(2048, 4096)]
 LOG2_ARRAY = np.array(LOG2)
 REACH = 16 * 256  # log odds up to 16 bits: the least probability is 2^-16
-SQUASH = [_squashed(x) for x in range(-REACH, REACH + 1)]
+# 2^16 / (1 + 2^-(x / 256)), neither 0 nor 2^16; none is within 1e-5 of a whole number, so every machine rounds alike
+SQUASH = [min(max(int(ONE / (1 + 2 ** (-x / 256))), 1), ONE - 1) for x in range(-REACH, REACH + 1)]
 
 
 def as_codes(codes, alphabet):
