@@ -1,6 +1,7 @@
 """Independent pieces of work over any concurrent.futures.Executor, with a log from which a killed run goes on."""
 
 import functools
+import io
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import threading
 import time
 import warnings
 from concurrent import futures
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 
 import numpy as np
 
@@ -35,10 +37,12 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
     >>> run_jobs(lambda job: {"sum": sum(job)}, [(1, 2), (3, 4), (1, 2)])
     [{'sum': 3}, {'sum': 7}, {'sum': 3}]
     """
-    check_executor(executor)
+    if not isinstance(executor, futures.Executor | None):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
     jobs = list(jobs)
     keys = [_json(job, "a job", sort_keys=True) for job in jobs]
-    with nullcontext(({}, None)) if log is None else _opened(log, _head(function, settings)) as (results, file):
+    with io.BytesIO() if log is None else Path(log).open("a+b") as file:
+        results = _logged(file, log, _head(function, settings))
         left = {key: job for key, job in zip(keys, jobs, strict=True) if key not in results}
         costs = {key: cost(job) if cost else 1 for key, job in left.items()}
         left = {key: left[key] for key in sorted(left, key=lambda key: -costs[key])}
@@ -46,9 +50,8 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
         with closing(_as_they_come(function, left, executor)) as computed:
             for key, result in computed:
                 results[key] = _json(result, "the result of a job")
-                if file:
-                    file.write(f'{{"job": {key}, "result": {results[key]}}}\n'.encode())
-                    file.flush()
+                file.write(f'{{"job": {key}, "result": {results[key]}}}\n'.encode())
+                file.flush()
                 done += costs.pop(key)
                 if progress:  # the log's results took no time of this run
                     seconds = (time.perf_counter() - start) * (total - done) / (done or 1)
@@ -59,19 +62,14 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
 
 def _as_they_come(function, jobs, executor):  # {key: job} -> (key, result), one after the other
     left, asked = dict(jobs), {}
-    try:
+    with suppress(futures.BrokenExecutor):  # those that were submitted may come through all the same
         for key, job in jobs.items() if executor else ():
             asked[executor.submit(function, job)] = key
-    except futures.BrokenExecutor:
-        pass  # as below: those that were submitted may have come through
     try:
         for future in futures.as_completed(asked):
-            try:
-                result = future.result()
-            except (futures.BrokenExecutor, futures.CancelledError):
-                continue
-            del left[asked[future]]
-            yield asked[future], result
+            with suppress(futures.BrokenExecutor, futures.CancelledError):
+                yield asked[future], future.result()
+                del left[asked[future]]
     finally:  # of an error too: what has not begun need not
         for future in asked:
             future.cancel()
@@ -105,34 +103,22 @@ def _head(function, settings):  # -> bytes, the first line of a log
     return _json(head, "settings", sort_keys=True).encode()
 
 
-@contextmanager
-def _opened(path, head):  # -> {key: result} of what is there, and the file to which more is appended
-    with open(os.fspath(path), "a+b") as file:  # not a number, which would be an open file of somebody else's
-        file.seek(0)
-        *lines, torn = file.read().split(b"\n")  # the last line ends where the run was killed: nothing, or half of one
-        if lines[:1] != [head] and (lines or not head.startswith(torn)):
-            found = (lines or [torn])[0][:200].decode(errors="replace")
-            raise ValueError(f"{path} is not the log of this search: it begins with {found!r}, not {head.decode()!r}")
-        results = dict(_entry(path, number, line) for number, line in enumerate(lines[1:], 2))
-        file.truncate(file.tell() - len(torn))
-        if not lines:
-            file.write(head + b"\n")
-            file.flush()
-        yield results, file
-
-
-def _entry(path, number, line):  # -> key, result
+def _logged(file, path, head):  # -> {key: result} of what is there; more can be written behind it
+    file.seek(0)
+    *lines, torn = file.read().split(b"\n")  # the last line ends where the run was killed: nothing, or half of one
+    if lines[:1] != [head] and (lines or not head.startswith(torn)):
+        found = (lines or [torn])[0][:200].decode(errors="replace")
+        raise ValueError(f"{path} is not the log of this search: it begins with {found!r}, not {head.decode()!r}")
     try:
-        entry = json.loads(line)
-        return _json(entry["job"], "a job", sort_keys=True), _json(entry["result"], "a result")
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError(f"{path}: line {number} is damaged: {line[:80].decode(errors='replace')!r}") from None
-
-
-def check_executor(executor):
-    """Raise TypeError for what is neither a concurrent.futures.Executor nor None."""
-    if executor is not None and not isinstance(executor, futures.Executor):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
+        entries = [json.loads(line) for line in lines[1:]]
+        results = {_json(e["job"], "a job", sort_keys=True): _json(e["result"], "a result") for e in entries}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path} has a damaged line: {error}") from None
+    file.truncate(file.tell() - len(torn))
+    if not lines:
+        file.write(head + b"\n")
+        file.flush()
+    return results
 
 
 @contextmanager
@@ -153,23 +139,26 @@ def open_executor(spec):
         raise ValueError(f"an executor must be processes:N or threads:N, N from 1 to 9999, got {spec!r}")
     kind, number = parts[1], int(parts[2])
     if kind == "threads":
-        opened = futures.ThreadPoolExecutor(number)
+        pool = futures.ThreadPoolExecutor(number)
+    elif number > 1:
+        pool = _processes(number)
     else:
-        opened = _processes(number) if number > 1 else nullcontext()
-    with opened as executor:
+        pool = nullcontext()
+    with pool as executor:
         yield executor
 
 
 @contextmanager
 def _processes(number):
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by NumPy as a new process loads it
     try:
         with futures.ProcessPoolExecutor(number, get_context("spawn"), initializer=_end_with_parent) as executor:
             yield executor
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        for name in ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _end_with_parent():

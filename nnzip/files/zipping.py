@@ -39,7 +39,6 @@ from nnzip.files.tensor_files import (
 from nnzip.files.tensors import Coded, decode_tensor, find_levels, tensor_to_bytes
 from nnzip.files.zip_options import Options
 from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
-from nnzip.jobs import check_executor
 from nnzip.nn import zoo
 from nnzip.pruning import magnitude_mask
 from nnzip.quantization import choose_qparams, quantize
@@ -207,7 +206,6 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
 
     Raises ValueError, TypeError or OSError for files and options that cannot be, before anything is computed.
     """
-    check_executor(executor)
     if Path(path).exists() and Path(source).exists() and os.path.samefile(source, path):
         raise ValueError(f"{path} is what is zipped, and cannot be what is written too")
     with _opened(source) as arrays:
