@@ -40,32 +40,19 @@ def door(function):
     return entered
 
 
+# Arrays
+
+
 def real(x, name="x", *, ndim=None):
     """Take anything array-like: a finite, non-empty float array; integers become float64, floats keep their dtype."""
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    array = np.asarray(x)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    check_ndim(array, name, ndim)
-    check_not_empty(array, name)
+    check_array(array, name, ndim)
     check_finite(array, name)
     return array
-
-
-real.refused = (np.array([]), [1.0, np.nan], [np.inf], [[1.0], [1.0, 2.0]], "text", [True], None)
-
-
-def wide(x, name="x"):
-    """Take a real array, float16 as float32: its products are 0 or infinite too soon."""
-    array = real(x, name)
-    return array.astype(np.result_type(array, np.float32), copy=False)
-
-
-wide.refused = real.refused
 
 
 def reals(*ndim):
@@ -73,6 +60,12 @@ def reals(*ndim):
     kind = functools.partial(real, ndim=ndim)
     kind.refused = (*real.refused, np.ones((1,) * (max(ndim) + 1)))
     return kind
+
+
+def wide(x, name="x"):
+    """Take a real array, float16 as float32: its products are 0 or infinite too soon."""
+    array = real(x, name)
+    return array.astype(np.result_type(array, np.float32), copy=False)
 
 
 def real32(x, name="x"):
@@ -84,14 +77,18 @@ def real32(x, name="x"):
     return array
 
 
+real.refused = wide.refused = (np.array([]), [1.0, np.nan], [np.inf], "text", [True], None)
 real32.refused = (*real.refused, [1e39])
+
+
+# Numbers and names
 
 
 def whole(low, high=None):
     """Take a whole number from low to high; a bool or a float is a TypeError."""
 
     def kind(value, name):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < low or (high is not None and value > high):
             allowed = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -106,10 +103,10 @@ def number(low, high, ends="[]"):
     """Take a number between low and high, as a float; a round bracket in `ends` leaves that end out."""
 
     def kind(value, name):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        above = low <= value if ends[0] == "[" else low < value
-        if not (above and (value <= high if ends[1] == "]" else value < high)):
+        left_out = (ends[0] == "(" and value == low) or (ends[1] == ")" and value == high)
+        if left_out or not low <= value <= high:
             raise ValueError(f"{name} must be in {ends[0]}{low}, {high}{ends[1]}, got {value}")
         return float(value)
 
@@ -132,13 +129,16 @@ def one_of(*allowed):
     return kind
 
 
-def same_shape(a, b, names):
-    """Raise ValueError unless the two arrays, named in the message, have one shape."""
-    if a.shape != b.shape:
-        raise ValueError(f"{names[0]} and {names[1]} must have the same shape, got {a.shape} and {b.shape}")
-
-
 # What is called in bodies
+
+
+def check_array(array, name, ndim=None):
+    """Raise ValueError for an array without elements, or where `ndim`, a number or some, has not its dimensions."""
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if allowed is not None and array.ndim not in allowed:
+        raise ValueError(f"{name} must have {' or '.join(map(str, allowed))} dimensions, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
 
 
 def check_finite(array, name="x"):
@@ -149,24 +149,16 @@ def check_finite(array, name="x"):
         raise ValueError(f"{name} must be finite, got {first} ({bad.size} such values)")
 
 
-def check_not_empty(array, name="x"):
-    """Raise ValueError for an array without elements."""
-    if array.size == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-
-
-def check_ndim(array, name, ndim):
-    """Raise ValueError unless the number of dimensions is `ndim`, or one of them; None allows any."""
-    allowed = (ndim,) if isinstance(ndim, int) else ndim
-    if allowed is not None and array.ndim not in allowed:
-        wanted = " or ".join(str(n) for n in allowed)
-        raise ValueError(f"{name} must have {wanted} dimensions, got shape {array.shape}")
+def same_shape(a, b, names):
+    """Raise ValueError unless the two arrays, named in the message, have one shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"{names[0]} and {names[1]} must have the same shape, got {a.shape} and {b.shape}")
 
 
 def integers(x, name, low, high):
     """Return anything array-like as an array of integers, all of them from low to high."""
     array = np.asarray(x)
-    check_not_empty(array, name)
+    check_array(array, name)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
     if array.min() < low or array.max() > high:

@@ -27,7 +27,7 @@ from itertools import pairwise
 import numpy as np
 
 from nnzip import matmul_native
-from nnzip.checks import check_ndim, check_not_empty, integers, one_of
+from nnzip.checks import check_array, integers, one_of
 from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point  # noqa: F401, what follows
 
 FLOAT32_EXACT = 2**24  # every integer up to it is a float32
@@ -216,8 +216,7 @@ def code_matrix(x, name):
     array = np.asarray(x)
     if array.dtype not in REACH:
         raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}")
-    check_ndim(array, name, 2)
-    check_not_empty(array, name)
+    check_array(array, name, 2)
     return array
 
 

@@ -9,7 +9,7 @@ as in gemmlowp and TensorFlow Lite. The two differ where a product is near a tie
 
 import numpy as np
 
-from nnzip.checks import check_not_empty, integers, real, whole
+from nnzip.checks import check_array, integers, real, whole
 from nnzip.quantization import round_to_integer
 
 INT32 = np.iinfo(np.int32)
@@ -109,7 +109,7 @@ def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_p
     acc, dtype = np.asarray(acc), np.dtype(out_dtype)
     if acc.dtype != np.int32:
         raise TypeError(f"acc must be int32, got {acc.dtype}")
-    check_not_empty(acc, "acc")
+    check_array(acc, "acc")
     if dtype not in (np.int8, np.uint8, np.int16, np.uint16):
         raise ValueError(f"out_dtype must be int8, uint8, int16 or uint16, got {dtype}")
     codes = np.iinfo(dtype)

@@ -42,7 +42,7 @@ def test_what_are_no_real_numbers_is_a_type_error(x):
         ([[1, 2], [math.inf, -math.inf]], {}, r"x must be finite, got inf at flat index 2 \(2 such values\)"),
         ([1, math.inf], {}, r"x must be finite, got inf at flat index 1 \(1 such values\)"),
         ([-math.inf, math.nan], {}, r"x must be finite, got -inf at flat index 0 \(2 such values\)"),
-        ([[1], [2, 3]], {}, "x is not a rectangular array"),
+        ([[1], [2, 3]], {}, "inhomogeneous"),
         ([1], {"ndim": 2}, r"x must have 2 dimensions, got shape \(1,\)"),
         ([[1]], {"ndim": (1, 3)}, r"x must have 1 or 3 dimensions, got shape \(1, 1\)"),
         (1.0, {"ndim": 1}, r"x must have 1 dimensions, got shape \(\)"),

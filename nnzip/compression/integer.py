@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_ndim, check_not_empty, door, integers, one_of, whole
+from nnzip.checks import check_array, door, integers, one_of, whole
 from nnzip.compression.quantization import activation_qparams
 from nnzip.matmul import exact_depth, float32_is_exact
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
@@ -75,7 +75,7 @@ class IntegerLayer:
         return self.add_offset(self.multiply(codes))
 
     def multiply(self, codes):  # uint8 -> sum_k x w, whole numbers in the float type of `products`
-        check_ndim(codes, "codes", self.weight.ndim)
+        check_array(codes, "codes", self.weight.ndim)
         if codes.shape[1] != self.weight.shape[1]:
             raise ValueError(f"codes must have {self.weight.shape[1]} channels or features, got shape {codes.shape}")
         if self.padding:  # a float 0 has the code z_x
@@ -212,7 +212,7 @@ class IntegerNetwork:
 
 
 def _batches(images):
-    check_not_empty(np.asarray(images), "images")
+    check_array(np.asarray(images), "images")
     return (images[i : i + IMAGES] for i in range(0, len(images), IMAGES))
 
 

@@ -11,7 +11,7 @@ row of one channel is then a contiguous run of W * N numbers for the whole batch
 
 import numpy as np
 
-from nnzip.checks import check_ndim, check_not_empty, door, whole
+from nnzip.checks import check_array, door, whole
 
 
 class Layer:
@@ -308,8 +308,7 @@ def _input(layer, x, ndim=None, count=None, side=1):
     x = np.asarray(x)
     if x.dtype.kind != "f":
         raise TypeError(f"{layer} takes a float array, got dtype {x.dtype}")
-    check_ndim(x, f"the input of {layer}", ndim)
-    check_not_empty(x, f"the input of {layer}")
+    check_array(x, f"the input of {layer}", ndim)
     if count not in (None, *x.shape[1:2]) or (ndim == 4 and min(x.shape[2:]) < side):
         wanted = f"(N, {count})" if ndim == 2 else f"(N, {count or 'C'}, H, W), H and W >= {side}"
         raise ValueError(f"{type(layer).__name__} takes x of shape {wanted}, got {x.shape}")

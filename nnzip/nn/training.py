@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_labels, check_ndim, door, number, one_of, positive, real, reals, same_shape, whole
+from nnzip.checks import check_array, check_labels, door, number, one_of, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import Network, check_network
 
@@ -129,7 +129,7 @@ def shifted(images, down, right):  # [N, C, H, W], int or [N], int or [N] -> [N,
     [[[[0.0, 0.0], [2.0, 0.0]]]]
     """
     images = np.asarray(images)
-    check_ndim(images, "images", 4)
+    check_array(images, "images", 4)
     N, C, H, W = images.shape
     p = int(np.abs([down, right]).max(initial=0))
     padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))
