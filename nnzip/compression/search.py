@@ -8,7 +8,6 @@ killed goes on where it was, to the same end.
 
 import functools
 import itertools
-import math
 
 import numpy as np
 
@@ -27,7 +26,6 @@ BITS = (2, 3, 4, 5, 6, 8)
 SPARSITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 WIDTHS = (0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 48, 64, 96)  # of a hidden layer; 0: there is none
 TRIES = 10_000  # to find a genome that is new and allowed
-WAYS = ("evolution", "random")
 
 
 @door
@@ -68,7 +66,7 @@ def child_of(mother, father, choices, rng):  # int [genes] three times -> int [g
 
 @door
 def evolve(
-    function, choices, *, objectives, evaluations, population: whole(1) = 20, allowed=None, seed: whole(0) = 0, run=map
+    function, choices, *, objectives, evaluations: whole(1), population=20, allowed=None, seed: whole(0) = 0, run=map
 ):
     """Search by evolution: the best so far (`best_parents`) are the parents of the next generation (`child_of`).
 
@@ -90,45 +88,35 @@ def evolve(
     """
     if not isinstance(objectives, tuple | list) or len(objectives) not in (1, 2):
         raise ValueError(f"objectives must be one or two names, got {objectives!r}")
-    draw, found, parents = _drawer(choices, allowed, evaluations, seed), [], None
+    rng, seen, found = np.random.default_rng(seed), set(), []
     while len(found) < evaluations:
-        genomes = [draw(parents) for _ in range(min(population, evaluations - len(found)))]
-        found += _records(genomes, run(function, genomes))
-        parents = best_parents(found, objectives, population)
+        parents = best_parents(found, objectives, population) if found else None
+        count = min(population, evaluations - len(found))
+        genomes = [_new_genome(choices, parents, allowed, seen, rng) for _ in range(count)]
+        found += [{"genome": g, **result} for g, result in zip(genomes, run(function, genomes), strict=True)]
     return found
 
 
-@door
-def random_search(function, choices, *, evaluations, allowed=None, seed: whole(0) = 0, run=map):
-    """Look at so many genomes drawn at random, none twice: what any search must beat. Arguments as in `evolve`."""
-    draw = _drawer(choices, allowed, evaluations, seed)
-    genomes = [draw() for _ in range(evaluations)]
-    return _records(genomes, run(function, genomes))
+def random_search(function, choices, *, evaluations, **options):
+    """Look at so many genomes drawn at random, none twice: an evolution that ends with its first generation."""
+    options |= {"objectives": ("any",), "population": evaluations}
+    return evolve(function, choices, evaluations=evaluations, **options)
 
 
-def _records(genomes, results):  # -> list of dicts
-    return [{"genome": genome, **result} for genome, result in zip(genomes, results, strict=True)]
+WAYS = {"evolution": evolve, "random": random_search}
 
 
-def _drawer(choices, allowed, evaluations, seed):
-    """Return a function that draws a genome, at random or from parents, which is allowed and not drawn before."""
-    choices = [whole(1)(count, "choices") for count in choices]
-    most = math.prod(choices)
-    whole(1, most)(evaluations, f"evaluations (of the {most} genomes that there are)")
-    seen, rng = set(), np.random.default_rng(seed)
-
-    def draw(parents=None):  # -> list of int
-        for attempt in range(TRIES):
-            genome = rng.integers(choices)
-            if parents is not None and attempt < TRIES // 2:  # where all children are known, anybody will do
-                genome = child_of(*parents[rng.integers(len(parents), size=2)], choices, rng)
-            genome = genome.tolist()
-            if tuple(genome) not in seen and (allowed is None or allowed(genome)):
-                seen.add(tuple(genome))
-                return genome
-        raise ValueError(f"no new genome is allowed after {len(seen)}: ask for fewer evaluations")
-
-    return draw
+def _new_genome(choices, parents, allowed, seen, rng):  # -> list of int
+    """Draw a genome that is allowed and not in `seen`, at random or from parents, and add it there."""
+    for attempt in range(TRIES):
+        genome = rng.integers(choices)
+        if parents is not None and attempt < TRIES // 2:  # where all children are known, anybody will do
+            genome = child_of(*parents[rng.integers(len(parents), size=2)], choices, rng)
+        genome = genome.tolist()
+        if tuple(genome) not in seen and (allowed is None or allowed(genome)):
+            seen.add(tuple(genome))
+            return genome
+    raise ValueError(f"no new genome is allowed after {len(seen)}: ask for fewer evaluations")
 
 
 @door
@@ -145,8 +133,7 @@ def search_bits(
     """
     choices = [len(BITS), len(SPARSITIES)] * len(weights_of(trained(name, seed=network_seed)))
     function = functools.partial(measure_bits, name=name, network_seed=network_seed, images=images)
-    search = random_search if way == "random" else functools.partial(evolve, objectives=("loss", "bytes"))
-    return search(function, choices, evaluations=evaluations, seed=seed, run=run)
+    return WAYS[way](function, choices, objectives=["loss", "bytes"], evaluations=evaluations, seed=seed, run=run)
 
 
 def measure_bits(genome, *, name, network_seed, images):
@@ -188,12 +175,12 @@ def search_widths(*, parameters: whole(1), evaluations, way: one_of(*WAYS) = "ev
 
     The rest is as in `evolve`, and so is what comes back, with what `measure_widths` says.
     """
-    settings = {"images": 10_000, "epochs": 1, "rate": 0.1, "seed": 0} | (recipe or {})
-    whole(1, 55_000)(settings["images"], "images")  # the last 5,000 are held out
-    function, choices = functools.partial(measure_widths, **settings), [len(WIDTHS)] * 3
-    allowed = functools.partial(fits, parameters=parameters)
-    search = random_search if way == "random" else functools.partial(evolve, objectives=("error",), population=10)
-    return search(function, choices, evaluations=evaluations, allowed=allowed, seed=seed, run=run)
+    function, allowed = (
+        functools.partial(measure_widths, **recipe or {}),
+        functools.partial(fits, parameters=parameters),
+    )
+    options = {"objectives": ["error"], "population": 10, "allowed": allowed, "seed": seed, "run": run}
+    return WAYS[way](function, [len(WIDTHS)] * 3, evaluations=evaluations, **options)
 
 
 def fits(genome, parameters):
@@ -203,12 +190,12 @@ def fits(genome, parameters):
     return in_order and parameters_of(widths) <= parameters
 
 
-def measure_widths(genome, *, images, epochs, rate, seed):
+@door
+def measure_widths(genome, *, images: whole(1, 55_000) = 10_000, epochs=1, rate=0.1, seed=0):
     """Train an MLP of these widths on the first training images; return its error on the last 5,000, its parameters."""
     widths = [WIDTHS[gene] for gene in genome]
     network, data, held_out = mlp(widths, seed=seed), part_of_mnist("train", 0, images), part_of_mnist("train", -5000)
-    recipe = {"batch_size": 100, "optimizer": SGD(rate), "schedule": cosine_decay}
-    fit(network, data, epochs=epochs, **recipe, seed=seed, progress=False)
+    fit(network, data, epochs=epochs, batch_size=100, optimizer=SGD(rate), schedule=cosine_decay, seed=seed)
     return {"error": evaluate(network, *held_out), "parameters": parameters_of(widths)}
 
 
