@@ -166,9 +166,9 @@ def integers(x, name, low, high):
     return array
 
 
-def check_labels(labels, shape):
-    """Return `labels` as an integer array that has one class number for each row of logits of this shape."""
-    labels = integers(labels, "labels", 0, shape[1] - 1)
-    if labels.shape != shape[:1]:
-        raise ValueError(f"labels must have shape ({shape[0]},), one for each row, got {labels.shape}")
+def check_labels(labels, count, classes=np.inf):
+    """Return `labels` as an array of so many integers, each the number of a class."""
+    labels = integers(labels, "labels", 0, classes - 1)
+    if labels.shape != (count,):
+        raise ValueError(f"labels must have shape ({count},), one for each row, got {labels.shape}")
     return labels

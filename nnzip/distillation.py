@@ -85,7 +85,7 @@ def distillation_loss(
     (0.5685, [[-0.4811, 0.4811]])
     """
     same_shape(teacher_logits, student_logits, ("teacher_logits", "student_logits"))
-    labels = check_labels(labels, student_logits.shape)
+    labels = check_labels(labels, *student_logits.shape)
     one_hot = np.arange(student_logits.shape[1]) == labels[:, None]  # [N, classes]
     student = student_logits.astype(np.float64)
     log_p = log_softmax(teacher_logits.astype(np.float64), temperature=temperature)

@@ -13,13 +13,13 @@ import sys
 
 import numpy as np
 
-from nnzip.checks import door, number, real, whole
+from nnzip.checks import check_labels, door, number, real, whole
 from nnzip.codebooks import assign, kmeans, look_up, sum_by_cluster
 from nnzip.compression.pruning import remove_dead_units, remove_units, unit_norms
 from nnzip.data import load_mnist
 from nnzip.distillation import distillation_loss
 from nnzip.nn.network import check_network
-from nnzip.nn.training import Adam, check_images_and_labels, cosine_decay, fit, shifted
+from nnzip.nn.training import Adam, cosine_decay, fit, shifted
 from nnzip.nn.zoo import trained
 from nnzip.pruning import global_masks, polynomial_schedule, saliency_mask
 
@@ -87,7 +87,7 @@ class Lessons:
 
     def __init__(self, teacher, data, seed):
         self.images, self.rng = real(data[0], "images", ndim=4), np.random.default_rng(seed)
-        self.labels = check_images_and_labels(self.images, data[1])
+        self.labels = check_labels(data[1], len(self.images))
         self.shifts = np.array([*itertools.product(range(-PIXELS, PIXELS + 1), repeat=2)])  # rows down, columns right
         self.logits = np.stack([teacher.logits(shifted(self.images, *shift)) for shift in self.shifts])
 

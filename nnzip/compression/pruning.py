@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from nnzip.checks import door, number, one_of, real, same_shape, unit, whole
+from nnzip.checks import check_labels, door, number, one_of, real, same_shape, unit, whole
 from nnzip.distillation import softmax
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
 from nnzip.nn.network import check_network, weights_of
-from nnzip.nn.training import SGD, check_images_and_labels, cosine_decay, cross_entropy, fit, random_shift
+from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
 
 CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
@@ -125,7 +125,7 @@ def saliencies(network, criterion: one_of(*CRITERIA), *, data=None, seed: whole(
     if not isinstance(data, tuple | list) or len(data) < 2:
         raise ValueError(f"criterion {criterion!r} needs data=(images, labels)")
     images = real(data[0], "images")
-    labels = check_images_and_labels(images, data[1])
+    labels = check_labels(data[1], len(images))
     of_batch = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}[criterion]
     network, totals = network.copy(), dict.fromkeys(weights, 0)  # the copy remembers the batches, not the network
     for start in range(0, len(images), BATCH):

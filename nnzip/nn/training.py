@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_array, check_labels, door, number, one_of, positive, real, reals, same_shape, whole
+from nnzip.checks import check_array, check_labels, door, number, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import Network, check_network
 
@@ -22,7 +22,7 @@ def cross_entropy(logits: reals(2), labels, indices=None):  # [N, classes], [N] 
     >>> round(value, 4), gradient.tolist()
     (0.6931, [[0.5, -0.5]])
     """
-    labels = check_labels(labels, logits.shape)
+    labels = check_labels(labels, *logits.shape)
     rows, log_p = np.arange(len(labels)), log_softmax(logits)
     gradient = np.exp(log_p)
     gradient[rows, labels] -= 1
@@ -99,13 +99,6 @@ class Adam(Optimizer):
         weight -= (rate / (1 - self.beta1**t) * change).astype(weight.dtype, copy=False)
 
 
-def an_optimizer(value, name):
-    """Take an optimizer."""
-    if not isinstance(value, Optimizer):
-        raise TypeError(f"{name} must be one such as SGD(0.1), got {value!r}")
-    return value
-
-
 def linear_decay(progress):
     """Return 1 - progress: the rate falls to 0 in a line."""
     return 1.0 - progress
@@ -162,7 +155,7 @@ def fit(
     *,
     epochs: whole(1),
     batch_size: whole(1),
-    optimizer: an_optimizer,
+    optimizer,
     loss=cross_entropy,
     schedule=lambda progress: 1.0,
     augment=None,
@@ -189,7 +182,7 @@ def fit(
     Raises ValueError when the training diverges.
     """
     images, labels, *test = _checked_data(network, data)
-    masks = _masked_from_the_start(masks, network.parameters(), optimizer)
+    masks = _masked_from_the_start(masks or {}, network.parameters(), optimizer)
     rng, start, history = np.random.default_rng(seed), time.perf_counter(), []
     step, steps = 0, epochs * -(-len(images) // batch_size)
     for epoch in range(1, epochs + 1):
@@ -218,8 +211,7 @@ def fit(
 def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
     check_network(network)
-    images = np.asarray(images)
-    labels = check_images_and_labels(images, labels)
+    labels = check_labels(labels, len(images))
     return float(np.mean(network.predict(images) != labels))
 
 
@@ -264,16 +256,6 @@ def _central_differences(function, array, epsilon=1e-6):
     return slope
 
 
-def check_images_and_labels(images, labels):
-    """Return `labels` as an integer array, one for each image."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
-    if labels.shape != (len(images),) or len(images) == 0:
-        raise ValueError(f"images and labels must be equally many and not none, got {images.shape} and {labels.shape}")
-    return labels
-
-
 def _checked_data(network, data):  # -> [images, labels], and those of the test set behind them, if there is one
     check_network(network)
     if len(data) not in (2, 4):
@@ -281,22 +263,19 @@ def _checked_data(network, data):  # -> [images, labels], and those of the test 
     checked = []
     for images, labels, name in zip(data[::2], data[1::2], ("images", "test images"), strict=False):
         images = real(images, name)
-        labels = check_images_and_labels(images, labels)
         classes = network.forward(images[:1]).shape[1]
-        checked += [images, check_labels(labels, (len(images), classes))]
+        checked += [images, check_labels(labels, len(images), classes)]
     return checked
 
 
 def _masked_from_the_start(masks, parameters, optimizer):
     """Return the masks in the memory order of their weights, which become zero outside of them, with their momentum."""
-    if not isinstance(masks, dict | None):
-        raise TypeError(f"masks must be a dict of bool arrays by name, got {type(masks).__name__}")
     held = {}
-    for name, mask in (masks or {}).items():
-        weight, mask = parameters[one_of(*parameters)(name, "a mask's name")], np.asarray(mask)
-        if mask.dtype != bool or mask.shape != weight.shape:
-            got = f"{mask.dtype} of shape {mask.shape}"
-            raise ValueError(f"the mask of {name} must be bool of shape {weight.shape}, got {got}")
+    for name, mask in masks.items():
+        weight, mask = parameters[name], np.asarray(mask)
+        if mask.dtype != bool:  # an array of integers would be taken for indices
+            raise TypeError(f"the mask of {name} must be bool, got {mask.dtype}")
+        same_shape(mask, weight, (f"the mask of {name}", name))
         held[name] = np.empty_like(weight, dtype=bool)
         held[name][...] = mask
     for name, mask in held.items():
