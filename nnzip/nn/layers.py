@@ -14,18 +14,25 @@ import numpy as np
 from nnzip.checks import check_array, door, whole
 
 
+class Seen(dict):
+    """What backward needs of the last forward."""
+
+    def __missing__(self, name):
+        raise ValueError(f"backward needs a forward pass first: there is no {name}")
+
+
 class Layer:
     """What all layers share: no parameters, and nothing remembered from the last forward pass."""
 
     def __init__(self):
-        self.params, self.grads = {}, {}
-        self.seen = {}  # what backward needs of the last forward
+        self.params, self.grads, self.seen = {}, {}, Seen()
 
     def __getstate__(self):  # copies and pickles carry the weights, not the last batch
-        return {**self.__dict__, "grads": {}, "seen": {}}
+        return {**self.__dict__, "grads": {}, "seen": Seen()}
 
     def __repr__(self):
-        return f"{type(self).__name__}()"
+        sizes = [str(value) for value in vars(self).values() if isinstance(value, int)]
+        return f"{type(self).__name__}({', '.join(sizes)})"
 
 
 class Linear(Layer):
@@ -55,14 +62,11 @@ class Linear(Layer):
         return y
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, out] -> [N, in]
-        x = _seen(self, "x")
+        x = self.seen["x"]
         grad_y = _gradient(self, grad_y, (len(x), self.out_features))
         self.grads["weight"] = (x.T @ grad_y).T  # ([in, N] @ [N, out])^T
         self.grads["bias"] = grad_y.sum(axis=0)
         return grad_y @ _params_as(self, x.dtype)[0] if input_gradient else None
-
-    def __repr__(self):
-        return f"Linear({self.in_features}, {self.out_features})"
 
 
 class ReLU(Layer):
@@ -73,7 +77,7 @@ class ReLU(Layer):
         return y
 
     def backward(self, grad_y, *, input_gradient=True):
-        y = _seen(self, "y")
+        y = self.seen["y"]
         return _gradient(self, grad_y, y.shape) * (y > 0)
 
 
@@ -85,7 +89,7 @@ class Flatten(Layer):
         return x.reshape(len(x), -1)
 
     def backward(self, grad_y, *, input_gradient=True):
-        x = _seen(self, "x")
+        x = self.seen["x"]
         grad_y = _gradient(self, grad_y, (len(x), x[0].size))
         grad_x = np.empty_like(x, dtype=grad_y.dtype)  # in the memory order of x: the layer before goes on in it
         grad_x[...] = grad_y.reshape(x.shape)
@@ -214,7 +218,7 @@ class Conv2d(Layer):
         return y.reshape(H_out, len(weight), W_out, N).transpose(3, 1, 0, 2)
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, O, H', W'] -> [N, C, H, W]
-        windows, (N, C, H, W) = _seen(self, "windows"), self.seen["x_shape"]
+        windows, (N, C, H, W) = self.seen["windows"], self.seen["x_shape"]
         k, O = self.kernel_size, self.out_channels
         H_out, W_out = len(windows), windows.shape[2] // N
         grad_y = _gradient(self, grad_y, (N, O, H_out, W_out))
@@ -267,7 +271,7 @@ class MaxPool2d(Layer):
         return y
 
     def backward(self, grad_y, *, input_gradient=True):
-        x, y = _seen(self, "x"), self.seen["y"]
+        x, y = self.seen["x"], self.seen["y"]
         grad_y, grad_x = _gradient(self, grad_y, y.shape), np.empty_like(x)
         H, W = (self.size * n for n in y.shape[2:])
         grad_x[:, :, H:], grad_x[:, :, :, W:] = 0, 0  # in no window
@@ -284,9 +288,6 @@ class MaxPool2d(Layer):
         """Return the size * size views that hold the first pixel of every window, the second, ..., row by row."""
         k, H, W = self.size, *(n // self.size * self.size for n in x.shape[2:])
         return [x[:, :, u:H:k, v:W:k] for u in range(k) for v in range(k)]
-
-    def __repr__(self):
-        return f"MaxPool2d({self.size})"
 
 
 # What every layer asks first
@@ -315,16 +316,8 @@ def _input(layer, x, ndim=None, count=None, side=1):
     return x
 
 
-def _seen(layer, name):
-    if name not in layer.seen:
-        raise ValueError(f"{type(layer).__name__}.backward needs a forward pass first")
-    return layer.seen[name]
-
-
 def _gradient(layer, grad_y, shape):
     grad_y = np.asarray(grad_y)
-    if grad_y.dtype.kind != "f":
-        raise TypeError(f"the gradient at {layer} must be a float array, got dtype {grad_y.dtype}")
     if grad_y.shape != shape:
         raise ValueError(f"the gradient at {layer} must have the output's shape {shape}, got {grad_y.shape}")
     return grad_y
