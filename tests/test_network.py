@@ -98,7 +98,7 @@ def test_loading_keeps_float32_whatever_is_given():
     [
         ("7.bias", None, r"missing \['7.bias'\], unknown \[\]"),
         ("9.bias", np.ones(3), r"missing \[\], unknown \['9.bias'\]"),
-        ("7.bias", 1.0, r"7.bias must have shape \(3,\), got \(\)"),
+        ("7.bias", 1.0, r"7.bias and the network's must have the same shape, got \(\) and \(3,\)"),
         ("7.bias", [0, np.nan, 0], "7.bias must be finite, got nan"),
         ("7.bias", [0, 1e300, 0], "7.bias must be finite, got inf"),
     ],

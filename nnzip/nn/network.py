@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from nnzip.checks import check_finite, door, real, whole
+from nnzip.checks import door, real, same_shape, whole
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
@@ -43,7 +43,7 @@ class Network:
     def logits(self, images, *, batch_size: whole(1) = 250):  # [N, ...] -> [N, classes]
         """Return what `forward` makes of many images, a batch at a time; ValueError where that is not finite."""
         images = np.asarray(images)
-        if images.dtype.kind != "f":
+        if images.dtype.kind != "f":  # raw pixels, which training never saw
             raise TypeError(f"images must be floats, got dtype {images.dtype}")
         images = real(images, "images")
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, as what the network gives
@@ -63,18 +63,14 @@ class Network:
 
     def load_parameters(self, values):
         """Copy named arrays into the network's own; if a name, a shape or a number does not fit, nothing is changed."""
-        own = self.parameters()
+        own, converted = self.parameters(), {}
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
-        converted = {}
         for name, array in own.items():
-            value = real(values[name], name)
-            if value.shape != array.shape:
-                raise ValueError(f"{name} must have shape {array.shape}, got {value.shape}")
             with np.errstate(over="ignore"):  # a number too large becomes infinity, which is refused
-                converted[name] = value.astype(array.dtype)
-            check_finite(converted[name], name)
+                converted[name] = real(real(values[name], name).astype(array.dtype), name)
+            same_shape(converted[name], array, (name, "the network's"))
         for name, array in own.items():
             array[...] = converted[name]
 
