@@ -27,25 +27,15 @@ def test_lists_tuples_and_numbers_become_arrays(x):
     assert real(x).dtype.kind == "f" and np.array_equal(real(x), np.array(x))
 
 
-@pytest.mark.parametrize("x", [[True], [1j], ["1"], [None], [b"1"], [{}], "12", None, np.array(["2020"], "M8[Y]")])
-def test_what_are_no_real_numbers_is_a_type_error(x):
-    with pytest.raises(TypeError, match="images must hold real numbers, got dtype"):
-        real(x, "images")
-
-
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        ([], {}, r"x must not be empty, got shape \(0,\)"),
         (np.ones((3, 0)), {}, r"x must not be empty, got shape \(3, 0\)"),
         ([1, math.nan, 3], {}, r"x must be finite, got nan at flat index 1 \(1 such values\)"),
         ([[1, 2], [math.inf, -math.inf]], {}, r"x must be finite, got inf at flat index 2 \(2 such values\)"),
-        ([1, math.inf], {}, r"x must be finite, got inf at flat index 1 \(1 such values\)"),
         ([-math.inf, math.nan], {}, r"x must be finite, got -inf at flat index 0 \(2 such values\)"),
-        ([[1], [2, 3]], {}, "inhomogeneous"),
         ([1], {"ndim": 2}, r"x must have 2 dimensions, got shape \(1,\)"),
         ([[1]], {"ndim": (1, 3)}, r"x must have 1 or 3 dimensions, got shape \(1, 1\)"),
-        (1.0, {"ndim": 1}, r"x must have 1 dimensions, got shape \(\)"),
     ],
 )
 def test_arrays_that_do_not_fit_are_a_value_error(x, options, message):
@@ -54,20 +44,11 @@ def test_arrays_that_do_not_fit_are_a_value_error(x, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_ndim_may_be_one_number_several_or_any():
-    assert [real([[1.0]], ndim=ndim).shape for ndim in (2, (1, 2), None)] == [(1, 1)] * 3
-
-
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda x: x[:, ::-1], lambda x: x.T])
 def test_the_index_of_the_bad_value_is_that_of_reading_row_by_row(layout):
     x = layout(np.arange(12.0).reshape(3, 4).copy())
     x[tuple(size - 1 for size in x.shape)] = math.nan
     with pytest.raises(ValueError, match="got nan at flat index 11 "):
-        check_finite(x)
-
-
-def test_finite_arrays_of_any_kind_of_number_pass():
-    for x in (np.zeros(3), np.array([np.finfo(np.float64).max]), np.array([5], np.uint8), np.array(-0.0)):
         check_finite(x)
 
 
@@ -85,12 +66,6 @@ def test_an_integer_of_any_kind_comes_out_as_int(value):
     assert type(whole(2, 16)(value, "bits")) is int and whole(2, 16)(value, "bits") == 2
 
 
-@pytest.mark.parametrize("value", [True, False, np.True_, 2.0, np.float64(2), "2", None, [2], np.array(2)])
-def test_nothing_else_is_an_integer(value):
-    with pytest.raises(TypeError, match="bits must be an integer, got"):
-        whole(0)(value, "bits")
-
-
 @pytest.mark.parametrize(
     ("value", "high", "message"),
     [(1, 16, "bits must be from 2 to 16, got 1"), (17, 16, "from 2 to 16, got 17"), (-5, None, "at least 2, got -5")],
@@ -105,12 +80,6 @@ def test_an_integer_outside_its_range_names_the_range(value, high, message):
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int16(1), 0, 1.0])
 def test_a_number_of_any_kind_comes_out_as_float(value):
     assert type(number(0, 1)(value, "rate")) is float and number(0, 1)(value, "rate") == value
-
-
-@pytest.mark.parametrize("value", [True, np.False_, "0.5", None, [0.5], 1j, np.array([0.5])])
-def test_nothing_else_is_a_number(value):
-    with pytest.raises(TypeError, match="rate must be a number, got"):
-        number(0, 1)(value, "rate")
 
 
 @pytest.mark.parametrize(

@@ -74,17 +74,11 @@ def test_images_are_raw_over_255_in_float32_and_labels_are_those_of_the_literatu
     assert not any(np.shares_memory(one, raw) for one in mnist for raw in raw_mnist().values())
 
 
-def write_small_mnist(folder):
-    """The first 20 images and labels of each part, as the four gzipped IDX files."""
+def test_build_mnist_packs_the_four_files_the_same_way_each_time(tmp_path):
     with np.load(FILE, allow_pickle=False) as npz:
         small = {name: npz[name][:20] for name in SOURCES}
     for name, array in small.items():
-        (folder / SOURCES[name]).write_bytes(gzip.compress(idx_bytes(0x08, array.shape, array.ravel().tolist())))
-    return small
-
-
-def test_build_mnist_packs_the_four_files_the_same_way_each_time(tmp_path):
-    small = write_small_mnist(tmp_path)
+        write(tmp_path, gzip.compress(idx_bytes(0x08, array.shape, array.ravel().tolist())), SOURCES[name])
     first, second = tmp_path / "first.npz", tmp_path / "second.npz"
     build_mnist(tmp_path, first)
     build_mnist(tmp_path, second)
@@ -94,17 +88,6 @@ def test_build_mnist_packs_the_four_files_the_same_way_each_time(tmp_path):
     with np.load(first, allow_pickle=False) as npz:
         assert list(npz) == list(SOURCES)
         assert all(np.array_equal(npz[name], small[name]) and npz[name].dtype == np.uint8 for name in SOURCES)
-
-
-def test_build_mnist_leaves_nothing_behind_when_a_source_is_bad(tmp_path):
-    write_small_mnist(tmp_path)
-    write(tmp_path, gzip.compress(LABELS[:-1]), SOURCES["test_labels"])
-    with pytest.raises(ValueError, match="t10k-labels"):
-        build_mnist(tmp_path, tmp_path / "mnist.npz")
-    (tmp_path / SOURCES["test_labels"]).unlink()
-    with pytest.raises(FileNotFoundError, match="t10k-labels"):
-        build_mnist(tmp_path, tmp_path / "mnist.npz")
-    assert not list(tmp_path.glob("*.npz")) and not list(tmp_path.glob(".*"))
 
 
 # ---------------------------------------------------------------- good IDX files
@@ -127,26 +110,12 @@ def test_gzip_is_seen_from_the_content_and_not_from_the_name(tmp_path):
         assert load_idx(write(tmp_path, content, name)).tolist() == [5, 0, 4, 1, 9]
 
 
-def test_a_path_may_be_a_string_and_the_array_is_the_callers_own(tmp_path):
-    path = write(tmp_path, LABELS)
-    load_idx(str(path))[:] = 0
-    assert load_idx(path).tolist() == [5, 0, 4, 1, 9]
-
-
-def test_a_scalar_and_64_dimensions_are_ranks_too(tmp_path):
-    assert load_idx(write(tmp_path, idx_bytes(0x0D, [], [0.5]))).shape == ()
-    assert load_idx(write(tmp_path, idx_bytes(0x08, [1] * 64, [7]))).shape == (1,) * 64
-
-
 # ---------------------------------------------------------------- bad IDX files
 
 DAMAGED = {
     "empty file": (b"", "buffer of at least 4 bytes"),
     "another format": (b"PK\3\4" + bytes(50), "begins with 50 4b 03 04, not with 00 00, a type and a rank"),
     "unknown type": (bytes([0, 0, 0x0A, 1, 0, 0, 0, 1, 7]), "begins with 00 00 0a 01"),
-    "half a dimension": (CUBE[:10], "buffer of at least 16 bytes"),
-    "no data": (LABELS[:8], r"promises shape \(5,\) of uint8, 5 bytes, and holds 0"),
-    "a byte short": (CUBE[:-1], "48 bytes, and holds 47"),
     "a byte long": (LABELS + b"\0", "5 bytes, and holds 6"),
     "an empty array": (idx_bytes(0x08, [0, 28, 28], []), r"shape \(0, 28, 28\)"),
     "65 dimensions": (idx_bytes(0x08, [1] * 65, [7]), "dimension"),
@@ -155,8 +124,6 @@ DAMAGED = {
     "gzip with a wrong checksum": (gzip.compress(CUBE)[:-8] + bytes(8), "CRC"),
     "gzip of a shorter file": (gzip.compress(CUBE[:-4]), "holds 44"),
     "gzip of unknown method": (b"\x1f\x8b\x07" + bytes(20), "method"),
-    "gzip with rubbish behind it": (gzip.compress(CUBE) + b"rubbish", "gzip"),
-    "gzip in gzip": (gzip.compress(gzip.compress(CUBE)), "begins with 1f 8b"),
     "gzip with a bad stream": (gzip.compress(CUBE)[:10] + b"\xff" * 30, "invalid"),
 }
 
@@ -167,12 +134,6 @@ def test_a_damaged_file_is_one_value_error_that_names_it(tmp_path, damage):
     with pytest.raises(ValueError, match=reason) as raised:
         load_idx(write(tmp_path, content, "damaged.idx"))
     assert "damaged.idx" in str(raised.value) and "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("path", [0, None, b"bytes"])
-def test_a_path_is_a_path(path):  # 0 would otherwise be opened, as standard input
-    with pytest.raises(TypeError):
-        load_idx(path)
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):

@@ -149,19 +149,6 @@ def test_a_step_changes_the_arrays_in_place_and_leaves_the_gradients(kind):
     assert parameters["0.weight"] is weight and weight.dtype == np.float32 and (weight < 1).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "message"),
-    [
-        (SGD, {"rate": 0}, r"rate must be in \(0, inf\), got 0"),
-        (SGD, {"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
-        (Adam, {"l2": math.nan}, "l2 must be in"),
-    ],
-)
-def test_settings_that_cannot_train_are_refused(kind, options, message):
-    with pytest.raises(ValueError, match=message):
-        kind(**({"rate": 0.1} | options))
-
-
 # ---------------------------------------------------------------- schedules
 
 
@@ -356,15 +343,6 @@ def test_kept_weights_train_as_if_the_others_were_not_there():
         np.testing.assert_allclose(network.parameters()[name][part], without.parameters()[name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_mask_of_ones_is_no_mask_and_masks_are_not_changed():
-    one, other = small_network(), small_network()
-    masks = {name: np.ones(array.shape, bool) for name, array in one.parameters().items()}
-    train(one, masks=masks)
-    train(other)
-    assert all(np.array_equal(one.parameters()[name], other.parameters()[name]) for name in masks)
-    assert all(mask.all() for mask in masks.values())
-
-
 # ---------------------------------------------------------------- refusals of fit and evaluate
 
 
@@ -373,17 +351,19 @@ def test_a_mask_of_ones_is_no_mask_and_masks_are_not_changed():
     [
         ((IMAGES, LABELS + 1), {}, ValueError, r"labels must be from 0 to 2, got 1 to 3"),
         ((IMAGES, LABELS[:-1]), {}, ValueError, r"labels must have shape \(70,\), one for each row, got \(69,\)"),
-        ((IMAGES, LABELS[:, None]), {}, ValueError, r"labels must have shape \(70,\), .* got \(70, 1\)"),
-        ((IMAGES, LABELS > 1), {}, TypeError, "labels must be integers, got dtype bool"),
         ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
         ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(1, 3\)"),
         ((IMAGES, LABELS, IMAGES, LABELS - 1), {}, ValueError, r"labels must be from 0 to 2, got -1 to 1"),
         ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
         ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
-        (None, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
         (None, {"masks": {"1.weight": np.ones((6, 4), bool)}}, KeyError, "1.weight"),
         (None, {"masks": {"0.weight": np.ones((6, 4))}}, TypeError, "the mask of 0.weight must be bool, got float64"),
-        (None, {"masks": {"0.weight": np.ones((4, 6), bool)}}, ValueError, "mask of 0.weight .* must have the same shape"),
+        (
+            None,
+            {"masks": {"0.weight": np.ones((4, 6), bool)}},
+            ValueError,
+            "mask of 0.weight .* must have the same shape",
+        ),
     ],
 )
 def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, error, message):
@@ -440,12 +420,6 @@ def test_what_is_no_network_is_refused(network):
         train(network)
     with pytest.raises(TypeError, match="network must be a Network, got"):
         evaluate(network, IMAGES, LABELS)
-
-
-def test_test_images_may_be_integers_as_training_images_may():
-    images = IMAGES.round().astype(np.int64)
-    history = train(small_network(), data=(images, LABELS, images, LABELS))
-    assert 0 <= history[-1]["test_error"] <= 1
 
 
 @pytest.mark.parametrize("optimizer", [SGD(1e6), SGD(1e300), Adam(1e38), SGD(0.1, l2=1e38)])
