@@ -181,6 +181,8 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
         total = product_in_blocks(a, right.floats, right.edges(a.dtype), np.int32 if fits else np.int64)
     else:
         depth = FLOAT32_EXACT // (REACH[a.dtype] * REACH[right.codes.dtype])
+        if M <= 8:  # then converting b is most of the work, and blocks of a megabyte stay in cache
+            depth = min(depth, max(16, 2**18 // N))
         total = product_in_blocks(a, right.codes, [*range(0, K, depth), K], np.int32 if fits else np.int64)
     if a_zero_point.any() or b_zero_point.any():
         subtract_zero_points(total, a, a_zero_point, right.column_sums, b_zero_point)
