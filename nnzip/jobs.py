@@ -40,7 +40,7 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
     if not isinstance(executor, futures.Executor | None):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
     jobs = list(jobs)
-    keys = [_json(job, "a job", sort_keys=True) for job in jobs]
+    keys = [_json(job, sort_keys=True) for job in jobs]
     with io.BytesIO() if log is None else Path(log).open("a+b") as file:
         results = _logged(file, log, _head(function, settings))
         left = {key: job for key, job in zip(keys, jobs, strict=True) if key not in results}
@@ -49,7 +49,7 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
         start, done, total, count = time.perf_counter(), 0, sum(costs.values()), len(set(keys))
         with closing(_as_they_come(function, left, executor)) as computed:
             for key, result in computed:
-                results[key] = _json(result, "the result of a job")
+                results[key] = _json(result)
                 file.write(f'{{"job": {key}, "result": {results[key]}}}\n'.encode())
                 file.flush()
                 done += costs.pop(key)
@@ -79,20 +79,14 @@ def _as_they_come(function, jobs, executor):  # {key: job} -> (key, result), one
         yield key, function(job)
 
 
-def _json(value, name, **options):
-    return json.dumps(_plain(value, name), **options)
+def _json(value, **options):
+    return json.dumps(value, default=_plain, **options)
 
 
-def _plain(value, name):
-    """Give NumPy's numbers as Python's, tuples as lists, and refuse what JSON would change."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, name) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item, name) for key, item in value.items()}
-    raise TypeError(f"{name} must be made of numbers, strings, None, lists and dicts with string keys, got {value!r}")
+def _plain(value):  # NumPy's numbers as Python's; JSON has the rest, or it is refused
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"jobs, results and settings are numbers, strings, None, lists and dicts, got {value!r}")
 
 
 def _head(function, settings):  # -> bytes, the first line of a log
@@ -100,7 +94,7 @@ def _head(function, settings):  # -> bytes, the first line of a log
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     head = {"function": f"{named.__module__}.{named.__qualname__}", "settings": settings}
-    return _json(head, "settings", sort_keys=True).encode()
+    return _json(head, sort_keys=True).encode()
 
 
 def _logged(file, path, head):  # -> {key: result} of what is there; more can be written behind it
@@ -111,7 +105,7 @@ def _logged(file, path, head):  # -> {key: result} of what is there; more can be
         raise ValueError(f"{path} is not the log of this search: it begins with {found!r}, not {head.decode()!r}")
     try:
         entries = [json.loads(line) for line in lines[1:]]
-        results = {_json(e["job"], "a job", sort_keys=True): _json(e["result"], "a result") for e in entries}
+        results = {_json(e["job"], sort_keys=True): _json(e["result"]) for e in entries}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged line: {error}") from None
     file.truncate(file.tell() - len(torn))

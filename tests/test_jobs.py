@@ -78,12 +78,12 @@ def test_numbers_come_back_to_the_last_bit_and_in_the_order_of_their_names(tmp_p
     assert repr(plain) == repr([float(np.float32(0.1)), 0.1, -3, True, "s"])
 
 
-@pytest.mark.parametrize("value", [np.zeros(2), {1, 2}, {1: 2}, 1j, object(), b"bytes", [{"a": np.longdouble(1)}]])
+@pytest.mark.parametrize("value", [np.zeros(2), {1, 2}, 1j, object(), b"bytes", [{"a": np.zeros(1)}]])
 def test_values_that_json_does_not_have_are_refused(value, tmp_path):
-    with pytest.raises(TypeError, match="a job must be made of numbers, strings"):
+    with pytest.raises(TypeError, match="jobs, results and settings are numbers, strings"):
         run_jobs(square, [1, value], log=tmp_path / "log")
     assert not (tmp_path / "log").exists()
-    with pytest.raises(TypeError, match="the result of a job must be made of numbers, strings"):
+    with pytest.raises(TypeError, match="jobs, results and settings are numbers, strings"):
         run_jobs(lambda job: value, [1])
 
 
@@ -108,7 +108,7 @@ def test_the_error_of_a_job_comes_out_and_stops_what_has_not_begun(tmp_path):
         assert calls[:3] == [0, 1, 2] and len(calls) < 50
         calls.clear()
     assert (tmp_path / "True").read_bytes().count(b'"result"') == 2
-    with pytest.raises(TypeError, match="the result"), ThreadPoolExecutor(1) as pool:  # which waits for what it has
+    with pytest.raises(TypeError, match="results"), ThreadPoolExecutor(1) as pool:  # which waits for what it has
         run_jobs(lambda number: calls.append(number) or time.sleep(0.002) or {number}, range(200), executor=pool)
     assert len(calls) < 50
 

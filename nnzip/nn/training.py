@@ -7,7 +7,7 @@ import numpy as np
 
 from nnzip.checks import check_array, check_labels, door, number, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
-from nnzip.nn.network import Network, check_network
+from nnzip.nn.network import Network
 
 penalty = number(0, np.inf, "[)")
 
@@ -181,7 +181,9 @@ def fit(
 
     Raises ValueError when the training diverges.
     """
-    images, labels, *test = _checked_data(network, data)
+    images, labels, *test = data
+    images = real(images, "images")
+    labels = check_labels(labels, len(images), network.forward(images[:1]).shape[1])
     masks = _masked_from_the_start(masks or {}, network.parameters(), optimizer)
     rng, start, history = np.random.default_rng(seed), time.perf_counter(), []
     step, steps = 0, epochs * -(-len(images) // batch_size)
@@ -210,7 +212,6 @@ def fit(
 
 def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
-    check_network(network)
     labels = check_labels(labels, len(images))
     return float(np.mean(network.predict(images) != labels))
 
@@ -254,18 +255,6 @@ def _central_differences(function, array, epsilon=1e-6):
         slope[index] = (above - function()) / (2 * epsilon)
         array[index] = value
     return slope
-
-
-def _checked_data(network, data):  # -> [images, labels], and those of the test set behind them, if there is one
-    check_network(network)
-    if len(data) not in (2, 4):
-        raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
-    checked = []
-    for images, labels, name in zip(data[::2], data[1::2], ("images", "test images"), strict=False):
-        images = real(images, name)
-        classes = network.forward(images[:1]).shape[1]
-        checked += [images, check_labels(labels, len(images), classes)]
-    return checked
 
 
 def _masked_from_the_start(masks, parameters, optimizer):
