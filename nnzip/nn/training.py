@@ -7,7 +7,7 @@ import numpy as np
 
 from nnzip.checks import check_array, check_labels, door, number, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
-from nnzip.nn.network import Network
+from nnzip.nn.network import Network, check_network
 
 penalty = number(0, np.inf, "[)")
 
@@ -212,6 +212,7 @@ def fit(
 
 def evaluate(network, images, labels):
     """Return the error of the network, the fraction of images whose largest logit is not at the label."""
+    check_network(network)
     labels = check_labels(labels, len(images))
     return float(np.mean(network.predict(images) != labels))
 
