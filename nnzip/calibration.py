@@ -21,10 +21,10 @@ FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 
 
 
 class Rows(NamedTuple):
-    """Values in rows, one for each scale; how often each value occurs; the extremes of each row."""
+    """Values in rows, one for each scale; how often each value occurs; the range of each row, with 0 in it."""
 
     values: np.ndarray  # [S, n]
-    counts: np.ndarray | int  # [S, n], or 1 for all
+    counts: np.ndarray | int  # [n], of the one row of an observer, or 1 for all
     lo: np.ndarray  # [S]
     hi: np.ndarray
 
@@ -86,7 +86,7 @@ def rounded(values, lo, hi, bits, symmetric):  # [S, n], [S], [S] -> codes and w
 
 def minmax(rows, bits, symmetric):  # Rows -> float64 [S], [S], as all of RANGES
     """Take the extremes: nothing is clipped."""
-    return include_zero(rows.lo, rows.hi, symmetric)
+    return rows.lo, rows.hi
 
 
 def percentile(rows, bits, symmetric):
@@ -96,7 +96,7 @@ def percentile(rows, bits, symmetric):
         low = high = percentile_of(np.abs(values), counts)
     else:
         low, high = -percentile_of(-values, counts), percentile_of(values, counts)
-    (lo, hi), (low, high) = include_zero(lo, hi, symmetric), include_zero(low, high, symmetric)
+    low, high = include_zero(low, high, symmetric)
     collapsed = low == high  # nearly all values are 0: the few others are all there is, so they set the range
     return np.where(collapsed, lo, low), np.where(collapsed, hi, high)
 
@@ -112,115 +112,109 @@ def percentile_of(values, counts):  # [S, n] -> float64 [S]
 
 def least_squared_error(rows, bits, symmetric):
     """Search the range of least squared error (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
-    found = [search(block, bits, symmetric, squared_error) for block in blocks(rows, rows.values.shape[1])]
-    return np.concatenate(found, axis=1)
+    return search(rows, bits, symmetric, squared_error, step=max(1, BLOCK // rows.values.shape[1]))
 
 
 def least_divergence(rows, bits, symmetric):
     """Search the range of least divergence between the histograms before and after (Migacz, GTC 2017)."""
-    found = [search(histogram(block, symmetric), bits, symmetric, divergence) for block in blocks(rows, BINS)]
-    return np.concatenate(found, axis=1)
+    return search(rows, bits, symmetric, divergence, step=1)
 
 
 RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squared_error, "entropy": least_divergence}
 
 
-def search(rows, bits, symmetric, cost):
-    """Return, for each row, the range of least cost(rows, lo, hi, bits, symmetric) among f [lo, hi], f in FRACTIONS.
+def search(rows, bits, symmetric, cost, step):
+    """Return for each row the range of least cost(rows, lows, highs, bits, symmetric), `step` rows at a time.
 
-    An affine range then moves each end by itself, the other one held. The full range comes first, so the result is
-    never worse, and a tie keeps the wider range.
+    Tried are f [lo, hi] for all f in FRACTIONS; an affine range then moves each end by itself, the other one held. The
+    full range comes first, so the result is never worse, and a tie keeps the wider range.
     """
+    found = []
+    for start in range(0, len(rows.lo), step):
+        values, lo, hi = (part[start : start + step] for part in (rows.values, rows.lo, rows.hi))
+        part = Rows(values, rows.counts, lo, hi)
 
-    def best(lows, highs):  # [F, S], [F, S] -> [S], [S]
-        costs = [cost(rows, low, high, bits, symmetric) for low, high in zip(lows, highs, strict=True)]
-        first = np.argmin(costs, axis=0), np.arange(len(lo))
-        return lows[first], highs[first]
+        def best(lows, highs, part=part):  # [F, S], [F, S] -> [S], [S]
+            first = np.argmin(cost(part, lows, highs, bits, symmetric), axis=0), np.arange(len(part.lo))
+            return lows[first], highs[first]
 
-    lo, hi = include_zero(rows.lo, rows.hi, symmetric)
-    lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
-    low, high = best(lows, highs)
-    if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
-        low, high = best(np.broadcast_to(low, lows.shape), highs)
-        low, high = best(lows, np.broadcast_to(high, highs.shape))
-    return low, high
-
-
-def squared_error(rows, lo, hi, bits, symmetric):  # Rows -> [S]
-    """Return each row's sum of (x - x_hat)^2."""
-    _, decoded = rounded(rows.values, lo, hi, bits, symmetric)
-    error = np.subtract(rows.values, decoded, dtype=np.float64)
-    return np.sum(rows.counts * error**2, axis=1)
+        lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
+        low, high = best(lows, highs)
+        if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
+            low, high = best(np.broadcast_to(low, lows.shape), highs)
+            low, high = best(lows, np.broadcast_to(high, highs.shape))
+        found.append((low, high))
+    return np.concatenate(found, axis=1)
 
 
-def divergence(rows, lo, hi, bits, symmetric):  # Rows of bins -> [S]
-    """Return KL(P || Q) between a histogram and its quantized self, for each row.
+def squared_error(rows, lows, highs, bits, symmetric):  # Rows, [F, S], [F, S] -> [F, S]
+    """Return each row's sum of (x - x_hat)^2 over each range."""
+    costs = np.empty(lows.shape)
+    for cost, lo, hi in zip(costs, lows, highs, strict=True):
+        _, decoded = rounded(rows.values, lo, hi, bits, symmetric)
+        error = np.subtract(rows.values, decoded, dtype=np.float64)
+        cost[:] = np.sum(rows.counts * error**2, axis=1)
+    return costs
+
+
+def divergence(rows, lows, highs, bits, symmetric):  # Rows of one row, [F, 1], [F, 1] -> [F, 1]
+    """Return KL(P || Q) between a row's histogram and its quantized self, for each range.
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
     outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins (Migacz, 8-bit
     Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: no rounding can be seen in it.
     """
-    centres, counts = rows.values, rows.counts
-    codes, _ = rounded(centres, lo, hi, bits, symmetric)
-    inside = (centres >= lo[:, None]) & (centres <= hi[:, None])
-    enough = inside.sum(axis=1) > np.ptp(codes, axis=1)
+    centres, counts = histogram(rows)
+    first = np.searchsorted(centres, lows)
+    last = np.searchsorted(centres, highs, side="right") - 1
+    ends, _ = rounded(centres[[0, -1]], lows[:, 0], highs[:, 0], bits, symmetric)
+    enough = last - first + 1 > np.ptp(ends, axis=1, keepdims=True)
     if not enough.any():
-        return np.full(len(centres), np.inf)
-    bins = np.arange(centres.shape[1])
-    first = inside.argmax(axis=1, keepdims=True)
-    last = first + inside.sum(axis=1, keepdims=True) - 1
-    p = _shares(_sums(np.maximum(np.minimum(bins, last), first), counts, len(bins)))
-    kept = np.where(inside, counts, 0)
+        return np.full(lows.shape, np.inf)
+    first, last = np.clip([first, last], 0, len(centres) - 1)
+    seen, ranges = np.flatnonzero(counts), np.arange(len(lows))
+    bins = np.hstack([np.tile(seen, (len(lows), 1)), first, last])  # [F, seen + 2]: elsewhere P is 0
+    counts = np.append(counts[seen], [0, 0])
+    below, above = bins < first, bins > last
+    kept = np.where(below | above, 0, counts)
+    p = kept.copy()
+    p[ranges, (bins == first).argmax(axis=1)] += np.sum(below * counts, axis=1)
+    p[ranges, (bins == last).argmax(axis=1)] += np.sum(above * counts, axis=1)
+    codes, _ = rounded(centres[bins], lows[:, 0], highs[:, 0], bits, symmetric)
     level = (codes - codes.min()).astype(np.int64)
-    totals, filled = (_sums(level, of, level.max() + 1) for of in (kept, kept > 0))
-    means = np.take_along_axis(totals / np.maximum(filled, 1), level, axis=1)
-    q = (1 - SMOOTHING) * _shares(np.where(kept > 0, means, 0.0)) + SMOOTHING / len(bins)
-    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1), np.inf)
+    level += (level.max() + 1) * ranges[:, None]  # those of each range apart
+    totals, filled = (np.bincount(level.ravel(), of.ravel())[level] for of in (kept, kept > 0))
+    q = _shares(np.where(kept > 0, totals / np.maximum(filled, 1), 0.0))
+    p, q = _shares(p), (1 - SMOOTHING) * q + SMOOTHING / len(centres)
+    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1, keepdims=True), np.inf)
 
 
-def histogram(rows, symmetric):  # Rows -> Rows of the centres of bins
-    """Count each row's values in BINS equal bins over its range; what has been counted already stays as it is.
+def histogram(rows):  # Rows of one row -> centres of bins [B], counts [B]
+    """Count the values in BINS equal bins over the range; what has been counted already stays as it is.
 
     Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
     """
-    values, counts, lo, hi = rows
+    [values], counts, [lo], [hi] = rows
     if np.ndim(counts):
-        return rows._replace(counts=counts * (values != 0))
-    lo, hi = (end[:, None] for end in include_zero(lo, hi, symmetric))
-    width = np.maximum((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
+        return values, counts * (values != 0)
+    width = max((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
     index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64)
-    return rows._replace(values=lo + (np.arange(BINS) + 0.5) * width, counts=_sums(index, values != 0, BINS))
+    return lo + (np.arange(BINS) + 0.5) * width, np.bincount(index, values != 0, BINS)
 
 
-def _sums(index, weights, n):  # [S, m], [S, m] -> float64 [S, n]
-    """Add up each row's weights by their index, from 0 to n - 1."""
-    index = index + n * np.arange(len(index))[:, None]
-    return np.bincount(index.ravel(), weights.ravel(), minlength=n * len(index)).reshape(-1, n)
-
-
-def _shares(counts):  # [S, bins] -> rows that sum to 1, or to 0 where nothing was counted
+def _shares(counts):  # [F, bins] -> rows that sum to 1, or to 0 where nothing was counted
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 # Rows
 
 
-def blocks(rows, width):
-    """Cut rows into blocks of about BLOCK values, a row counting as `width` of them."""
-    step = max(1, BLOCK // width)
-    for start in range(0, len(rows.values), step):
-        yield Rows(*(part[start : start + step] if np.ndim(part) else part for part in rows))
-
-
-def slices(x, axis, group_size):  # [...] -> Rows, the shape that their scales unfold to, the axis counted from 0
+def slices(x, axis, group_size):  # [...] -> [S, n], the shape that their scales unfold to, the axis counted from 0
     """Lay out an array so that each row holds the values of one scale."""
     view, shape, _ = broadcast_shapes(x.shape, axis, group_size)
-    if axis is not None:
-        axis %= x.ndim
-        values = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    else:
-        values = x.reshape(-1, view[-1] if group_size else x.size)
-    return Rows(values, 1, values.min(axis=1), values.max(axis=1)), shape, axis
+    if axis is None:
+        return x.reshape(-1, view[-1] if group_size else x.size), shape, None
+    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), shape, axis % x.ndim
 
 
 def broadcast_shapes(shape, axis, group_size):
@@ -228,7 +222,8 @@ def broadcast_shapes(shape, axis, group_size):
 
     With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
     """
-    check_layout(axis, group_size)
+    if axis is not None and group_size is not None:
+        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
     if axis is not None:
         if not shape:
             raise ValueError("axis needs at least one dimension, got shape ()")
@@ -236,21 +231,11 @@ def broadcast_shapes(shape, axis, group_size):
         return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
     if group_size is not None:
         *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
-        if last == 0 or last % group_size:
+        if last == 0 or last % whole(1)(group_size, "group_size"):
             raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
         groups = (*rows, last // group_size)
         return (*groups, group_size), groups, (*groups, 1)
     return shape, (), ()
-
-
-def check_layout(axis, group_size):
-    """Refuse both at once, and what is no axis of any array or no size of a group."""
-    if axis is not None and group_size is not None:
-        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
-    if axis is not None:
-        whole(-64, 63)(axis, "axis")  # NumPy's limits; the array decides when it comes
-    if group_size is not None:
-        whole(1)(group_size, "group_size")
 
 
 class GrowingHistogram:
@@ -278,10 +263,9 @@ class GrowingHistogram:
         self.counts += np.bincount(index, minlength=2 * half)
         self.zeros += x.size - index.size
 
-    def rows(self, lo, hi):  # [1], [1] -> Rows [1, bins + 1]
+    def clipped(self, lo, hi):  # [1], [1] -> [1, bins + 1], [bins + 1]
         """Return the bins' centres, with 0 among them, and the counts; no centre that counts lies outside [lo, hi]."""
         half = self.counts.size // 2
         counts = np.insert(self.counts, half, self.zeros)
         centres = np.insert((np.arange(-half, half) + 0.5) * self.width, half, 0.0)
-        centres = np.where(counts > 0, np.clip(centres, lo, hi), centres)
-        return Rows(centres[None], counts[None], lo, hi)
+        return np.where(counts > 0, np.clip(centres, lo, hi), centres)[None], counts

@@ -29,7 +29,6 @@ from nnzip.calibration import (
     GrowingHistogram,
     Rows,
     broadcast_shapes,
-    check_layout,
     code_range,
     include_zero,
     largest_scale,
@@ -72,7 +71,6 @@ class QuantParams:
             self.scale = real(self.scale, "scale").astype(np.float32)
         self.zero_point = integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
-        check_layout(self.axis, self.group_size)
         shape = self.scale.shape
         fits = len(shape) == int(self.axis is not None) if self.group_size is None else len(shape) >= 1
         if not fits:
@@ -209,7 +207,8 @@ def choose_qparams(
     >>> choose_qparams(weight, bits=4, group_size=1).scale.shape  # a scale for each number
     (2, 2)
     """
-    rows, shape, axis = slices(x, axis, group_size)  # a row for each scale; the shape of the scales; axis from 0
+    values, shape, axis = slices(x, axis, group_size)  # a row for each scale; the shape of the scales; axis from 0
+    rows = Rows(values, 1, *include_zero(values.min(axis=1), values.max(axis=1), symmetric))
     lo, hi = RANGES[method](rows, bits, symmetric)
     layout = {"axis": axis, "group_size": group_size}
     return qparams_from_range(lo.reshape(shape), hi.reshape(shape), bits=bits, symmetric=symmetric, **layout)
@@ -283,10 +282,8 @@ class RangeObserver:
         lo, hi = np.array([self.range]).T  # each [1]
         if not self.histogram and method != "minmax":
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
-        rows = (
-            self.histogram.rows(lo, hi) if self.histogram else Rows(None, None, lo, hi)
-        )  # minmax reads the ends alone
-        lo, hi = RANGES[method](rows, bits, symmetric)
+        centres, counts = self.histogram.clipped(lo, hi) if self.histogram else (lo[:, None], 1)
+        lo, hi = RANGES[method](Rows(centres, counts, *include_zero(lo, hi, symmetric)), bits, symmetric)
         return qparams_from_range(lo[0], hi[0], bits=bits, symmetric=symmetric)
 
 
