@@ -21,6 +21,7 @@ from nnzip.compression.quantization import quantize_weights
 from nnzip.compression.reconstruction import reconstruct_weights
 from nnzip.data import load_mnist
 from nnzip.jobs import open_executor, run_jobs
+from nnzip.nn.training import random_shift
 from nnzip.nn.zoo import SEEDS, trained
 
 MIDDLE = 0.9  # the sparsity at which retrained networks are rounded too
@@ -106,7 +107,7 @@ def trained_through(network, data, name, seed, technique):  # -> (bits, sparsity
     method = technique.removesuffix("_a4").removesuffix("_both")
     epochs, rate, taught = QAT[name][method]
     options = {"method": method, "epochs": epochs, "rate": rate, "teacher": network.copy() if taught else None}
-    options |= {"seed": seed, "progress": False}
+    options |= {"augment": random_shift, "seed": seed, "progress": False}
     for bits in QAT_BITS[name].get(technique, (1,) if method == "binary" else (2,)):
         inputs = {f"{method}_both": bits, f"{method}_a4": 4}.get(technique)
         yield bits, 0.0, train_quantized(network, data[:2], weight_bits=bits, activation_bits=inputs, **options)

@@ -17,7 +17,7 @@ import numpy as np
 from nnzip.checks import door, number, one_of, whole
 from nnzip.compression.quantization import check_plain
 from nnzip.nn.network import Network
-from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
+from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit
 
 DROPPED = {"float16": 13, "bfloat16": 16}  # the last bits of a float32's fraction
 FORMAT = one_of(*DROPPED)
@@ -53,10 +53,9 @@ def round_to_float(x, format):  # [...] -> float32 [...]
 
 
 class LossScale:
-    """The factor S of the loss, and with `interval` its adjustment: half after an overflow, twice after a good run.
+    """The factor S of the loss: half after an overflow, twice after `interval` steps without one (in practice 2,000).
 
-    scale : S at the start; it stays a normal float32
-    interval : how many steps without overflow double it (2,000 in practice, as in PyTorch's GradScaler); None: it stays
+    It stays a normal float32; without an interval it stays as it is.
 
     >>> loss_scale = LossScale(1024.0, interval=2)
     >>> for overflow in (True, False, False):
@@ -86,7 +85,7 @@ class RoundedArithmetic:
     """
 
     def __init__(self, layer, format):
-        self.layer, self.format, self.params = copy.copy(layer), FORMAT(format, "format"), layer.params
+        self.layer, self.format, self.params = copy.copy(layer), format, layer.params
 
     grads = property(lambda self: self.layer.grads)
 
@@ -111,9 +110,7 @@ class ScaledSGD(SGD):
 
     def __init__(self, rate, loss_scale, *, format, masters=True, **options):
         super().__init__(rate, **options)
-        if not isinstance(loss_scale, LossScale):
-            raise TypeError(f"loss_scale must be a LossScale, got {loss_scale!r}")
-        self.loss_scale, self.format, self.masters = loss_scale, FORMAT(format, "format"), masters
+        self.loss_scale, self.format, self.masters = loss_scale, format, masters
 
     def step(self, parameters, gradients, *, factor=1.0):
         overflow = not all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -133,9 +130,8 @@ def train_low_precision(network, data, *, format, rate, loss_scale=None, masters
     Its float32 weights are the masters. The loss is computed in float32 (Micikevicius et al. 2018, section 3.3).
 
     loss_scale : LossScale, which counts the steps that were skipped; None is S = 1
-    masters : as in `ScaledSGD`
-    rate : of SGD with momentum 0.9, both float32; it falls as a cosine; batches of 128 shifted images
-    options : the rest of `fit`'s, `epochs` among them
+    rate : of SGD with momentum 0.9, both float32; it falls as a cosine
+    options : the rest of `fit`'s: epochs, batch_size (128), augment, seed, progress
     """
     check_plain(network)
     loss_scale = LossScale(1.0) if loss_scale is None else loss_scale
@@ -146,5 +142,5 @@ def train_low_precision(network, data, *, format, rate, loss_scale=None, masters
         value, grad = cross_entropy(logits, labels)
         return value, grad * np.float32(loss_scale.scale)
 
-    recipe = {"batch_size": 128, "schedule": cosine_decay, "augment": random_shift, **options}
+    recipe = {"batch_size": 128, "schedule": cosine_decay, **options}
     return fit(twin, data, loss=scaled_loss, optimizer=optimizer, **recipe)

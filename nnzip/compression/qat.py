@@ -17,7 +17,7 @@ from nnzip.codebooks import binary
 from nnzip.compression.distillation import distill
 from nnzip.compression.pruning import masks_of
 from nnzip.compression.quantization import Grid, Identity, Rounded, activation_qparams, check_plain, export_rounded
-from nnzip.nn.training import SGD, cosine_decay, fit, random_shift
+from nnzip.nn.training import SGD, cosine_decay, fit
 from nnzip.quantization import FLOAT32_TINY, QuantParams, aligned, choose_qparams
 
 CALIBRATION_IMAGES = 1000
@@ -151,9 +151,6 @@ class LearnedStep(Identity):
         self.grads[self.name] = grad_step * step_gradient_scale(x[0].size, **self.grid)
         return grad_x
 
-    def __repr__(self):
-        return f"LearnedStep(bits={self.grid['bits']})"
-
 
 class Binary(Identity):
     """The signs of a weight times their mean magnitude, one for each output; the float weight is kept in [-1, 1].
@@ -166,9 +163,6 @@ class Binary(Identity):
         np.clip(weight, -1, 1, out=weight)
         scale, signs = binary(weight, axis=0)
         return (signs * scale.reshape(-1, *(1,) * (weight.ndim - 1))).astype(weight.dtype, copy=False)
-
-    def __repr__(self):
-        return "Binary()"
 
 
 # Networks
@@ -229,9 +223,9 @@ def train_quantized(
     grids; with `activation_bits` each inside a Rounded.
 
     weight_bits, activation_bits, method : as in `rounded_in_training`
-    rate : of SGD with momentum 0.9, whose rate falls as a cosine; batches of 128 shifted images
+    rate : of SGD with momentum 0.9; it falls as a cosine
     teacher : Network, optional; then trained by distillation (Mishra and Marr 2018, arXiv:1711.05852)
-    options : the rest of `fit`'s, `epochs` among them, and of `distill`'s
+    options : the rest of `fit`'s and `distill`'s: epochs, batch_size (128), augment, seed, progress, temperature, alpha
     """
     masks = {name: mask for name, mask in masks_of(network).items() if not mask.all()}
     if masks and method == "binary":
@@ -239,7 +233,7 @@ def train_quantized(
     grids = {"weight_bits": weight_bits, "activation_bits": activation_bits, "method": method}
     student = rounded_in_training(network, data[0][:CALIBRATION_IMAGES], **grids)
     recipe = {"optimizer": SGD(rate), "schedule": cosine_decay, "masks": masks}
-    options = {"batch_size": 128, "augment": random_shift, **options}
+    options = {"batch_size": 128, **options}
     if teacher is None:
         fit(student, data, **recipe, **options)
     else:

@@ -5,7 +5,7 @@ toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.
 """
 
 from nnzip.checks import door, real
-from nnzip.nn.layers import Conv2d, Linear
+from nnzip.nn.layers import Conv2d, Layer, Linear
 from nnzip.nn.network import check_network, weights_of
 from nnzip.quantization import RangeObserver, choose_qparams, fake_quantize
 
@@ -62,7 +62,7 @@ def activation_qparams(network, calibration_images: real, *, bits, method="minma
 # Layers that round
 
 
-class Rounded:
+class Rounded(Layer):
     """A layer whose weight and input are rounded before it computes: y = f(input.forward(x), weight.forward(w)).
 
     `params` hold the float weight, which the optimizer moves, and the steps that a rounding learns. The layer inside
@@ -71,11 +71,12 @@ class Rounded:
     """
 
     def __init__(self, layer, *, weight=None, input=None):
-        self.layer, self.params, self.grads = layer, layer.params, layer.grads
+        super().__init__()
+        self.layer, self.params = layer, layer.params
         self.weight, self.input = weight or Identity(), input or Identity()
 
     def forward(self, x):
-        self._x = x
+        self.seen["x"] = x
         return self.rounded().forward(self.input.forward(x))
 
     def rounded(self):
@@ -88,17 +89,12 @@ class Rounded:
         wanted = input_gradient or "input_step" in self.params  # a learned step needs it in the first layer too
         grad_x = self.layer.backward(grad_y, input_gradient=wanted)
         grad_weight = self.weight.backward(self.params["weight"], self.layer.grads["weight"])
-        grad_x = self.input.backward(self._x, grad_x) if wanted else None
+        grad_x = self.input.backward(self.seen["x"], grad_x) if wanted else None
         self.grads = {**self.layer.grads, "weight": grad_weight, **self.weight.grads, **self.input.grads}
         return grad_x if input_gradient else None
 
-    def __getstate__(self):  # copies and pickles carry the weights, not the last batch
-        return {**self.__dict__, "grads": {}, "_x": None}
-
     def __repr__(self):
-        both = {"weight": self.weight, "input": self.input}
-        rounded = "".join(f", {name}={one}" for name, one in both.items() if type(one) is not Identity)
-        return f"Rounded({self.layer}{rounded})"
+        return f"Rounded({self.layer})"
 
 
 class Identity:
@@ -124,9 +120,6 @@ class Grid(Identity):
     def forward(self, x):
         return fake_quantize(x, self.qparams)
 
-    def __repr__(self):
-        return f"{type(self).__name__}(bits={self.qparams.bits})"
-
 
 def round_weights_in_training(network, *, bits, per_channel=True):
     """Return a copy to be trained, whose layers compute with rounded weights and keep float ones beneath.
@@ -141,10 +134,10 @@ def round_weights_in_training(network, *, bits, per_channel=True):
     [100, 3]
     """
     check_plain(network)
-    student, axis = network.copy(), 0 if per_channel else None
+    student = network.copy()
     for i, layer in enumerate(student.layers):
         if has_weight(layer):
-            grid = choose_qparams(layer.params["weight"], bits=bits, axis=axis, method="mse")
+            grid = choose_qparams(layer.params["weight"], bits=bits, axis=0 if per_channel else None, method="mse")
             student.layers[i] = Rounded(layer, weight=Grid(grid))
     return student
 

@@ -11,7 +11,7 @@ from nnzip.compression import qat as reference
 from nnzip.compression.quantization import Rounded, quantize_activations, quantize_weights
 from nnzip.data import load_mnist
 from nnzip.nn.layers import Linear
-from nnzip.nn.training import SGD, evaluate
+from nnzip.nn.training import SGD, evaluate, random_shift
 from nnzip.nn.zoo import trained
 from nnzip.quantization import QuantParams
 
@@ -76,7 +76,7 @@ def through_your_gradient(straight_through):
     after = quantize_activations(quantize_weights(network, bits=2, method="mse"), part[0][:1000], bits=2, method="mse")
     options = {"weight_bits": 2, "activation_bits": 2, "method": "straight_through", "epochs": 1, "rate": 0.03}
     with in_place_of(reference.straight_through, straight_through):
-        left = reference.train_quantized(network, part, **options, progress=False)
+        left = reference.train_quantized(network, part, **options, augment=random_shift)
     errors = [evaluate(one, *test) for one in (after, left, network)]
     return (
         f"LeNet-300-100 with weights and inputs of two bits, test error: {errors[0]:.1%} rounded after training, "
