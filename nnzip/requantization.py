@@ -34,7 +34,6 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
     acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
     with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
         factor = real(multiplier, "multiplier").astype(np.float32)
-    _check_broadcast(factor, "multiplier", acc.shape)
     if not (factor.min() > 0 and factor.max() < np.inf):
         raise ValueError(f"multiplier must be positive and finite as a float32, got {multiplier}")
     with np.errstate(over="ignore"):
@@ -116,15 +115,5 @@ def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_p
     return acc, codes, whole(codes.min, codes.max)(zero_point, "zero_point")
 
 
-def _integers(values, name, ends, shape):  # -> int64, broadcasting to shape
-    array = integers(values, name, *ends)
-    _check_broadcast(array, name, shape)
-    return array.astype(np.int64)
-
-
-def _check_broadcast(array, name, shape):
-    try:
-        np.broadcast_to(array, shape)
-    except ValueError:
-        got = f"got shape {array.shape}"
-        raise ValueError(f"{name} must be one number or broadcast to acc's shape {shape}, {got}") from None
+def _integers(values, name, ends, shape):  # -> int64, broadcast to shape
+    return np.broadcast_to(integers(values, name, *ends).astype(np.int64), shape)

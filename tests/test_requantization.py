@@ -138,14 +138,15 @@ BAD_COMMON = [
     ({"out_dtype": np.int32}, ValueError, "out_dtype must be int8, uint8, int16 or uint16, got int32"),
 ]
 BAD_FLOAT = [
-    ({"multiplier": [1.0, 2.0]}, ValueError, r"multiplier must be one number or broadcast .*\(2, 3\), got .*\(2,\)"),
-    ({"multiplier": np.ones((2, 2, 3))}, ValueError, r"multiplier must be one number .*got shape \(2, 2, 3\)"),
+    ({"multiplier": [1.0, 2.0]}, ValueError, "could not be broadcast"),
+    ({"multiplier": np.ones((2, 2, 3))}, ValueError, "broadcast"),
     ({"rounding": "nearest"}, ValueError, "rounding must be one of half_even"),
 ]
 BAD_FIXED = [
     ({"m0": 2**30 - 1}, ValueError, "m0 must be from 1073741824 to 2147483647, got 1073741823"),
     ({"m0": 1.5e9}, TypeError, "m0 must be integers, got dtype float64"),
-    ({"m0": [2**30] * 2}, ValueError, r"m0 must be one number or broadcast .*got shape \(2,\)"),
+    ({"m0": [2**30] * 2}, ValueError, "could not be broadcast"),
+    ({"shift": np.ones((2, 2, 3), int)}, ValueError, "more dimensions"),
     ({"shift": 32}, ValueError, "shift must be from -30 to 31, got 32"),
 ]
 

@@ -19,16 +19,15 @@ sums: a float32, or a float64, holds the whole numbers exactly, see `matmul.exac
 """
 
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import check_array, door, integers, one_of, whole
+from nnzip.checks import door, integers, one_of, whole
 from nnzip.compression.quantization import activation_qparams
 from nnzip.matmul import exact_depth, float32_is_exact
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from nnzip.nn.network import check_network
 from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams, dequantize, quantize
 from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point
 
@@ -66,6 +65,7 @@ class IntegerLayer:
             self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # two float32 roundings, as ONNX
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
         self.offset = (self.bias - int(self.input.zero_point) * flat.sum(axis=1)).astype(np.int32)
+        self.products = float_layer(self.weight, self.stride)
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
@@ -75,9 +75,6 @@ class IntegerLayer:
         return self.add_offset(self.multiply(codes))
 
     def multiply(self, codes):  # uint8 -> sum_k x w, whole numbers in the float type of `products`
-        check_array(codes, "codes", self.weight.ndim)
-        if codes.shape[1] != self.weight.shape[1]:
-            raise ValueError(f"codes must have {self.weight.shape[1]} channels or features, got shape {codes.shape}")
         if self.padding:  # a float 0 has the code z_x
             border = ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2)
             codes = np.pad(codes, border, constant_values=int(self.input.zero_point))
@@ -102,28 +99,25 @@ class IntegerLayer:
             codes = np.minimum(codes, dtype.type(self.output.qmax))
         return np.moveaxis(codes, -1, 1)
 
-    @cached_property
-    def products(self):
-        """A float layer with the codes as its weight and no bias or padding: those come in as integers.
-
-        In float32 where that is exact, else in float64.
-        """
-        out, inputs, *window = self.weight.shape
-        matrix = self.weight.reshape(out, -1).T  # [K, out]
-        exact = exact_depth(np.uint8, matrix) == len(matrix) and float32_is_exact()
-        layer = Conv2d(inputs, out, window[0], stride=self.stride) if window else Linear(inputs, out)
-        weight = self.weight.astype(np.float32 if exact else np.float64)  # a Linear's lies as BLAS likes it best
-        layer.params = {"weight": weight if window else np.asfortranarray(weight), "bias": np.zeros(out, weight.dtype)}
-        return layer
-
-    def __getstate__(self):  # copies and pickles leave the float layer out, and make it again when they need it
-        return {name: value for name, value in self.__dict__.items() if name != "products"}
-
     def float_parameters(self):
         """Return what the codes stand for: the weight of the float layer's shape, and its bias, as float32."""
         scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
         return {"weight": self.weight * scale, "bias": bias}
+
+
+def float_layer(weight, stride):  # int8 [out, in] or [O, C, k, k] -> Linear or Conv2d
+    """Return a layer with the codes as its weight and no bias or padding: those come in as integers.
+
+    In float32 where that is exact, else in float64.
+    """
+    out, inputs, *window = weight.shape
+    exact = exact_depth(np.uint8, weight.reshape(out, -1).T) == weight[0].size and float32_is_exact()
+    weight = weight.astype(np.float32 if exact else np.float64)
+    layer = Conv2d(inputs, out, window[0], stride=stride) if window else Linear(inputs, out)
+    layer.params["weight"] = weight if window else np.asfortranarray(weight)  # as BLAS likes it best
+    layer.params["bias"] = np.zeros(out, weight.dtype)
+    return layer
 
 
 @dataclass(eq=False)
@@ -134,8 +128,6 @@ class IntegerMaxPool2d:
 
     def forward(self, codes):  # [N, C, H, W] -> [N, C, H // size, W // size]
         k, (H, W) = self.size, codes.shape[2:]
-        if min(H, W) < k:
-            raise ValueError(f"codes must have at least {k} rows and columns, got {H} x {W}")
         parts = (codes[:, :, i : H // k * k : k, j : W // k * k : k] for i, j in np.ndindex(k, k))
         return reduce(np.maximum, parts)
 
@@ -207,13 +199,11 @@ class IntegerNetwork:
         return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
     def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
-        """Return the class of each image."""
-        return np.concatenate([self.forward(self.quantize_input(batch)).argmax(axis=1) for batch in _batches(images)])
+        return self.forward(self.quantize_input(images)).argmax(axis=1)
 
 
-def _batches(images):
-    check_array(np.asarray(images), "images")
-    return (images[i : i + IMAGES] for i in range(0, len(images), IMAGES))
+def _batches(codes):
+    return (codes[i : i + IMAGES] for i in range(0, len(codes), IMAGES))
 
 
 # From a float network to integers
@@ -239,26 +229,27 @@ def integer_network(
 
     OverflowError for a layer so wide that its sums may pass int32, which takes more than 33,000 inputs.
     """
-    check_network(network)
-    for i, layer in enumerate(network.layers):
-        if type(layer) not in (Linear, Conv2d, ReLU, MaxPool2d, Flatten):
-            allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
-            raise TypeError(f"layer {i}, {layer}, has no integer form: {allowed}")
-    if type(network.layers[-1]) not in (Linear, Conv2d):
-        raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
     grids = activation_qparams(network, calibration_images, bits=activation_bits)  # {index of a layer: what enters it}
-    # {1: grid a, 3: grid b} is followed by {1: grid b, 3: None}
-    following = dict(zip(grids, [*list(grids.values())[1:], None], strict=True))
-    layers = []
+    if len(network.layers) - 1 not in grids:
+        raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
+    inputs, layers = list(grids.values()), []
+    outputs = [*inputs[1:], None]  # what leaves a layer enters the next
     for i, layer in enumerate(network.layers):
-        if i in grids:
-            axis = 0 if per_channel and following[i] is not None else None
-            layers.append(_integer_layer(layer, grids[i], following[i], weight_bits, axis, arithmetic))
-        elif isinstance(layer, MaxPool2d):
-            layers.append(IntegerMaxPool2d(layer.size))
-        elif isinstance(layer, Flatten):
-            layers.append(IntegerFlatten())
-    return IntegerNetwork(layers, next(iter(grids.values())))
+        match layer:
+            case Linear() | Conv2d():
+                output = outputs.pop(0)
+                axis = 0 if per_channel and output is not None else None
+                layers.append(_integer_layer(layer, grids[i], output, weight_bits, axis, arithmetic))
+            case MaxPool2d():
+                layers.append(IntegerMaxPool2d(layer.size))
+            case Flatten():
+                layers.append(IntegerFlatten())
+            case ReLU():
+                pass  # the clip of the layer before
+            case _:
+                allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
+                raise TypeError(f"layer {i}, {layer}, has no integer form: {allowed}")
+    return IntegerNetwork(layers, inputs[0])
 
 
 def _integer_layer(layer, input, output, bits, axis, arithmetic):
@@ -309,32 +300,20 @@ def compare_layers(network, integer, images):
     Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that `integer` was
     made of. The last layer is left out.
     """
-    floats, found, entering = _fake_quantized(network, integer), [], integer.quantize_input(images)
-    for layer in integer.layers:
-        if isinstance(layer, IntegerLayer) and layer.output is not None:
-            fake, outputs, different, largest = floats.pop(0), 0, 0, 0
-            for batch in _batches(entering):
-                off = _steps_off(layer, fake, batch)
-                outputs, different = outputs + off.size, different + int(np.count_nonzero(off))
-                largest = max(largest, int(off.max()))
-            found.append(LayerDifference(str(fake), outputs, different, largest))
-        entering = np.concatenate([layer.forward(batch) for batch in _batches(entering)])
-    return found
-
-
-def _steps_off(layer, fake, codes):  # an IntegerLayer, its fake-quantized float layer, what enters them
-    expected = quantize(fake.forward(dequantize(codes, layer.input)), layer.output)
-    return np.abs(layer.forward(codes).astype(np.int32) - expected)
-
-
-def _fake_quantized(network, integer):  # -> copies of the layers with weights, holding the dequantized int8 weights
-    check_network(network)
-    if not isinstance(integer, IntegerNetwork):
-        raise TypeError(f"integer must be an IntegerNetwork, got {type(integer).__name__}")
     floats = [layer for layer in network.copy().layers if layer.params]
-    own = [layer for layer in integer.layers if isinstance(layer, IntegerLayer)]
-    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in own]:
+    own = {i: layer for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)}
+    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in own.values()]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for layer, integer_layer in zip(floats, own, strict=True):
-        layer.params["weight"][...] = integer_layer.float_parameters()["weight"]
-    return floats
+    for fake, layer in zip(floats, own.values(), strict=True):
+        fake.params["weight"][...] = layer.float_parameters()["weight"]
+    fakes = dict(zip(list(own)[:-1], floats[:-1], strict=True))
+    apart = {i: [] for i in fakes}  # in steps, of every output
+    for codes in _batches(integer.quantize_input(images)):
+        for i, layer in enumerate(integer.layers):
+            leaving = layer.forward(codes)
+            if i in fakes:
+                expected = quantize(fakes[i].forward(dequantize(codes, layer.input)), layer.output)
+                apart[i].append(np.abs(leaving.astype(np.int32) - expected).ravel())
+            codes = leaving
+    steps = {i: np.concatenate(parts) for i, parts in apart.items()}
+    return [LayerDifference(str(fakes[i]), off.size, np.count_nonzero(off), int(off.max())) for i, off in steps.items()]
