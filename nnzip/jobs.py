@@ -21,7 +21,7 @@ from nnzip.checks import whole
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=None, progress=False):
+def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=lambda job: 1, progress=False):
     """Return function(job) for every job, in the order of the jobs, whoever computes them and in whatever order.
 
     Equal jobs are computed once. Jobs and results are made of what JSON has, and every result goes through it, so that
@@ -44,7 +44,7 @@ def run_jobs(function, jobs, *, executor=None, log=None, settings=None, cost=Non
     with io.BytesIO() if log is None else Path(log).open("a+b") as file:
         results = _logged(file, log, _head(function, settings))
         left = {key: job for key, job in zip(keys, jobs, strict=True) if key not in results}
-        costs = {key: cost(job) if cost else 1 for key, job in left.items()}
+        costs = {key: cost(job) for key, job in left.items()}
         left = {key: left[key] for key in sorted(left, key=lambda key: -costs[key])}
         start, done, total, count = time.perf_counter(), 0, sum(costs.values()), len(set(keys))
         with closing(_as_they_come(function, left, executor)) as computed:
@@ -132,13 +132,8 @@ def open_executor(spec):
     if not parts:
         raise ValueError(f"an executor must be processes:N or threads:N, N from 1 to 9999, got {spec!r}")
     kind, number = parts[1], int(parts[2])
-    if kind == "threads":
-        pool = futures.ThreadPoolExecutor(number)
-    elif number > 1:
-        pool = _processes(number)
-    else:
-        pool = nullcontext()
-    with pool as executor:
+    processes = _processes(number) if number > 1 else nullcontext()
+    with futures.ThreadPoolExecutor(number) if kind == "threads" else processes as executor:
         yield executor
 
 
