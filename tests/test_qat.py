@@ -13,7 +13,6 @@ from nnzip.compression.qat import (
     learned_step,
     learned_step_gradients,
     rounded_in_training,
-    step_gradient_scale,
     straight_through,
     train_quantized,
 )
@@ -38,18 +37,6 @@ def sample(shape, step, bits, signed, seed=0):
     return v * (step if np.ndim(step) == 0 else step.reshape(-1, *(1,) * (len(shape) - 1)))
 
 
-# ---------------------------------------------------------------- the straight-through estimator
-
-
-def test_nothing_passes_where_the_code_was_clipped_and_the_largest_of_minmax_passes():
-    w = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    assert np.array_equal(straight_through(w, choose_qparams(w, bits=3, axis=0), w), w)
-    groups = choose_qparams(w.reshape(7, 5)[:, :4], bits=2, group_size=2)
-    assert np.array_equal(straight_through(w.reshape(7, 5)[:, :4], groups, np.ones((7, 4))), np.ones((7, 4)))
-    grid = QuantParams(1.0, 2, 3, signed=False)  # codes 0 .. 7 of the values -2 .. 5
-    assert straight_through([-2.6, -2.5, 5.4, 5.6, 1e30], grid, np.ones(5)).tolist() == [0, 1, 1, 0, 0]
-
-
 # ---------------------------------------------------------------- learned steps
 
 
@@ -62,18 +49,6 @@ def test_a_learned_step_is_a_grid_of_the_library(shape, bits, signed):
         grid = QuantParams(step, zero, bits, signed, narrow=signed, axis=axis)
         got = learned_step(x, step, bits=bits, signed=signed)
         assert got.dtype == np.float32 and np.array_equal(got, fake_quantize(x, grid))
-
-
-def test_zeros_give_no_gradient_to_the_step_and_one_element_is_enough():
-    for signed in (True, False):
-        assert learned_step_gradients(np.zeros((2, 3)), 0.5, np.ones((2, 3)), bits=4, signed=signed)[1] == 0
-    assert learned_step([0.6], [0.5], bits=2, signed=True).tolist() == [0.5]
-    assert learned_step([1e38], np.float32(1e-30), bits=2, signed=True) == np.float32(1e-30)  # the ratio overflows
-
-
-def test_the_scale_of_a_steps_gradient():
-    assert step_gradient_scale(25, bits=2, signed=True) == 0.2
-    assert step_gradient_scale(20, bits=2, signed=False) == pytest.approx(1 / np.sqrt(60))
 
 
 @pytest.mark.parametrize(
@@ -104,18 +79,6 @@ def test_a_step_that_float16_does_not_have_gives_no_nan():
     assert learned_step([0.4, 9.0], np.float16(0.5), **options).tolist() == [0.5, 1.5]
     grad_x, grad_step = learned_step_gradients(x, 1e-9, np.ones(3, np.float16), **options)
     assert grad_x.tolist() == [1, 0, 0] and grad_step == 0
-
-
-def test_gradients_and_grids_that_do_not_fit_are_refused():
-    grid = choose_qparams([1.0, 2.0], bits=2)
-    with pytest.raises(ValueError, match=r"x and grad_y must have the same shape, got \(2,\) and \(3,\)"):
-        straight_through(np.ones(2), grid, np.ones(3))
-    with pytest.raises(ValueError, match="same shape"):
-        learned_step_gradients(np.ones(2), 1.0, np.ones(3), bits=2, signed=True)
-    with pytest.raises(TypeError, match="qparams must be QuantParams, got float"):
-        straight_through(np.ones(2), 0.5, np.ones(2))
-    with pytest.raises(ValueError, match=r"shape \(3, 2\) needs scales of shape \(3,\)"):
-        straight_through(np.ones((3, 2)), choose_qparams(np.ones((4, 2)), bits=2, axis=0), np.ones((3, 2)))
 
 
 # ---------------------------------------------------------------- layers
@@ -202,11 +165,6 @@ def test_binary_weights_are_signs_times_mean_magnitude_and_the_float_ones_stay_i
     _, g_w, _ = inner_gradients(plain, x, wrapped.layer.params["weight"], np.ones_like(y))
     wrapped.backward(np.ones_like(y))
     assert np.array_equal(wrapped.grads["weight"], g_w)
-
-
-def test_a_layer_whose_inputs_are_dead_begins_with_a_step_of_1():
-    dead = with_learned_steps(Linear(3, 2), np.zeros((1, 3), np.float32), 2, 4)
-    assert dead.params["input_step"] == 1 and np.isfinite(dead.forward(np.ones((1, 3), np.float32))).all()
 
 
 def test_a_step_that_an_update_made_negative_comes_back():

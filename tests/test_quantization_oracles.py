@@ -1,5 +1,6 @@
 """Uniform quantization against ONNX (its reference and ONNX Runtime) and PyTorch: who rounds how, to the bit."""
 
+import math
 import warnings
 
 import numpy as np
@@ -88,29 +89,25 @@ def test_onnx_quantizes_and_dequantizes_a_tensor_to_the_same_bits(dtype, zero_po
     assert_both_equal(onnx_dequantize(codes, grid), dequantize(codes, grid))
 
 
-@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dtype", ONNX_TYPES)
-def test_onnx_quantizes_along_an_axis_to_the_same_bits(dtype, axis):
+@pytest.mark.parametrize(
+    ("layout", "theirs", "shape", "others"),  # our option, ONNX's attributes, where each range is taken
+    [
+        ({"axis": 0}, {"axis": 0}, (5, 9, 5), (1, 2)),
+        ({"axis": 1}, {"axis": 1}, (9, 5, 5), (0, 2)),
+        ({"group_size": 6}, {"axis": 1, "block_size": 6}, (8, 4, 6), 2),
+    ],
+)
+def test_onnx_quantizes_along_an_axis_and_in_blocks_to_the_same_bits(layout, theirs, shape, others, dtype):
     signed, bits = dtype.startswith("i"), np.dtype(dtype).itemsize * 8
-    x = np.stack([ties_and_noise(scale, -100, 100, 45).reshape(9, 5) for scale in SCALES], axis=axis)
-    others = tuple({0, 1, 2} - {axis})
+    x = ties_and_noise(0.1, -100, 100, math.prod(shape)).reshape(shape)
+    x = x * np.linspace(0.1, 10, shape[0], dtype=np.float32)[:, None, None]
     lo, hi = x.min(axis=others), x.max(axis=others)
-    grid = qparams_from_range(lo, hi, bits=bits, symmetric=False, signed=signed, axis=axis)
+    grid = qparams_from_range(lo, hi, bits=bits, symmetric=False, signed=signed, **layout)
+    x = x.reshape(8, 24) if "group_size" in layout else x
     codes = quantize(x, grid)
-    assert_both_equal(onnx_quantize(x, grid, axis=axis), codes)
-    assert_both_equal(onnx_dequantize(codes, grid, axis=axis), dequantize(codes, grid))
-
-
-@pytest.mark.parametrize("dtype", ONNX_TYPES)
-def test_onnx_blocks_are_groups(dtype):
-    signed, bits = dtype.startswith("i"), np.dtype(dtype).itemsize * 8
-    x = ties_and_noise(0.1, -100, 100, 8 * 24).reshape(8, 24)
-    groups = x.reshape(8, 4, 6)
-    lo, hi = groups.min(axis=2), groups.max(axis=2)
-    grid = qparams_from_range(lo, hi, bits=bits, symmetric=False, signed=signed, group_size=6)
-    codes = quantize(x, grid)
-    assert_both_equal(onnx_quantize(x, grid, axis=1, block_size=6), codes)
-    assert_both_equal(onnx_dequantize(codes, grid, axis=1, block_size=6), dequantize(codes, grid))
+    assert_both_equal(onnx_quantize(x, grid, **theirs), codes)
+    assert_both_equal(onnx_dequantize(codes, grid, **theirs), dequantize(codes, grid))
 
 
 @pytest.mark.parametrize("signed", [True, False])
