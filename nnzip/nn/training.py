@@ -177,7 +177,6 @@ def fit(
     masks : dict of bool arrays under names of `network.parameters()`, True = kept; weights outside are zero from the
         first step to the last, and so is their momentum
     seed : of the order of the images and of `augment`
-    progress : print a line an epoch to standard error
 
     Raises ValueError when the training diverges.
     """
