@@ -66,7 +66,7 @@ def child_of(mother, father, choices, rng):  # int [genes] three times -> int [g
 
 @door
 def evolve(
-    function, choices, *, objectives, evaluations: whole(1), population=20, allowed=None, seed: whole(0) = 0, run=map
+    function, choices, *, objectives, evaluations: whole(1), population: whole(1) = 20, allowed=None, seed=0, run=map
 ):
     """Search by evolution: the best so far (`best_parents`) are the parents of the next generation (`child_of`).
 
