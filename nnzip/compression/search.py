@@ -120,20 +120,16 @@ def _new_genome(choices, parents, allowed, seen, rng):  # -> list of int
 
 
 @door
-def search_bits(
-    name, *, evaluations, way: one_of(*WAYS) = "evolution", network_seed=0, images: whole(1, 60_000) = 1000,
-    seed=0, run=map,
-):  # fmt: skip
+def search_bits(name, *, way: one_of(*WAYS) = "evolution", network_seed=0, images: whole(1, 60_000) = 1000, **options):
     """Search for each layer's bits and sparsity: little divergence from the float network, few bytes.
 
     name, network_seed : of a network of the zoo
     images : how many training images a candidate is measured on
-
-    The rest is as in `evolve`, and so is what comes back, with what `measure_bits` says.
+    options : evaluations, population, seed, run, as in `evolve`; so is what comes back, with what `measure_bits` says
     """
     choices = [len(BITS), len(SPARSITIES)] * len(weights_of(trained(name, seed=network_seed)))
     function = functools.partial(measure_bits, name=name, network_seed=network_seed, images=images)
-    return WAYS[way](function, choices, objectives=["loss", "bytes"], evaluations=evaluations, seed=seed, run=run)
+    return WAYS[way](function, choices, objectives=["loss", "bytes"], **options)
 
 
 def measure_bits(genome, *, name, network_seed, images):
@@ -168,19 +164,15 @@ def genes_of(genome):
 
 
 @door
-def search_widths(*, parameters: whole(1), evaluations, way: one_of(*WAYS) = "evolution", seed=0, recipe=None, run=map):
+def search_widths(*, parameters: whole(1), way: one_of(*WAYS) = "evolution", recipe=None, **options):
     """Search for the widths of an MLP with at most so many weights and biases that errs least after a short training.
 
     recipe : dict, of `measure_widths`: images, epochs, rate, seed
-
-    The rest is as in `evolve`, and so is what comes back, with what `measure_widths` says.
+    options : evaluations, population, seed, run, as in `evolve`; so is what comes back, with what `measure_widths` says
     """
-    function, allowed = (
-        functools.partial(measure_widths, **recipe or {}),
-        functools.partial(fits, parameters=parameters),
-    )
-    options = {"objectives": ["error"], "population": 10, "allowed": allowed, "seed": seed, "run": run}
-    return WAYS[way](function, [len(WIDTHS)] * 3, evaluations=evaluations, **options)
+    options = {"population": 10, "allowed": functools.partial(fits, parameters=parameters)} | options
+    function = functools.partial(measure_widths, **recipe or {})
+    return WAYS[way](function, [len(WIDTHS)] * 3, objectives=["error"], **options)
 
 
 def fits(genome, parameters):
