@@ -6,6 +6,7 @@ and the histogram of an observer are all `Rows`, one for each scale.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -110,26 +111,13 @@ def percentile_of(values, counts):  # [S, n] -> float64 [S]
     return values[rows, order[rows, first]].astype(np.float64)
 
 
-def least_squared_error(rows, bits, symmetric):
-    """Search the range of least squared error (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
-    return search(rows, bits, symmetric, squared_error, step=max(1, BLOCK // rows.values.shape[1]))
-
-
-def least_divergence(rows, bits, symmetric):
-    """Search the range of least divergence between the histograms before and after (Migacz, GTC 2017)."""
-    return search(rows, bits, symmetric, divergence, step=1)
-
-
-RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squared_error, "entropy": least_divergence}
-
-
-def search(rows, bits, symmetric, cost, step):
+def search(rows, bits, symmetric, cost, step=None):
     """Return for each row the range of least cost(rows, lows, highs, bits, symmetric), `step` rows at a time.
 
     Tried are f [lo, hi] for all f in FRACTIONS; an affine range then moves each end by itself, the other one held. The
     full range comes first, so the result is never worse, and a tie keeps the wider range.
     """
-    found = []
+    found, step = [], step or max(1, BLOCK // rows.values.shape[1])
     for start in range(0, len(rows.lo), step):
         values, lo, hi = (part[start : start + step] for part in (rows.values, rows.lo, rows.hi))
         part = Rows(values, rows.counts, lo, hi)
@@ -148,13 +136,12 @@ def search(rows, bits, symmetric, cost, step):
 
 
 def squared_error(rows, lows, highs, bits, symmetric):  # Rows, [F, S], [F, S] -> [F, S]
-    """Return each row's sum of (x - x_hat)^2 over each range."""
-    costs = np.empty(lows.shape)
-    for cost, lo, hi in zip(costs, lows, highs, strict=True):
-        _, decoded = rounded(rows.values, lo, hi, bits, symmetric)
-        error = np.subtract(rows.values, decoded, dtype=np.float64)
-        cost[:] = np.sum(rows.counts * error**2, axis=1)
-    return costs
+    """Return each row's sum of (x - x_hat)^2 over each range (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
+    costs = []
+    for lo, hi in zip(lows, highs, strict=True):
+        error = np.subtract(rows.values, rounded(rows.values, lo, hi, bits, symmetric)[1], dtype=np.float64)
+        costs.append(np.sum(rows.counts * error**2, axis=1))
+    return np.array(costs)
 
 
 def divergence(rows, lows, highs, bits, symmetric):  # Rows of one row, [F, 1], [F, 1] -> [F, 1]
@@ -206,6 +193,14 @@ def _shares(counts):  # [F, bins] -> rows that sum to 1, or to 0 where nothing w
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
+RANGES = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "mse": partial(search, cost=squared_error),
+    "entropy": partial(search, cost=divergence, step=1),
+}
+
+
 # Rows
 
 
@@ -241,10 +236,9 @@ def broadcast_shapes(shape, axis, group_size):
 class GrowingHistogram:
     """A histogram whose range grows with the data, while every count stays exact.
 
-    The bins, a multiple of 4, lie symmetrically around 0 and their width is a power of two. A value beyond the last
-    bin doubles the width: neighbours merge, pair by pair, into half as many bins, and empty bins are added outside.
-    So the order of the batches does not matter. Values of exactly 0 are counted apart, as `zeros`: after a ReLU they
-    are half of all.
+    The bins, a multiple of 4, lie around 0, their width is a power of two. A value beyond them doubles the width:
+    neighbours merge, pair by pair, and empty bins are added outside. So the order of the batches does not matter.
+    Values of exactly 0 are counted apart: after a ReLU they are half of all.
     """
 
     def __init__(self, bins=8192):
@@ -256,8 +250,7 @@ class GrowingHistogram:
         """Count the values of an array."""
         half, largest = self.counts.size // 2, float(np.abs(x).max())
         while largest >= half * self.width:
-            if self.counts.any():  # the first batch doubles the width a hundred times, with nothing to merge
-                self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), half // 2)
+            self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), half // 2)
             self.width *= 2
         index = np.floor(x[x != 0].astype(np.float64) / self.width).astype(np.int64) + half
         self.counts += np.bincount(index, minlength=2 * half)

@@ -19,7 +19,7 @@ one to each of its out rows), or each group of neighbours along the last axis. H
 `bits: whole(2, 16)` a whole number from 2 to 16 (`nnzip.checks`).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,9 +43,8 @@ class QuantParams:
     """A grid to quantize on: the code q stands for the value (q - zero_point) * scale.
 
     `scale`, the step between neighbouring values, becomes float32 and `zero_point`, the code of the value 0, int32;
-    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. Codes go from `qmin` to `qmax`: signed
-    from -2^(bits-1), or -2^(bits-1) + 1 if `narrow`, to 2^(bits-1) - 1, unsigned from 0 to 2^bits - 1. `dtype` is their
-    integer type, of 8 or 16 bits. A scale is a normal float32, and every code must stand for a finite one.
+    both have shape (), or (C,) with `axis`, or (..., groups) with `group_size`. Codes go from `qmin` to `qmax`, their
+    integer type is `dtype`. A scale is a normal float32, and every code must stand for a finite one.
 
     >>> grid = QuantParams(scale=0.1, zero_point=0, bits=8, signed=True)
     >>> grid.scale, grid.qmin, grid.qmax, grid.dtype
@@ -81,10 +80,6 @@ class QuantParams:
             raise ValueError(f"scale must be {allowed} so that every code is a finite float32, got {self.scale}")
         self.scale.setflags(write=False)  # many layers may hold one grid
         self.zero_point.setflags(write=False)
-
-    def __repr__(self):
-        with np.printoptions(threshold=8, edgeitems=1):
-            return f"QuantParams({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
 
 # Rounding

@@ -271,9 +271,7 @@ def test_with_much_room_the_widest_uniform_grid_is_returned():
     ("error", "match", "call"),
     [
         (ValueError, "one of them", lambda: m.mixed_precision(small_network(), IMAGES, bits=4, budget=100)),
-        (ValueError, "layers with weights", lambda: m.hessians(Network([Flatten()]), IMAGES)),
         (TypeError, r"hessian\[", lambda: m.menu(small_network(), {}, pieces="row")),
-        (ValueError, "bits must have", lambda: m.menu(small_network(), {}, pieces="layer", bits=(0,))),
     ],
 )
 def test_what_is_no_network_or_menu_is_refused(error, match, call):

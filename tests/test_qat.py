@@ -54,9 +54,9 @@ def test_a_learned_step_is_a_grid_of_the_library(shape, bits, signed):
 @pytest.mark.parametrize(
     ("x", "step", "message"),
     [
-        ([[1.0]], 0.0, "step must be positive, at least 1.18e-38, got 0.0"),
+        ([[1.0]], 0.0, "step must be positive, from 1.18e-38 to 3.4e.38, so that codes are finite, got 0.0"),
         ([[1.0]], np.float16(0), "step must be positive"),
-        (np.ones((1, 1), np.float32), 1e39, "step must be at most 3.4e.38, so that codes are finite"),
+        (np.ones((1, 1), np.float32), 1e39, "step must be positive, from 1.18e-38"),
         ([[1.0]], [0.1, 0.2], r"step must have shape \(\) or \(1,\) for x of shape \(1, 1\)"),
     ],
 )

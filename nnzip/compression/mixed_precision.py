@@ -31,12 +31,9 @@ HESSIAN_IMAGES = 250  # of the calibration images: second derivatives cost ten b
 def lagrangian(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K], int -> int [P]
     """Choose for every piece the least cost + price * size, at the lowest price that keeps to the budget.
 
-    It is the best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988).
-
-    costs : of P pieces with K options each, taken to add up
-    sizes : of the same shape, such as bytes; the budget is of their sum
-
-    Returns the number of each piece's option. ValueError if nothing fits, with the least that would.
+    P pieces have K options each, whose costs and sizes add up; returned is the number of each piece's option. It is the
+    best choice for the size that it takes, which may be below the budget (Shoham and Gersho 1988). ValueError if
+    nothing fits, with the least that would.
 
     >>> lagrangian([[9, 4, 1], [5, 3.5, 0]], [[1, 2, 3], [1, 2, 3]], 5).tolist()
     [2, 0]
@@ -119,10 +116,9 @@ def sensitivities(network, images: real, options):
 
         costs[i, k] = mean over the images of KL(network || network with layer i compressed by option k)
 
-    The images (N, C, H, W) are of the training set, the options (bits, sparsity) as in `compress_weight`. Returns an
-    array (layers, options), in nats. Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
+    Training images (N, C, H, W), options (bits, sparsity) as in `compress_weight` -> [layers, options], in nats.
+    Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
-    check_network(network)
     changed, x, costs = network.copy(), images, []
     said = changed.logits(images)
     for i, layer in enumerate(changed.layers):
@@ -207,13 +203,11 @@ def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
 
     hessian : {name: array of the weight's shape}, as `hessians` returns it
     pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own
-    bits : the widths to choose from, 0 or 2 to 16; 0, all weights zero, is left out for layers
+    bits : the widths to choose from, 0 (all zero, not for layers) or 2 to 16
 
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
     widths = [whole(0, 16)(b, "bits") for b in bits if b or pieces != "layer"]
-    if not widths:
-        raise ValueError(f"bits must have a width for {pieces!r}, got {bits!r}")
     axis, costs, sizes, options = PIECES[pieces], [], [], {}
     for name, weight in weights_of(network).items():
         h = real(hessian.get(name), f"hessian[{name!r}]")
@@ -234,11 +228,8 @@ def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
 def hessians(network, images: reals(2, 4), *, temperature: positive = 4.0):
     """Return the second derivative by every weight of T^2 KL(network || changed network): {name: array of its shape}.
 
-    At T = 1 only the few images count that the network is not sure of. The first 250 of the images (N, C, H, W), of the
-    training set, are used.
+    At T = 1 only the few images count that the network is not sure of. Used are the first 250 training images.
     """
-    if not weights_of(network):
-        raise ValueError(f"network must have layers with weights, got {network}")
     cooled = network.copy()  # its logits divided by T, in the last layer
     *_, last = weights_of(cooled)
     for name in (last, last.replace("weight", "bias")):

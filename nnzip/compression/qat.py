@@ -9,6 +9,8 @@ one step and the codes 0 .. 2^bits - 1 where none was negative on the calibratio
 the narrow symmetric ones: LeNet-5's convolutions have no ReLU after them. First and last layer are no exception.
 """
 
+from functools import partial
+
 import numpy as np
 
 from nnzip.calibration import code_range
@@ -108,10 +110,9 @@ def start_step(x: real, *, bits: BITS, signed, axis: one_of(None, 0) = None):  #
 def _fitting(x, step, high):  # -> x, the step in its precision and so that it broadcasts over x
     if step.ndim and step.shape != x.shape[:1]:
         raise ValueError(f"step must have shape () or {x.shape[:1]} for x of shape {x.shape}, got {step.shape}")
-    if float(step.min()) < FLOAT32_TINY:  # which float16 does not have
-        raise ValueError(f"step must be positive, at least {FLOAT32_TINY:.3g}, got {step.min()}")
-    if float(step.max()) > FLOAT32_MAX / high:
-        raise ValueError(f"step must be at most {FLOAT32_MAX / high:.3g}, so that codes are finite, got {step.max()}")
+    if float(step.min()) < FLOAT32_TINY or float(step.max()) > FLOAT32_MAX / high:
+        allowed = f"from {FLOAT32_TINY:.3g} to {FLOAT32_MAX / high:.3g}, so that codes are finite"
+        raise ValueError(f"step must be positive, {allowed}, got {step.min()} to {step.max()}")
     x = x.astype(np.promote_types(x.dtype, np.float32), copy=False)  # a step may be nothing in float16
     return x, step.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)) if step.ndim else step.astype(x.dtype)
 
@@ -232,10 +233,7 @@ def train_quantized(
         raise ValueError(f"binary weights are never zero, but the network has zeros in {', '.join(masks)}")
     grids = {"weight_bits": weight_bits, "activation_bits": activation_bits, "method": method}
     student = rounded_in_training(network, data[0][:CALIBRATION_IMAGES], **grids)
-    recipe = {"optimizer": SGD(rate), "schedule": cosine_decay, "masks": masks}
+    train = fit if teacher is None else partial(distill, teacher=teacher)
     options = {"batch_size": 128, **options}
-    if teacher is None:
-        fit(student, data, **recipe, **options)
-    else:
-        distill(student, teacher, data, **recipe, **options)
+    train(student, data=data, optimizer=SGD(rate), schedule=cosine_decay, masks=masks, **options)
     return export_rounded(student)
