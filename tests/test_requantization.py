@@ -91,14 +91,6 @@ def test_float_edges_and_ties(rounding, dtype):
             np.testing.assert_array_equal(result, right, strict=True)
 
 
-def test_sums_beyond_2_to_the_24_lose_their_last_bits():
-    acc = np.array([2**24 + 1, 2**24 + 3], np.int32)
-    result = requantize(acc, 2.0**-10, -(2**14), out_dtype=np.int16)
-    np.testing.assert_array_equal(result, [0, 0])
-    tie = np.array([2**25 + 2**9 + 1], np.int32)  # above a tie by so little that float32 makes it one
-    assert requantize(tie, 2.0**-10, -(2**15), out_dtype=np.int16).item() == 0
-
-
 def test_products_beyond_float32_are_clipped():
     acc = np.array([MIN, -1, 0, 1, MAX], np.int32)
     for rounding in ROUNDINGS:
