@@ -262,7 +262,6 @@ def test_trained_layers_differ_by_a_step_at_most(name, arithmetic, digits):
         assert record.largest <= 1 and record.different < 3 * layer.multiplier.max() * record.outputs
 
 
-@both
 def test_compare_layers_counts_what_differs():
     """With one bias moved by ten output steps, every output of that neuron differs by ten, and no other."""
     network = Network([Flatten(), Linear(4, 3, rng=0), Linear(3, 2, rng=0)])

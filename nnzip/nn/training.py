@@ -195,17 +195,18 @@ def fit(
             total += value * len(indices)
             wrong += int(np.count_nonzero(logits.argmax(axis=1) != labels[indices]))
             step += 1
-        record = {
-            "epoch": epoch,
-            "loss": total / len(images),
-            "train_error": wrong / len(images),
-            "test_error": evaluate(network, *test) if test else None,
-            "rate": optimizer.rate * factor,
-            "seconds": time.perf_counter() - start,
-        }
-        history.append(record)
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": total / len(images),
+                "train_error": wrong / len(images),
+                "test_error": evaluate(network, *test) if test else None,
+                "rate": optimizer.rate * factor,
+                "seconds": time.perf_counter() - start,
+            }
+        )
         if progress:
-            _report(record, epochs)
+            _report(history[-1], epochs)
     return history
 
 
