@@ -195,18 +195,17 @@ def fit(
             total += value * len(indices)
             wrong += int(np.count_nonzero(logits.argmax(axis=1) != labels[indices]))
             step += 1
-        history.append(
-            {
-                "epoch": epoch,
-                "loss": total / len(images),
-                "train_error": wrong / len(images),
-                "test_error": evaluate(network, *test) if test else None,
-                "rate": optimizer.rate * factor,
-                "seconds": time.perf_counter() - start,
-            }
-        )
+        record = {
+            "epoch": epoch,
+            "loss": total / len(images),
+            "train_error": wrong / len(images),
+            "test_error": evaluate(network, *test) if test else None,
+            "rate": optimizer.rate * factor,
+            "seconds": time.perf_counter() - start,
+        }
+        history.append(record)
         if progress:
-            _report(history[-1], epochs)
+            _report(record, epochs)
     return history
 
 
