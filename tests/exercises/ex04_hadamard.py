@@ -31,7 +31,7 @@ def _any_vectors(rng, *, axes=(1, 4)):
     """An array, and an axis of it whose length is a power of two; squares and cubes among them."""
     shape = any_shape(rng, axes=axes)
     axis, n = int(rng.integers(-len(shape), len(shape))), 2 ** int(rng.integers(0, 6))
-    shape = [n] * len(shape) if rng.random() < 0.3 and n < 16 else list(shape)
+    shape = [n] * len(shape) if rng.random() < 0.4 and n < 16 else list(shape)
     shape[axis] = n
     dtype = str(rng.choice(["int8", "float16", "float32", "float64"]))
     if dtype == "int8":
@@ -258,7 +258,9 @@ rotate.case(
 )
 
 
-@rotate.draw("signs lie along the axis: reshape them, [n] -> [n, 1, 1]; int8 * int8 wraps", ulps=64, dtype=True)
+@rotate.draw(
+    "signs lie along the axis: reshape them, [n] -> [n, 1, 1]; int8 * int8 wraps", ulps=64, dtype=True, count=40
+)
 def any_rotation(rng):
     """Arrays of one to four axes along any of them, squares and cubes among them, any signs and types."""
     x, axis = _any_vectors(rng)
@@ -287,7 +289,7 @@ unrotate.case(
 )
 
 
-@unrotate.draw("signs lie along the axis, and so does the transform", ulps=64, dtype=True)
+@unrotate.draw("signs lie along the axis, and so does the transform", ulps=64, dtype=True, count=40)
 def any_way_back(rng):
     """Arrays of one to four axes along any of them, squares and cubes among them, any signs and types."""
     return any_rotation(rng)
