@@ -38,10 +38,7 @@ def assign(x: real, codebook: reals(1, 2)):  # [...], [k] or [len(x), k] -> uint
     >>> assign([-1.0, 0.1, 0.5, 7.0], [0.0, 1.0, 2.0])
     array([0, 0, 0, 2], dtype=uint8)
     """
-    if codebook.shape[-1] > LARGEST:
-        raise ValueError(f"a codebook has at most {LARGEST} values, got shape {codebook.shape}")
-    if codebook.ndim == 2 and x.shape[:1] != codebook.shape[:1]:
-        raise ValueError(f"there must be a codebook for each row of an array of shape {x.shape}, got {len(codebook)}")
+    check_codebook(codebook, x)
     if np.any(codebook[..., 1:] < codebook[..., :-1]):
         raise ValueError(f"a codebook must ascend, got {np.array2string(codebook, threshold=8)}")
     if codebook.ndim == 1:
@@ -67,6 +64,7 @@ def look_up(codes, codebook: reals(1, 2)):  # integers [...], [k] or [len(codes)
            [-0.5,  0. ]], dtype=float32)
     """
     codes, codebook = integers(codes, "codes", 0, codebook.shape[-1] - 1), codebook.astype(np.float32)
+    check_codebook(codebook, codes)
     if codebook.ndim == 1:
         return codebook[codes]
     return np.array([own[row] for row, own in zip(codes, codebook, strict=True)])
@@ -97,6 +95,14 @@ def borders(codebook, dtype):  # [k] -> [k - 1]
     with np.errstate(over="ignore"):  # below the lowest number there is -infinity, which is a border too
         border = middle.astype(dtype)
         return np.where(border > middle, np.nextafter(border, dtype.type(-np.inf)), border)
+
+
+def check_codebook(codebook, x):
+    """Refuse too many values, and a codebook for each row of another number of rows."""
+    if codebook.shape[-1] > LARGEST:
+        raise ValueError(f"a codebook has at most {LARGEST} values, got shape {codebook.shape}")
+    if codebook.ndim == 2 and x.shape[:1] != codebook.shape[:1]:
+        raise ValueError(f"there must be a codebook for each row of an array of shape {x.shape}, got {len(codebook)}")
 
 
 # Codebooks that are fitted

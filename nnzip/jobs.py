@@ -80,13 +80,22 @@ def _as_they_come(function, jobs, executor):  # {key: job} -> (key, result), one
 
 
 def _json(value, **options):
-    return json.dumps(value, default=_plain, **options)
+    return json.dumps(_plain(value), **options)
 
 
-def _plain(value):  # NumPy's numbers as Python's; JSON has the rest, or it is refused
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"jobs, results and settings are numbers, strings, None, lists and dicts, got {value!r}")
+def _plain(value):
+    """Give NumPy's numbers as Python's, tuples as lists, and refuse what JSON has not or would change."""
+    value = value.item() if isinstance(value, np.generic) else value
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict() if all(isinstance(key, str) for key in value):
+            return {key: _plain(item) for key, item in value.items()}
+    raise TypeError(
+        f"jobs, results and settings are numbers, strings, None, lists and dicts with string keys, got {value!r}"
+    )
 
 
 def _head(function, settings):  # -> bytes, the first line of a log
@@ -103,11 +112,13 @@ def _logged(file, path, head):  # -> {key: result} of what is there; more can be
     if lines[:1] != [head] and (lines or not head.startswith(torn)):
         found = (lines or [torn])[0][:200].decode(errors="replace")
         raise ValueError(f"{path} is not the log of this search: it begins with {found!r}, not {head.decode()!r}")
-    try:
-        entries = [json.loads(line) for line in lines[1:]]
-        results = {_json(e["job"], sort_keys=True): _json(e["result"]) for e in entries}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} has a damaged line: {error}") from None
+    results = {}
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            entry = json.loads(line)
+            results[_json(entry["job"], sort_keys=True)] = _json(entry["result"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError(f"{path}: line {number} is damaged: {line[:80].decode(errors='replace')!r}") from None
     file.truncate(file.tell() - len(torn))
     if not lines:
         file.write(head + b"\n")

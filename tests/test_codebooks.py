@@ -121,6 +121,12 @@ def test_codes_that_are_not_in_the_codebook_are_refused(codes, error):
             function(*args)
 
 
+def test_codes_of_more_or_fewer_rows_than_there_are_codebooks_are_refused():
+    for codes in ([[0], [0], [0]], [[0]]):
+        with pytest.raises(ValueError, match=r"a codebook for each row of an array of shape \(., 1\), got 2"):
+            look_up(codes, [[0.0], [1.0]])
+
+
 # k-means
 
 

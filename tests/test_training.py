@@ -353,6 +353,9 @@ def test_kept_weights_train_as_if_the_others_were_not_there():
         ((IMAGES, LABELS[:-1]), {}, ValueError, r"labels must have shape \(70,\), one for each row, got \(69,\)"),
         ((np.where(IMAGES > 3, np.nan, IMAGES), LABELS), {}, ValueError, "images must be finite, got nan"),
         ((IMAGES[:, :3], LABELS), {}, ValueError, r"takes x of shape \(N, 4\), got \(1, 3\)"),
+        ((IMAGES, LABELS, IMAGES, LABELS - 1), {}, ValueError, r"labels must be from 0 to 2, got -1 to 1"),
+        ((IMAGES, LABELS, IMAGES[:5] * np.inf, LABELS[:5]), {}, ValueError, "test images must be finite"),
+        ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
         (None, {"masks": {"1.weight": np.ones((6, 4), bool)}}, KeyError, "1.weight"),
         (None, {"masks": {"0.weight": np.ones((6, 4))}}, TypeError, "the mask of 0.weight must be bool, got float64"),
         (

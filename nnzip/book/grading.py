@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnzip.book import sandbox
+from nnzip.book.messages import QPARAMS
 from nnzip.quantization import QuantParams
 
 
@@ -165,8 +166,7 @@ def expect(got, expected, likely="", *, tolerance=0.0, ulps=0, dtype=None):
 
 def _difference(got, expected, *how):
     if isinstance(expected, QuantParams) and isinstance(got, QuantParams):
-        names = ("scale", "zero_point", "bits", "signed", "narrow", "axis", "group_size")
-        got, expected = ({name: getattr(grid, name) for name in names} for grid in (got, expected))
+        got, expected = ({name: getattr(grid, name) for name in QPARAMS} for grid in (got, expected))
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
             return _said(got, f"a dict of {', '.join(map(str, expected))}")

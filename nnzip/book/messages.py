@@ -27,6 +27,7 @@ def message(value):
 
 
 def write(stream, data):
+    """Send a message off."""
     stream.write(data)
     stream.flush()
 

@@ -307,13 +307,15 @@ def compare_layers(network, integer, images):
     for fake, layer in zip(floats, own.values(), strict=True):
         fake.params["weight"][...] = layer.float_parameters()["weight"]
     fakes = dict(zip(list(own)[:-1], floats[:-1], strict=True))
-    apart = {i: [] for i in fakes}  # in steps, of every output
+    found = {i: LayerDifference(str(fake), 0, 0, 0) for i, fake in fakes.items()}
     for codes in _batches(integer.quantize_input(images)):
         for i, layer in enumerate(integer.layers):
             leaving = layer.forward(codes)
             if i in fakes:
                 expected = quantize(fakes[i].forward(dequantize(codes, layer.input)), layer.output)
-                apart[i].append(np.abs(leaving.astype(np.int32) - expected).ravel())
+                off = np.abs(leaving.astype(np.int32) - expected)  # in steps
+                name, outputs, different, largest = found[i]
+                different += int(np.count_nonzero(off))
+                found[i] = LayerDifference(name, outputs + off.size, different, max(largest, int(off.max())))
             codes = leaving
-    steps = {i: np.concatenate(parts) for i, parts in apart.items()}
-    return [LayerDifference(str(fakes[i]), off.size, np.count_nonzero(off), int(off.max())) for i, off in steps.items()]
+    return list(found.values())

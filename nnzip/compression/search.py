@@ -8,6 +8,7 @@ killed goes on where it was, to the same end.
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
@@ -65,9 +66,7 @@ def child_of(mother, father, choices, rng):  # int [genes] three times -> int [g
 
 
 @door
-def evolve(
-    function, choices, *, objectives, evaluations: whole(1), population: whole(1) = 20, allowed=None, seed=0, run=map
-):
+def evolve(function, choices, *, objectives, evaluations, population: whole(1) = 20, allowed=None, seed=0, run=map):
     """Search by evolution: the best so far (`best_parents`) are the parents of the next generation (`child_of`).
 
     The first generation is drawn at random, and no genome comes twice. Deb et al. 2002, NSGA-II, without its crowding
@@ -88,6 +87,8 @@ def evolve(
     """
     if not isinstance(objectives, tuple | list) or len(objectives) not in (1, 2):
         raise ValueError(f"objectives must be one or two names, got {objectives!r}")
+    most = math.prod(whole(1)(count, "choices") for count in choices)
+    whole(1, most)(evaluations, f"evaluations (of the {most} genomes that there are)")
     rng, seen, found = np.random.default_rng(seed), set(), []
     while len(found) < evaluations:
         parents = best_parents(found, objectives, population) if found else None

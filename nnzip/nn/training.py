@@ -180,9 +180,7 @@ def fit(
 
     Raises ValueError when the training diverges.
     """
-    images, labels, *test = data
-    images = real(images, "images")
-    labels = check_labels(labels, len(images), network.forward(images[:1]).shape[1])
+    images, labels, *test = _checked_data(network, data)
     masks = _masked_from_the_start(masks or {}, network.parameters(), optimizer)
     rng, start, history = np.random.default_rng(seed), time.perf_counter(), []
     step, steps = 0, epochs * -(-len(images) // batch_size)
@@ -255,6 +253,16 @@ def _central_differences(function, array, epsilon=1e-6):
         slope[index] = (above - function()) / (2 * epsilon)
         array[index] = value
     return slope
+
+
+def _checked_data(network, data):  # -> [images, labels], and those of the test set behind them, if there is one
+    if len(data) not in (2, 4):
+        raise ValueError(f"data must be images and labels, with or without those of a test set, got {len(data)} arrays")
+    checked = []
+    for images, labels, name in zip(data[::2], data[1::2], ("images", "test images"), strict=False):
+        images = real(images, name)
+        checked += [images, check_labels(labels, len(images), network.forward(images[:1]).shape[1])]
+    return checked
 
 
 def _masked_from_the_start(masks, parameters, optimizer):
