@@ -4,9 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
-from nnzip.book.notebook import show_source, source_of, table
+from nnzip.book.notebook import show, show_source, source_of, table
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("*.ipynb"))
 
@@ -47,6 +48,16 @@ def test_source_is_shown_under_its_full_name():
         f"`{__name__}.Doubled.forward`\n\n```python\n"
         'def forward(self, x):\n    """Return it."""\n    return 2 * x  # a comment stays\n```'
     )
+
+
+def test_a_figure_is_shown_with_its_alt_text_and_closed(monkeypatch):
+    displayed = pytest.importorskip("IPython.display")
+    shown = []
+    monkeypatch.setattr(displayed, "display", lambda *things, **options: shown.append((things, options)))
+    figure = plt.figure()
+    show(figure, "a line that falls")
+    assert shown == [((figure,), {"metadata": {"image/png": {"alt": "a line that falls"}}})]
+    assert not plt.fignum_exists(figure.number)
 
 
 def test_a_table_is_text_and_markdown():

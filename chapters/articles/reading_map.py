@@ -24,7 +24,7 @@ INTRODUCTION = """# The chapters, and the articles beside them
 
 Open an article, find its section here, and see where this book does the same: 02 §5 is section 5 of chapter 02. Sections
 that only introduce, list uses or sum up are left out. [Chapter 13](13_articles.ipynb) goes through the articles themselves:
-what is printed, what it gives, what is right. Each chapter begins with the same map the other way round. The titles of A2,
+what is printed, what it gives, what is right. Each chapter ends with the same map the other way round. The titles of A2,
 A3 and A4 are ours; their texts have none. (This page is made by `articles/reading_map.py` from the tables beside it.)
 
 A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
@@ -70,6 +70,22 @@ def linked(text):
         return f"[{chapter} §{section}]({file}#{headings(file)[section].replace(' ', '-')})"
 
     return re.sub(r"\[(\d\d)(?: §(\d+))?\]", link, text)
+
+
+def beside(chapter):  # "02"
+    """Display what the articles have beside each section of a chapter (needs IPython)."""
+    from IPython.display import Markdown
+
+    lines = ["| here | in the articles |", "|---|---|"]
+    for number, heading in headings(files()[chapter]).items():
+        there = [
+            f"**{row['article']} {row['section']}** {row['about']}"
+            for row in read("sections.csv")
+            if f"[{chapter} §{number}]" in row["here"]
+        ]
+        if there:
+            lines.append(f"| [{heading}](#{heading.replace(' ', '-')}) | {'; '.join(there)} |")
+    return Markdown("\n".join(lines))
 
 
 def render():

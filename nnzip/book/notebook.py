@@ -1,9 +1,11 @@
-"""Help for chapters: the library's own source on display, so that no chapter repeats it, and plain tables."""
+"""Help for chapters: the library's own source on display, so that no chapter repeats it, figures and plain tables."""
 
 import ast
 import inspect
 import itertools
 import textwrap
+
+import matplotlib.pyplot as plt
 
 
 def source_of(thing):
@@ -35,6 +37,14 @@ def show_source(*things):
         name = f"{inspect.getmodule(thing).__name__}.{thing.__qualname__}"
         blocks.append(f"`{name}`\n\n```python\n{source_of(thing)}\n```")
     return Markdown("\n\n".join(blocks))
+
+
+def show(figure, alt):
+    """Display a figure, with a text that says what it shows to those who cannot see it (needs IPython)."""
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def table(rows, *, heads):
