@@ -58,7 +58,7 @@ def report_files():
         for end in (".csv", "_signature.png")
     ]
     maps = ["02_quantization_map.png", "08_integer_map.csv", "08_integer_map.png"]
-    return sorted([*of_chapters, *maps, "results.csv", "results.md", "results.png"])
+    return sorted([*of_chapters, *maps, "results.md", "results.png"])
 
 
 @pytest.fixture

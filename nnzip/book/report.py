@@ -8,7 +8,7 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
-from nnzip.book.records import read_records, select, write_csv
+from nnzip.book.records import read_records, select
 from nnzip.book.study import NETWORKS, write_records
 from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, INTEGER_MAP, MAP_SPARSITIES, TRAINED, in_chapter
 
@@ -44,7 +44,6 @@ OVERVIEW = {"titles": ("Four bits are enough; two need help", "Retrained, 95 % o
 OVERVIEW_OF = ("per_channel", "rotated_per_channel", "gptq", "distilled", "global_magnitude", "retrained")
 SUMMARY_ROUNDED = ("per_tensor", "per_channel", "rotated_per_channel", "integer_8", "distilled")
 SUMMARY_PRUNED = ("per_channel", "global_magnitude", "distilled", "retrained")
-TABLE = ("network", "technique", "bits", "error", "lowest", "highest", "over_float")
 
 
 def write_report(records, folder, *, complete=False, same_weights=True):
@@ -126,10 +125,7 @@ def _draw(draw, records, path, changed):
 
 
 def _write_tables(records, folder):  # -> whether they are new; after a retraining, which writes none, they are
-    rows, path = results_table(records), folder / "results.md"
-    numbers = ("error", "lowest", "highest", "over_float")
-    write_csv([{**row, **{key: f"{row[key]:.4f}" for key in numbers}} for row in rows], TABLE, folder / "results.csv")
-    tables = (markdown_table(rows) + "\n" + sparsity_table(records)).encode()
+    path, tables = folder / "results.md", (rounding_table(records) + "\n" + sparsity_table(records)).encode()
     changed = not path.exists() or path.read_bytes() != tables
     with atomic_write(path) as file:
         file.write(tables)
@@ -165,68 +161,48 @@ def _is_whole(records, *keys):  # is there one at every combination of the value
 # The tables
 
 
-def _errors(records, **point):  # -> [seeds]
-    return [record["error"] for record in select(records, **point)]
-
-
-def results_table(records):
-    """Return one dict for each network, technique and bit width: test error over the seeds, nothing pruned.
-
-    error, lowest, highest : fractions, the mean over the seeds and the ends of their spread
-    over_float : the mean minus that of the float networks, trained on where the technique's are
-    """
-    rows, unpruned = [], select(records, sparsity=0.0)
+def rounding_table(records):
+    """Return a Markdown table of the error against bits: a line for each network and technique, nothing pruned."""
+    unpruned = select(records, sparsity=0.0)
+    widths = sorted({record["bits"] for record in unpruned}, reverse=True)
     shown = [name for stem in CHAPTERS for name in in_chapter(stem) if name not in TRAINED]
-    for network, technique in itertools.product(NETWORKS, dict.fromkeys([*shown, *TRAINED])):
-        own = select(unpruned, network=network, technique=technique)
-        floats = _errors(own, bits=FLOAT) or _errors(unpruned, network=network, technique="per_channel", bits=FLOAT)
-        for bits in sorted({record["bits"] for record in own}, reverse=True):
-            errors = _errors(own, bits=bits)
-            values = np.mean(errors), min(errors), max(errors), np.mean(errors) - np.mean(floats)
-            rows.append(dict(zip(TABLE, (network, technique, bits, *values), strict=True)))
-    return rows
-
-
-def markdown_table(rows):
-    """Return the results as a Markdown table: a line for each network and technique, a column for each width."""
-    widths = sorted({row["bits"] for row in rows}, reverse=True)
-    lines = []
-    for (network, technique), group in itertools.groupby(rows, key=lambda row: (row["network"], row["technique"])):
-        cells = {row["bits"]: f"{row['error']:.2%} ({100 * row['lowest']:.2f}-{row['highest']:.2%})" for row in group}
-        lines.append([plots.NAMES[network], plots.NAMES[technique], *(cells.get(bits, "") for bits in widths)])
+    lines = _lines(unpruned, dict.fromkeys([*shown, *TRAINED]), [(bits, 0.0) for bits in widths], _mean_and_spread)
     return (
         "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.\n"
         "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.\n\n"
-    ) + _markdown(["network", "rounded", *("1 bit" if bits == 1 else _width(bits) for bits in widths)], lines)
+    ) + _markdown(["network", "rounded", *map(_width, widths)], lines)
 
 
 def sparsity_table(records):
     """Return a Markdown table of the error against sparsity: a line for each network and way to prune."""
-    sparsities, lines = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99), []
-    for network, technique in itertools.product(NETWORKS, (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)):
-        cells = _means(records, network, technique, [(FLOAT, sparsity) for sparsity in sparsities])
-        if any(cells):
-            lines.append([plots.NAMES[network], plots.NAMES[technique], *cells])
+    sparsities = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+    ways = (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)
+    lines = _lines(records, ways, [(FLOAT, sparsity) for sparsity in sparsities])
     return (
         "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.\n\n"
     ) + _markdown(["network", "pruned", *(f"{sparsity:.0%}" for sparsity in sparsities)], lines)
 
 
+def _lines(records, techniques, points, cell=lambda errors: f"{np.mean(errors):.2%}"):
+    """Yield for what was measured: network, technique, and a cell for each (bits, sparsity) from its errors."""
+    for network, technique in itertools.product(NETWORKS, techniques):
+        own = select(records, network=network, technique=technique)
+        errors = ([r["error"] for r in select(own, bits=bits, sparsity=sparsity)] for bits, sparsity in points)
+        cells = [cell(each) if each else "" for each in errors]
+        if any(cells):
+            yield plots.NAMES[network], plots.NAMES[technique], *cells
+
+
+def _mean_and_spread(errors):
+    return f"{np.mean(errors):.2%} ({100 * min(errors):.2f}-{max(errors):.2%})"
+
+
 def _markdown(heads, lines):
-    rows = [" | ".join(heads), *map(" | ".join, lines)]
-    rule = "|" + "---|" * len(heads)
-    first, *rest = (f"| {row} |" for row in rows)
-    return "\n".join([first, rule, *rest]) + "\n"
-
-
-def _means(records, network, technique, points):  # of (bits, sparsity) -> a cell each, "" where nothing was measured
-    own = select(records, network=network, technique=technique)
-    errors = (_errors(own, bits=bits, sparsity=sparsity) for bits, sparsity in points)
-    return [f"{np.mean(e):.2%}" if e else "" for e in errors]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *lines]) + "\n"
 
 
 def _width(bits):
-    return "float" if bits == FLOAT else f"{bits} bits"
+    return "float" if bits == FLOAT else f"{bits} bit{'s' * (bits > 1)}"
 
 
 def summary(records, measured, changes, folder):
@@ -236,11 +212,13 @@ def summary(records, measured, changes, folder):
     """
     seeds = len({record["seed"] for record in records})
     widths, zeros = (FLOAT, 8, 4, 3, 2), (0.5, 0.8, 0.9, 0.95, 0.99)
+    rounded = _lines(records, SUMMARY_ROUNDED, [(bits, 0.0) for bits in widths])
+    pruned = _lines(records, SUMMARY_PRUNED, [(FLOAT, sparsity) for sparsity in zeros])
     lines = [f"Test error on MNIST's 10,000 test images, mean of {seeds} seed{'s' * (seeds > 1)} (0.01% is one image)"]
-    lines += ["", "each weight in so many bits", _line("", map(_width, widths))]
-    lines += _lines(records, SUMMARY_ROUNDED, plots.NAMES, [(bits, 0.0) for bits in widths])
-    lines += ["", "so many weights removed, the others float", _line("", [f"{sparsity:.0%}" for sparsity in zeros])]
-    lines += _lines(records, SUMMARY_PRUNED, plots.NAMES, [(FLOAT, sparsity) for sparsity in zeros])
+    lines += ["", "each weight in so many bits", _aligned("", "", *map(_width, widths))]
+    lines += [_aligned(*line) for line in rounded]
+    lines += ["", "so many weights removed, the others float", _aligned("", "", *(f"{zero:.0%}" for zero in zeros))]
+    lines += [_aligned(*line) for line in pruned]
     for old, new in changes[:5]:
         network, seed, technique, bits, sparsity = _point(new)
         numbers = f"{old['error']:.2%} to {new['error']:.2%}, {old['sqnr_db']} to {new['sqnr_db']:.2f} dB"
@@ -254,12 +232,5 @@ def summary(records, measured, changes, folder):
     return "\n".join(lines)
 
 
-def _lines(records, techniques, names, points):
-    for network, technique in itertools.product(NETWORKS, techniques):
-        cells = _means(records, network, technique, points)
-        if any(cells):
-            yield _line(f"{plots.NAMES[network].split(' ')[0]:15}{names[technique]}", cells)
-
-
-def _line(head, cells):
-    return f"{head:50}" + "".join(f"{cell:>9}" for cell in cells)
+def _aligned(network, technique, *cells):
+    return f"{network.partition(' ')[0]:15}{technique:35}" + "".join(f"{cell:>9}" for cell in cells)
