@@ -126,7 +126,8 @@ def _legends(axes):
     for column in axes.T:
         named = {label: line for axis in column for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
         if named:
-            column[0].legend(named.values(), named, loc="best", fontsize=8.5)
+            look = {"frameon": True, "framealpha": 1, "edgecolor": "none"}  # no line runs through a name
+            column[0].legend(named.values(), named, loc="best", fontsize=8.5, **look)
 
 
 def ticks(axis, values, form):
