@@ -162,6 +162,8 @@ BOTH, BETWEEN = ((4, FLOAT), PRUNED), ((2, 3, 5, 6, 7, 8), PRUNED)  # together t
 INTEGER_MAP = "08_integer_map"  # a file of its own beside 08_integer: weight bits by activation bits
 ACTIVATION_BITS, MAP_SPARSITIES = (8, 6, 4, 3, 2), (0.0, 0.8)
 ON_MAP = (ACTIVATION_BITS[::-1], MAP_SPARSITIES)
+AT_90, AT_90_CNN = ((2, 3, 8), (0.9,)), ((2, 3, 4, 8), (0.9,))
+MIXED_MLP = (BITS[:-2], UNPRUNED), ((4,), (0.5, 0.8, 0.9))
 INTEGER_MLP = (EVERY, ((4,), (*FEW_ZEROS, 0.99)), ((2, 3, 6, 8), MAP_SPARSITIES[1:]))
 
 
@@ -170,123 +172,92 @@ class Technique(NamedTuple):
 
     name : of its records
     title : of its lines in tables and figures
-    chapter : the stem of the chapter it belongs to, whose file has its records
+    colour : of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
     function : (network, data, *, bits, sparsity) -> what predicts; None: it is trained (figures/retraining.py)
     mlp, cnn : the grids that are measured of LeNet-300-100, and of LeNet-5, which takes ten times as long
-    colour : of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
+    chapter : the stem of the chapter it belongs to, whose file has its records
     """
 
     name: str
     title: str
-    chapter: str
+    colour: str = ""
     function: Callable | None = None
     mlp: tuple = ()
     cnn: tuple = ()
-    colour: str = ""
+    chapter: str = ""
 
 
-def integers(bits, *points):
+def integers(bits, colour, *points):
     """Return the record of integer networks with activations of so many bits."""
-    title, function = f"integers, {bits}-bit activations", partial(integer, activation_bits=bits)
-    chapter = "08_integer" if bits in (8, 4) else INTEGER_MAP
-    colour = {8: "blue", 4: "red"}.get(bits, "")
-    return Technique(f"integer_{bits}", title, chapter, function, *points, colour=colour)
+    function = partial(integer, activation_bits=bits)
+    return Technique(f"integer_{bits}", f"integers, {bits}-bit activations", colour, function, *points)
 
 
-RECORDS = (
-    Technique("per_tensor", "per tensor", "02_quantization", per_tensor, (EVERY,), (EVERY,), colour="orange"),
-    Technique(
-        "per_channel",
-        "baseline, per channel",
-        "02_quantization",
-        per_channel,
-        (EVERY, BOTH, BETWEEN),
-        (EVERY, BOTH),
-        colour="grey",
+ALL_WIDTHS = (EVERY,), (EVERY,)
+BY_CHAPTER = {
+    "02_quantization": (
+        Technique("per_tensor", "per tensor", "orange", per_tensor, *ALL_WIDTHS),
+        Technique("per_channel", "baseline, per channel", "grey", per_channel, (EVERY, BOTH, BETWEEN), (EVERY, BOTH)),
+        Technique("with_activations", "per channel, and activations", "pink", with_activations, *ALL_WIDTHS),
     ),
-    Technique(
-        "with_activations",
-        "per channel, and activations",
-        "02_quantization",
-        with_activations,
-        (EVERY,),
-        (EVERY,),
-        colour="pink",
+    "04_hadamard": (
+        Technique("rotated", "rotated first, per tensor", "sky", rotated, (EVERY,), (SOME,)),
+        Technique(
+            "rotated_per_channel",
+            "rotated first, per channel",
+            "red",
+            partial(rotated, per_channel=True),
+            (EVERY, AT_4),
+            (SOME, ((4,), (0.5, 0.7, 0.8, 0.9))),
+        ),
     ),
-    Technique("rotated", "rotated first, per tensor", "04_hadamard", rotated, (EVERY,), (SOME,), colour="sky"),
-    Technique(
-        "rotated_per_channel",
-        "rotated first, per channel",
-        "04_hadamard",
-        partial(rotated, per_channel=True),
-        (EVERY, AT_4),
-        (SOME, ((4,), (0.5, 0.7, 0.8, 0.9))),
-        colour="red",
+    "05_pruning": (
+        Technique(
+            "global_magnitude", "all layers together", "sky", global_magnitude, (BOTH, AT_90), (FLOAT_FEW, AT_90_CNN)
+        ),
+        Technique("activation_aware", "activation-aware", "orange", activation_aware, (BOTH,), (FLOAT_FEW,)),
+        Technique("retrained", "retrained", "blue"),
     ),
-    Technique(
-        "global_magnitude",
-        "all layers together",
-        "05_pruning",
-        global_magnitude,
-        (BOTH, ((2, 3, 8), (0.9,))),
-        (FLOAT_FEW, ((2, 3, 4, 8), (0.9,))),
-        colour="sky",
+    "06_distillation": (
+        Technique("labels", "retrained by labels", "sky"),
+        Technique("distilled", "retrained by distillation", "pink"),
     ),
-    Technique(
-        "activation_aware", "activation-aware", "05_pruning", activation_aware, (BOTH,), (FLOAT_FEW,), colour="orange"
+    "07_codebooks": (
+        Technique("codebook", "k-means, per layer", "green", codebook, (FROM_1, AT_4), (FROM_1, AT_4_FEW)),
+        Technique("by_rule", "by rule, per layer", "red", by_rule, (FROM_1,), (FROM_1,)),
     ),
-    Technique("retrained", "retrained", "05_pruning", colour="blue"),
-    Technique("labels", "retrained by labels", "06_distillation", colour="sky"),
-    Technique("distilled", "retrained by distillation", "06_distillation", colour="pink"),
-    Technique(
-        "codebook", "k-means, per layer", "07_codebooks", codebook, (FROM_1, AT_4), (FROM_1, AT_4_FEW), colour="green"
+    "08_integer": (
+        integers(8, "blue", INTEGER_MLP, INTEGER_MLP[:2]),
+        integers(4, "red", INTEGER_MLP, (SOME,)),
     ),
-    Technique("by_rule", "by rule, per layer", "07_codebooks", by_rule, (FROM_1,), (FROM_1,), colour="red"),
-    integers(8, INTEGER_MLP, INTEGER_MLP[:2]),
-    integers(6, (ON_MAP,)),
-    integers(4, INTEGER_MLP, (SOME,)),
-    integers(3, (ON_MAP,)),
-    integers(2, (ON_MAP,)),
-    Technique("straight_through", "trained, straight-through", "09_qat", colour="orange"),
-    Technique("learned_step", "trained, learned steps", "09_qat", colour="green"),
-    Technique("learned_step_both", "trained, and activations", "09_qat", colour="blue"),
-    Technique("learned_step_a4", "trained, 4-bit activations", "09_qat"),
-    Technique("binary", "trained, binary", "09_qat", colour="red"),
-    Technique("obd", "Optimal Brain Damage", "10_reconstruction", partial(obs, method="obd"), (FLOAT_FEW,)),
-    Technique("obs", "Optimal Brain Surgeon", "10_reconstruction", obs, (FLOAT_FEW,), (((FLOAT,), (0.9,)),)),
-    Technique(
-        "gptq", "GPTQ", "10_reconstruction", gptq, (AT_4_FEW, UP_TO_8), (((4,), (0.9,)), UP_TO_4), colour="green"
+    INTEGER_MAP: tuple(integers(bits, "", (ON_MAP,)) for bits in (6, 3, 2)),
+    "09_qat": (
+        Technique("straight_through", "trained, straight-through", "orange"),
+        Technique("learned_step", "trained, learned steps", "green"),
+        Technique("learned_step_both", "trained, and activations", "blue"),
+        Technique("learned_step_a4", "trained, 4-bit activations"),
+        Technique("binary", "trained, binary", "red"),
     ),
-    Technique(
-        "gptq_rotated",
-        "rotated first, GPTQ",
-        "10_reconstruction",
-        gptq_rotated,
-        (UP_TO_8,),
-        (((2,), UNPRUNED),),
-        colour="red",
+    "10_reconstruction": (
+        Technique("obd", "Optimal Brain Damage", "", partial(obs, method="obd"), (FLOAT_FEW,)),
+        Technique("obs", "Optimal Brain Surgeon", "", obs, (FLOAT_FEW,), (((FLOAT,), (0.9,)),)),
+        Technique("gptq", "GPTQ", "green", gptq, (AT_4_FEW, UP_TO_8), (((4,), (0.9,)), UP_TO_4)),
+        Technique("gptq_rotated", "rotated first, GPTQ", "red", gptq_rotated, (UP_TO_8,), (((2,), UNPRUNED),)),
+        Technique("adaround", "AdaRound", "blue"),
+        Technique("bias_corrected", "per channel, biases corrected", "", bias_corrected, (UP_TO_8,)),
+        Technique("equalized", "equalized, per tensor", "", equalized, (UP_TO_8,)),
+        Technique("smoothed", "smoothed, and activations", "", smoothed, (UP_TO_8,)),
     ),
-    Technique("adaround", "AdaRound", "10_reconstruction", colour="blue"),
-    Technique("bias_corrected", "per channel, biases corrected", "10_reconstruction", bias_corrected, (UP_TO_8,)),
-    Technique("equalized", "equalized, per tensor", "10_reconstruction", equalized, (UP_TO_8,)),
-    Technique("smoothed", "smoothed, and activations", "10_reconstruction", smoothed, (UP_TO_8,)),
-    Technique(
-        "mixed",
-        "mixed, in the same bytes",
-        "11_mixed_precision",
-        mixed,
-        ((BITS[:-2], UNPRUNED), ((4,), (0.5, 0.8, 0.9))),
-        (UP_TO_4,),
-        colour="green",
-    ),
-)
+    "11_mixed_precision": (Technique("mixed", "mixed, in the same bytes", "green", mixed, MIXED_MLP, (UP_TO_4,)),),
+}
+RECORDS = tuple(record._replace(chapter=stem) for stem, records in BY_CHAPTER.items() for record in records)
 TECHNIQUES = {record.name: record for record in RECORDS}
 MAIN = (  # what `python -m nnzip` measures
     *("per_tensor", "per_channel", "with_activations", "rotated", "rotated_per_channel", "global_magnitude"),
     *("integer_8", "integer_4"),
 )
 TRAINED = {record.name: record.chapter for record in RECORDS if record.function is None}
-CHAPTERS = tuple(dict.fromkeys(record.chapter for record in RECORDS if record.chapter != INTEGER_MAP))
+CHAPTERS = tuple(stem for stem in BY_CHAPTER if stem != INTEGER_MAP)
 BESIDE = {
     "02_quantization": (),
     "04_hadamard": ("per_channel", "per_tensor"),
