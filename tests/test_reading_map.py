@@ -75,7 +75,6 @@ def article_rows():
     return [(r["article"], r["section"], reading_map.linked(r["here"]), r["functions"]) for r in rows]
 
 
-
 def glossary():
     rows = reading_map.read("glossary.csv")
     return [(r["word"], r["english"], reading_map.linked(r["here"]), r["articles"]) for r in rows]
