@@ -146,7 +146,7 @@ def any_logits(rng):
 
 
 @exercise(
-    section="2. A layer is two functions",
+    section="5. The loss",
     difficulty=2,
     size="ten lines",
     task="Your cross_entropy, if it passes, gives the loss.",
