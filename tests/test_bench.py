@@ -166,12 +166,14 @@ def test_the_command_measures_prints_and_writes(tmp_path, monkeypatch, capsys):
 
 
 def test_the_figure_draws_every_way_over_the_cubes_alone():
-    axis = plots.speed_curves(fake_records()).axes[0]
+    axis = plots.speed_curves(fake_records(), title="a message").axes[0]
     lines = {line.get_label(): line for line in axis.lines}
-    assert set(lines) == {"float32 @", "fast", "slow"}
-    assert all(list(line.get_xdata()) == [256, 512] for line in lines.values())
-    np.testing.assert_allclose(lines["fast"].get_ydata(), [2 * 256**3 / 1e-4 / 1e9, 2 * 512**3 / 2e-4 / 1e9])
-    assert axis.get_xscale() == axis.get_yscale() == "log" and "a machine" in axis.get_title(loc="left")
+    assert list(lines) == ["fast", "slow", "float32 @"]  # as they end, from above
+    assert all(list(lines[way].get_xdata()) == [256, 512] for way in ("fast", "slow"))
+    np.testing.assert_allclose(lines["fast"].get_ydata(), [5, 5])
+    assert lines["fast"].get_color() != lines["slow"].get_color() and set(lines["float32 @"].get_ydata()) == {1}
+    assert axis.get_xscale() == axis.get_yscale() == "log" and axis.get_title(loc="left") == "a message"
+    assert "a machine" in axis.figure.get_supxlabel()
     assert [text.get_text() for text in axis.get_xticklabels()] == ["256", "512"]
     plots.plt.close(axis.figure)
     with pytest.raises(ValueError, match="speed_curves needs at least one record"):

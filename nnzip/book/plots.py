@@ -206,30 +206,25 @@ def _colour_bar(figure, image, axes, errors):
     bar.ax.set_yticklabels([str(t) for t in ticks])
 
 
-def speed_curves(records):
-    """Draw operations per second against size for every way in the records (figures/speed.py) to multiply cubes."""
+def speed_curves(records, *, title=""):
+    """Draw how many times as fast as float32 every way in the records (figures/speed.py) multiplies cubes, by size."""
     cubes = _drawable([r for r in records if r["M"] == r["K"] == r["N"]], "speed_curves")
-    ways = dict.fromkeys(record["way"] for record in cubes)
-    looks = zip((way for way in ways if way != "float32 @"), COLOURS[:6] * 2, MARKERS * 2, strict=False)
+    own = {way: select(cubes, way=way) for way in dict.fromkeys(r["way"] for r in cubes) if way != "float32 @"}
+    looks = dict(zip(own, zip((*COLOURS, GREY), (*MARKERS, "*"), strict=True), strict=False))
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 4.8))
-        for way, colour, marker in looks:
-            _speed_line(axis, cubes, way, color=colour, marker=marker, markersize=5, linewidth=1.5)
-        _speed_line(axis, cubes, "float32 @", color=COLOURS[6], linewidth=3, zorder=1)
-        sizes = sorted({record["M"] for record in cubes})
-        axis.set(xscale="log", yscale="log", xlabel="size: M = K = N", ylabel="giga-operations per second")
-        axis.set_xticks(sizes, map(str, sizes))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:g}"))
-        axis.set_title("\n".join(textwrap.wrap(cubes[0]["machine"], 75)), fontsize=8, loc="left")
+        figure, axis = plt.subplots(figsize=(8, 4.2))
+        for way in sorted(own, key=lambda way: own[way][-1]["ratio_to_float32"], reverse=True):  # as their lines end
+            sizes, ratios = zip(*sorted((r["M"], r["ratio_to_float32"]) for r in own[way]), strict=True)
+            colour, marker = looks[way]
+            axis.plot(sizes, ratios, label=way, color=colour, marker=marker, markersize=5, linewidth=1.5)
+        axis.axhline(1, color="black", linewidth=1, linestyle="--", label="float32 @", zorder=1)
+        axis.set(xscale="log", yscale="log", xlabel="size: M = K = N", ylabel="times as fast as float32")
+        ticks(axis.xaxis, sorted({record["M"] for record in cubes}), "{:g}")
+        ticks(axis.yaxis, (0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5), "{:g}")
+        axis.set_title(title, fontsize=11, loc="left")
+        figure.supxlabel(textwrap.fill(cubes[0]["machine"], 120), fontsize=7, color=GREY)
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
-
-
-def _speed_line(axis, records, way, **look):
-    records = sorted(select(records, way=way), key=lambda record: record["M"])
-    speeds = [record["operations_per_second"] / 1e9 for record in records]
-    axis.plot([record["M"] for record in records], speeds, label=way, **look)
 
 
 def save_figure(figure, path):

@@ -28,7 +28,7 @@ def _any_product(rng, deepest):
 
 
 @exercise(
-    section="4. Zero points, without touching a code",
+    section="5. Zero points, without touching a code",
     difficulty=1,
     size="three lines",
     task="It need not be fast. The sums of the graded products all fit int32.",
@@ -148,7 +148,7 @@ def any_weights(rng):
 
 
 @exercise(
-    section="3. A float that is an integer",
+    section="4. Blocks that are exact",
     difficulty=2,
     size="eight lines",
     task="One check takes the time: at most half of that of int32 @ int32.",
