@@ -472,6 +472,23 @@ def test_the_notebook_door(capsys):
     assert "the book's own; here yours is asked for" in capsys.readouterr().out
 
 
+def test_an_exercise_in_place_gives_the_book_s_function_until_the_student_s_passes(capsys):
+    def quantize(x, qparams):
+        raise NotImplementedError
+
+    assert exercises.yours(quantize) is quantization.quantize
+    assert capsys.readouterr().out == "Until your quantize passes, the cells below use the book's.\n"
+
+    def quantize(x, qparams):
+        return x
+
+    assert exercises.yours(quantize) is quantization.quantize
+    said = capsys.readouterr().out
+    assert "expected" in said and said.endswith("Until your quantize passes, the cells below use the book's.\n")
+    right = functions(RIGHT)["quantize"]
+    assert exercises.yours(right) is right and "quantize: passed" in capsys.readouterr().out
+
+
 def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(exercises, "GRADERS", tmp_path / "tests" / "exercises")
     assert cli.main(["exercises"]) == 2
