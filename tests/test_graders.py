@@ -472,17 +472,20 @@ def test_the_notebook_door(capsys):
     assert "the book's own; here yours is asked for" in capsys.readouterr().out
 
 
+GRID = QuantParams(scale=0.25, zero_point=0, bits=4, signed=True)
+
+
 def test_an_exercise_in_place_gives_the_books_function_until_ones_own_passes(capsys):
     def quantize(x, qparams):
         raise NotImplementedError
 
-    assert exercises.yours(quantize)([0.5], QuantParams(0.25)) == [2]  # as the book has it
+    assert exercises.yours(quantize)(np.float32([0.5]), GRID) == [2]  # as the book has it
     assert capsys.readouterr().out == "Until your quantize passes, the cells below use the book's.\n"
 
     def quantize(x, qparams):
         return x
 
-    assert exercises.yours(quantize)([0.5], QuantParams(0.25)) == [2]  # as the book has it
+    assert exercises.yours(quantize)(np.float32([0.5]), GRID) == [2]  # as the book has it
     said = capsys.readouterr().out
     assert "expected" in said and said.endswith("Until your quantize passes, the cells below use the book's.\n")
     right = functions(RIGHT)["quantize"]
