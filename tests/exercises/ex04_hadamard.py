@@ -82,96 +82,7 @@ def any_order(rng):
 
 
 @exercise(
-    section="2. A matrix of +1 and -1",
-    difficulty=3,
-    size="twelve lines",
-    task="Graded by entries of +1 and -1 and by H H^T = n I. So the normalization is free: you may negate or exchange "
-    "rows and columns, and take any integer type. Another q must be refused.",
-)
-def paley_matrix(q):  # -> int [q + 1, q + 1]
-    """Return a Hadamard matrix of order n = q + 1 for a prime q = 3 (mod 4): Paley's first construction.
-
-        H = I + [[ 0, 1 ],      Q[a, b] = chi(a - b),  a, b = 0 ... q - 1
-                 [-1, Q ]]
-
-    chi(d) is 0 if q divides d, +1 if d is the square of some number modulo q, -1 if it is not.
-
-    Raises ValueError for a q that is no such prime: 5 is 1 (mod 4), 15 is no prime.
-
-    >>> paley_matrix(3).tolist()
-    [[1, 1, 1, 1], [-1, 1, -1, 1], [-1, 1, 1, -1], [-1, -1, 1, 1]]
-    """
-    if q < 3 or q % 4 != 3 or any(q % d == 0 for d in range(2, math.isqrt(q) + 1)):
-        raise ValueError(f"q must be a prime that is 3 modulo 4, got {q}")
-    chi = np.array([0] + [1 if pow(d, (q - 1) // 2, q) == 1 else -1 for d in range(1, q)])  # Euler's criterion
-    H = np.ones((q + 1, q + 1), int)
-    H[1:, 0], H[1:, 1:] = -1, chi[np.subtract.outer(np.arange(q), np.arange(q)) % q] + np.eye(q, dtype=int)
-    return H
-
-
-@paley_matrix.check
-def orthogonal(paley_matrix):
-    """Every entry is +1 or -1, and every two rows agree in half of their places: H H^T = n I."""
-    for q in (3, 7, 11, 19, 127, 499):
-        got, order = paley_matrix(q), (q + 1, q + 1)
-        if np.shape(got) != order:
-            expect(got, np.ones(order, int), "the border adds one row and one column to Q")
-        H = np.asarray(got).astype(np.float64)  # sums of 500 ones: exact
-        expect(np.abs(H), np.ones(order), "I fills the diagonal of Q, where chi is 0; integers with a sign")
-        likely = "first row +1, first column -1 below the corner; chi((a - b) % q), squares of 1 ... q - 1 in int64"
-        expect(H @ H.T, (q + 1) * np.eye(q + 1), likely)
-
-
-for _q in (5, 13, 2):
-    paley_matrix.refuses("Primes that are 1 modulo 4, and 2, are refused.", _q, likely="q % 4 must be 3")
-for _q in (15, 27, 35, 119, 899, -1):
-    paley_matrix.refuses(
-        "What is 3 modulo 4 but no prime is refused: 15, 27, 35, 119, 899, and -1, which Python counts as 3.",
-        _q,
-        likely="divide by everything up to the root, the root included; a power of a prime is no prime",
-    )
-
-
-@exercise(section="3. What it does to an outlier", difficulty=1, size="four lines")
-def incoherence(x):  # [...] -> float
-    """Return the largest magnitude of an array over its root mean square, computed in float64; 0 of zeros.
-
-    Squares of very large and very small numbers do not fit a float, but their ratio does.
-
-    >>> float(incoherence(np.array([3.0, -3.0, 3.0, 3.0]))), float(incoherence(np.array([8.0, 0.0, 0.0, 0.0])))
-    (1.0, 2.0)
-    """
-    return reference.incoherence(x.astype(np.float64))
-
-
-incoherence.case(
-    "The mean is not subtracted, and the largest magnitude may be that of a negative number.",
-    np.array([[-6.0, -2], [-2, 2]]),
-    gives=6 / math.sqrt(12),
-    tolerance=1e-14,
-    likely="max of |x|, not of x; the mean of the squares, not np.std, of all numbers together",
-)
-incoherence.case("Nothing but zeros has 0.", np.zeros((2, 3)), gives=0.0, likely="0 / 0 is NaN: ask first")
-for _x in (1e200 * np.array([3.0, 4.0]), 1e-200 * np.array([3.0, 4.0])):
-    incoherence.case(
-        "Squares of very large and very small numbers do not fit, their ratio does.",
-        _x,
-        gives=4 / math.sqrt(12.5),
-        tolerance=1e-14,
-        likely="divide by the largest before squaring",
-    )
-
-
-@incoherence.draw("|-128| is -128 in int8, 300^2 infinite in float16: astype(np.float64) first", ulps=64)
-def any_array(rng):
-    """Arrays of one to four axes, spikes and constants, of floats of 16 to 64 bits, and of int8."""
-    x = rng.normal(size=any_shape(rng)) ** int(rng.choice([1, 1, 3])) * rng.choice([1, 300]) + rng.choice([0, 50])
-    dtype = rng.choice(["int8", "float16", "float32", "float64"])
-    return given(np.clip(x, -128, 127).astype(dtype) if dtype == "int8" else x.astype(dtype))
-
-
-@exercise(
-    section="10. Fast, in NumPy",
+    section="3. The butterfly",
     difficulty=3,
     size="twelve lines",
     task="A length that is no power of two must be refused. No matrix is to be built: "
@@ -236,7 +147,7 @@ def a_long_vector(rng):
     return given(rng.normal(size=(2, 65_536)))
 
 
-@exercise(section="3. What it does to an outlier", difficulty=2, size="three lines, after fast_hadamard")
+@exercise(section="4. An image, and random signs", difficulty=2, size="three lines, after fast_hadamard")
 def rotate(x, signs, *, axis=-1):  # [..., n, ...], [n] -> [..., n, ...], n a power of two
     """Return x R along an axis, R = D H / sqrt(n): the signs come first, D on the diagonal, then Sylvester's matrix.
 
@@ -267,7 +178,7 @@ def any_rotation(rng):
     return given(x, _any_signs(rng, x.shape[axis]), axis=axis)
 
 
-@exercise(section="5. The product stays", difficulty=2, size="three lines, after fast_hadamard")
+@exercise(section="4. An image, and random signs", difficulty=2, size="three lines, after fast_hadamard")
 def unrotate(x, signs, *, axis=-1):  # [..., n, ...], [n] -> [..., n, ...], n a power of two
     """Return x R^T along an axis, which undoes `rotate`: R = D H / sqrt(n), so that R^T = H^T D / sqrt(n).
 
@@ -335,8 +246,46 @@ def any_weight(rng):
     return given(any_floats(rng, (outputs, n, *window), dtype="float64"), _any_signs(rng, n))
 
 
+@exercise(section="6. Why rounding gets better", difficulty=1, size="four lines")
+def incoherence(x):  # [...] -> float
+    """Return the largest magnitude of an array over its root mean square, computed in float64; 0 of zeros.
+
+    Squares of very large and very small numbers do not fit a float, but their ratio does.
+
+    >>> float(incoherence(np.array([3.0, -3.0, 3.0, 3.0]))), float(incoherence(np.array([8.0, 0.0, 0.0, 0.0])))
+    (1.0, 2.0)
+    """
+    return reference.incoherence(x.astype(np.float64))
+
+
+incoherence.case(
+    "The mean is not subtracted, and the largest magnitude may be that of a negative number.",
+    np.array([[-6.0, -2], [-2, 2]]),
+    gives=6 / math.sqrt(12),
+    tolerance=1e-14,
+    likely="max of |x|, not of x; the mean of the squares, not np.std, of all numbers together",
+)
+incoherence.case("Nothing but zeros has 0.", np.zeros((2, 3)), gives=0.0, likely="0 / 0 is NaN: ask first")
+for _x in (1e200 * np.array([3.0, 4.0]), 1e-200 * np.array([3.0, 4.0])):
+    incoherence.case(
+        "Squares of very large and very small numbers do not fit, their ratio does.",
+        _x,
+        gives=4 / math.sqrt(12.5),
+        tolerance=1e-14,
+        likely="divide by the largest before squaring",
+    )
+
+
+@incoherence.draw("|-128| is -128 in int8, 300^2 infinite in float16: astype(np.float64) first", ulps=64)
+def any_array(rng):
+    """Arrays of one to four axes, spikes and constants, of floats of 16 to 64 bits, and of int8."""
+    x = rng.normal(size=any_shape(rng)) ** int(rng.choice([1, 1, 3])) * rng.choice([1, 300]) + rng.choice([0, 50])
+    dtype = rng.choice(["int8", "float16", "float32", "float64"])
+    return given(np.clip(x, -128, 127).astype(dtype) if dtype == "int8" else x.astype(dtype))
+
+
 @exercise(
-    section="6. A network with outliers",
+    section="7. Two diseases, two cures",
     difficulty=2,
     size="six lines, after rotate and unrotate",
     task="float64 weights, no bad input; s may be float32 or float64, ties are not graded.",
@@ -385,11 +334,11 @@ def any_rounding(rng):
     return given(reference.unrotate(steps * rng.choice([-1, 1]) * 10 ** rng.uniform(-6, 1), signs), signs, bits=bits)
 
 
-@quantize_rotated.unlocked("the network of section 6, with 5 large columns, rounded to 4 bits by you")
+@quantize_rotated.unlocked("the network of section 7, with 5 large columns, rounded to 4 bits by you")
 def five_large_columns(quantize_rotated):
     network, data = trained("lenet_300_100"), load_mnist()
     parameters = network.parameters()
-    parameters["1.weight"][::60] /= 20  # section 6: five neurons smaller, what reads them larger, the same function
+    parameters["1.weight"][::60] /= 20  # section 7: five neurons smaller, what reads them larger, the same function
     parameters["1.bias"][::60] /= 20
     parameters["3.weight"][:, ::60] *= 20
     plain = evaluate(quantize_weights(network, bits=4, per_channel=False), *data[2:])
@@ -406,4 +355,55 @@ def five_large_columns(quantize_rotated):
         f"LeNet-300-100 with 5 large columns: {before:.2%} test error. Weights rounded to 4 bits, one scale a layer:\n"
         f"{plain:.2%} as they are, {evaluate(network, *data[2:]):.2%} rotated by you, inputs filled with zeros\n"
         f"to 1,024, 512 and 128, {theirs:.2%} rotated by nnzip, which fills nothing."
+    )
+
+
+@exercise(
+    section="Appendix: Paley's matrix of order 12",
+    difficulty=3,
+    size="twelve lines",
+    task="Graded by entries of +1 and -1 and by H H^T = n I. So the normalization is free: you may negate or exchange "
+    "rows and columns, and take any integer type. Another q must be refused.",
+)
+def paley_matrix(q):  # -> int [q + 1, q + 1]
+    """Return a Hadamard matrix of order n = q + 1 for a prime q = 3 (mod 4): Paley's first construction.
+
+        H = I + [[ 0, 1 ],      Q[a, b] = chi(a - b),  a, b = 0 ... q - 1
+                 [-1, Q ]]
+
+    chi(d) is 0 if q divides d, +1 if d is the square of some number modulo q, -1 if it is not.
+
+    Raises ValueError for a q that is no such prime: 5 is 1 (mod 4), 15 is no prime.
+
+    >>> paley_matrix(3).tolist()
+    [[1, 1, 1, 1], [-1, 1, -1, 1], [-1, 1, 1, -1], [-1, -1, 1, 1]]
+    """
+    if q < 3 or q % 4 != 3 or any(q % d == 0 for d in range(2, math.isqrt(q) + 1)):
+        raise ValueError(f"q must be a prime that is 3 modulo 4, got {q}")
+    chi = np.array([0] + [1 if pow(d, (q - 1) // 2, q) == 1 else -1 for d in range(1, q)])  # Euler's criterion
+    H = np.ones((q + 1, q + 1), int)
+    H[1:, 0], H[1:, 1:] = -1, chi[np.subtract.outer(np.arange(q), np.arange(q)) % q] + np.eye(q, dtype=int)
+    return H
+
+
+@paley_matrix.check
+def orthogonal(paley_matrix):
+    """Every entry is +1 or -1, and every two rows agree in half of their places: H H^T = n I."""
+    for q in (3, 7, 11, 19, 127, 499):
+        got, order = paley_matrix(q), (q + 1, q + 1)
+        if np.shape(got) != order:
+            expect(got, np.ones(order, int), "the border adds one row and one column to Q")
+        H = np.asarray(got).astype(np.float64)  # sums of 500 ones: exact
+        expect(np.abs(H), np.ones(order), "I fills the diagonal of Q, where chi is 0; integers with a sign")
+        likely = "first row +1, first column -1 below the corner; chi((a - b) % q), squares of 1 ... q - 1 in int64"
+        expect(H @ H.T, (q + 1) * np.eye(q + 1), likely)
+
+
+for _q in (5, 13, 2):
+    paley_matrix.refuses("Primes that are 1 modulo 4, and 2, are refused.", _q, likely="q % 4 must be 3")
+for _q in (15, 27, 35, 119, 899, -1):
+    paley_matrix.refuses(
+        "What is 3 modulo 4 but no prime is refused: 15, 27, 35, 119, 899, and -1, which Python counts as 3.",
+        _q,
+        likely="divide by everything up to the root, the root included; a power of a prime is no prime",
     )
