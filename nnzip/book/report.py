@@ -17,7 +17,7 @@ SIGNATURES = {  # of each chapter's figure: the message of its columns, and wher
     "02_quantization": {
         "titles": (
             "Eight bits cost nothing; at three, how one rounds decides",
-            "At four bits, half of the weights can go as well",
+            "At four bits, 40 % of the weights can go as well",
         )
     },
     "04_hadamard": {"titles": ("A rotation helps at two and three bits", "It does not help pruning")},
