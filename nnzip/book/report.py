@@ -15,7 +15,10 @@ from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, INTEGER_MAP,
 NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
 SIGNATURES = {  # of each chapter's figure: the message of its columns, and where it is drawn at other points
     "02_quantization": {
-        "titles": ("Eight bits cost nothing; two are too few", "Pruned at once, half of the weights can go")
+        "titles": (
+            "Eight bits cost nothing; at three, how one rounds decides",
+            "At four bits, 40 % of the weights can go as well",
+        )
     },
     "04_hadamard": {"titles": ("A rotation helps at two and three bits", "It does not help pruning")},
     "05_pruning": {
