@@ -42,7 +42,7 @@ class Better(NamedTuple):
     def link(self):
         """A Markdown link to the section, as Jupyter names its places."""
         anchor = self.section.replace(" ", "-")
-        return f"[{self.chapter[:2]}, {self.section}]({self.chapter}.ipynb#{anchor})"
+        return f"[{self.chapter.partition('_')[0]}, {self.section}]({self.chapter}.ipynb#{anchor})"
 
 
 @dataclass(frozen=True, repr=False)
