@@ -30,7 +30,7 @@ def histograms(weights, thresholds):
             axis.set(yscale="log", xlabel="weight")
             axis.set_title(f"{name}: {weight.size:,} weights", fontsize=10)
         axes[0].set_ylabel("how many (log scale)")
-        axes[-1].legend(loc="upper right", fontsize=8)
+        axes[0].legend(loc="upper right", fontsize=8)
         return figure
 
 
@@ -54,7 +54,7 @@ def criteria(errors, sparsities):
                     axis.plot(end, row, marker, color=colour, label=text if row == 0 else None)
             axis.set(xscale="log", xlabel="test error (log scale)")
             axis.set_title(f"{sparsity:.0%} of the weights are zero", loc="left", fontsize=10)
-            ticks(axis.xaxis, ERRORS, "{:g} %")
+            ticks(axis.xaxis, (1, 3, 10, 30, 90), "{:g} %")
         axes[0].set_yticks(range(len(names)), names)
         axes[0].legend(loc="center right", bbox_to_anchor=(1, 0.35), fontsize=8.5)
         return figure

@@ -25,7 +25,11 @@ def csr(matrix, values, columns, starts):
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(9.5, 2.6))
         axis.set_axis_off()
-        _cells(axis, matrix, 0, len(matrix))
+        left, tints = matrix.shape[1] + 4.5, ("#CFE3F2", "#FBE3C0", "#D5EBDD", "#F3D9E6")
+        own = [
+            [tints[i % 4] if value else "white" for value in row] for i, row in enumerate(matrix)
+        ]
+        _cells(axis, matrix, 0, len(matrix), colours=own)
         for i in range(len(matrix)):
             axis.text(
                 -0.2,
@@ -36,7 +40,6 @@ def csr(matrix, values, columns, starts):
                 fontsize=8.5,
                 color="grey",
             )
-        left, tints = matrix.shape[1] + 4.5, ("#CFE3F2", "#FBE3C0", "#D5EBDD", "#F3D9E6")
         row_of = np.searchsorted(starts, np.arange(len(values)), side="right") - 1
         own = [[tints[row % 4] for row in row_of]]
         for text, array, height, colours in (
@@ -82,7 +85,7 @@ def bytes_by_format(sparsities, curves):
             axis.set_ylim(0, 1.6 * formats["dense"][0])
             ticks(axis.xaxis, (0, 0.2, 0.4, 0.6, 0.8, 1), "{:.0%}")
         axes[0].set_ylabel("bits a weight")
-        axes[1].legend(fontsize=8.5, loc="upper right")
+        axes[0].legend(fontsize=8.5, loc="lower left")
         return figure
 
 
@@ -120,10 +123,8 @@ def removed_unit(first, second, kept):
             fontsize=9,
             va="center",
         )
-        axis.annotate(
-            "", (first.shape[1] / 2, height - removed - 1), (first.shape[1] + 1.5, -0.9),
-            arrowprops={"arrowstyle": "->", "color": RED},
-        )  # fmt: skip
+        start, end = (first.shape[1] + 3, -0.6), (first.shape[1] + 1.55, height - removed - 0.5)
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": RED})
         axis.set(
             xlim=(-0.5, place + second.shape[1] + 1.5), ylim=(-1.4, height + 0.9), aspect="equal"
         )
