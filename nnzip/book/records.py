@@ -5,7 +5,8 @@ import io
 
 from nnzip.atomic import atomic_write
 
-INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters", "epochs")
+INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters")
+INTEGERS += ("epochs",)
 FLOATS = ("sparsity", "error", "sqnr_db", "zeros", "loss", "train_error", "test_error", "seconds")
 FLOATS += (
     "operations_per_second",
