@@ -2,8 +2,10 @@
 
     python figures/retraining.py                                    an hour on two cores
     python figures/retraining.py --executor threads:4 --log FILE    by other workers; killed, it goes on from its log
+    python figures/retraining.py --dense                            only what chapter 05 compares pruning with
 
-Its records go into the chapters' files of this folder, where the shorter study leaves them.
+Its records go into the chapters' files of this folder, where the shorter study leaves them; those of the networks that
+were trained as long and not pruned go into 05_dense.csv.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import os
 from pathlib import Path
 
 from nnzip.book import report
+from nnzip.book.records import write_csv
 from nnzip.book.study import BITS, NETWORKS, record_of
 from nnzip.book.techniques import CALIBRATION_IMAGES, FLOAT, TRAINED
 from nnzip.compression.distillation import repair
@@ -21,7 +24,7 @@ from nnzip.compression.quantization import quantize_weights
 from nnzip.compression.reconstruction import reconstruct_weights
 from nnzip.data import load_mnist
 from nnzip.jobs import open_executor, run_jobs
-from nnzip.nn.training import random_shift
+from nnzip.nn.training import evaluate, random_shift
 from nnzip.nn.zoo import SEEDS, trained
 
 MIDDLE = 0.9  # the sparsity at which retrained networks are rounded too
@@ -29,6 +32,7 @@ RETRAIN = {  # the epochs at each sparsity; and SGD's rate and weight decay
     "lenet_300_100": ({0.5: 1, 0.8: 3, MIDDLE: 5, 0.92: 10, 0.95: 5, 0.97: 4, 0.99: 4}, {"rate": 0.1, "l2": 0.0}),
     "lenet_5": ({0.5: 1, 0.8: 1, MIDDLE: 2, 0.92: 4, 0.95: 2, 0.97: 1, 0.99: 2}, {"rate": 0.05, "l2": 1e-4}),
 }
+DENSE = ("network", "seed", "rate", "l2", "beside", "epochs", "error")  # the columns of 05_dense.csv
 REPAIR_BITS = (2, 3, 4, FLOAT)
 REPAIR_SPARSITIES = (0.9, 0.95, 0.98)
 REPAIR = {  # epochs; SGD's rate for rounded weights, and for pruned ones
@@ -89,6 +93,27 @@ def retrained(network, data, name, seed):  # -> (bits, sparsity, Network), one a
             yield from ((bits, sparsity, quantize_weights(pruned, bits=bits)) for bits in BITS if bits != FLOAT)
 
 
+def run_dense(*, executor=None, progress=True):
+    """Train the networks of `retrained` in the same stages without pruning; return the records."""
+    tasks = itertools.product(reversed(NETWORKS), SEEDS)
+    return list(itertools.chain(*run_jobs(dense, tasks, executor=executor, progress=progress)))
+
+
+def dense(task):  # (network, seed) -> records
+    """Train one; `beside` is the sparsity that the pruned network has after the same epochs."""
+    name, seed = task
+    epochs, recipe = RETRAIN[name]
+    network, data = trained(name, seed=seed), load_mnist()
+    options = {"epochs_each": list(epochs.values()), **recipe, "seed": seed, "progress": False}
+    stages = gradual_pruning(network, data[:2], sparsities=[0.0] * len(epochs), **options)
+    errors = [evaluate(whole, data.test_images, data.test_labels) for _, whole in stages]
+    one = {"network": name, "seed": seed, **recipe}
+    return [
+        {**one, "beside": beside, "epochs": count, "error": error}
+        for (beside, count), error in zip(epochs.items(), errors, strict=True)
+    ]
+
+
 def repaired(network, data, name, seed, technique):  # -> (bits, sparsity, Network)
     """Round, or prune, and train again: by the labels alone, or by the network as it was."""
     epochs, rate, pruned_rate = REPAIR[name][technique]
@@ -127,11 +152,15 @@ def main(arguments=None):
     """Train, measure and write."""
     parser = argparse.ArgumentParser(prog="python figures/retraining.py", description=__doc__.splitlines()[0])
     parser.add_argument("--executor", default=os.cpu_count(), help="processes:N or threads:N (default: all cores)")
+    parser.add_argument("--dense", action="store_true", help="only the networks that are not pruned")
     parser.add_argument("--log", type=Path, metavar="FILE", help="what is done")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="the folder (default: this one)")
     asked = parser.parse_args(arguments)
     with open_executor(asked.executor) as executor:
-        report.write_trained(run(executor=executor, log=asked.log), asked.output)
+        if not asked.dense:
+            report.write_trained(run(executor=executor, log=asked.log), asked.output)
+        rows = [{**record, "error": f"{record['error']:.4f}"} for record in run_dense(executor=executor)]
+    write_csv(rows, DENSE, asked.output / "05_dense.csv")
     print(f"The records and figures of chapters 05, 06, 09 and 10 now have what was trained: {asked.output}")
 
 

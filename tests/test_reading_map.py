@@ -14,7 +14,7 @@ from articles import reading_map
 from nnzip.quantization import ROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {path.name[:2]: path for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))}
+CHAPTERS = {path.name.partition("_")[0]: path for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))}
 TECHNIQUES = [number for number in CHAPTERS if number != "13"]  # 13 goes through the articles in their own order
 
 # The sections of the five articles, in their order; a question at the end is "9 Q1" where the article numbers it.
@@ -117,7 +117,7 @@ def check_place(label, target):
     assert (ROOT / "chapters" / file).is_file(), f"{target}: no such file"
     if not anchor:
         return
-    number = Path(file).name[:2]
+    number = Path(file).name.partition("_")[0]
     heading = next((text for text in headings(number) if text.replace(" ", "-") == anchor), None)
     assert heading, f"{target}: no such heading"
     assert label == f"{number} §{heading.split('.')[0]}", f"{label} leads to section {heading!r} of chapter {number}"

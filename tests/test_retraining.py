@@ -37,6 +37,22 @@ def test_a_retrained_network_is_pruned_to_every_sparsity_and_rounded_at_one(smal
     assert not np.array_equal(before[kept], after[kept])  # it was trained
 
 
+def test_what_pruning_is_compared_with_is_trained_the_same_way_and_not_pruned(small, monkeypatch):
+    asked, left, true_stages = [], [], retraining.gradual_pruning
+
+    def stages(network, data, **options):
+        asked.append(options)
+        for sparsity, trained in true_stages(network, data, **options):
+            left.append(sparsity_of(trained))
+            yield sparsity, trained
+
+    monkeypatch.setattr(retraining, "gradual_pruning", stages)
+    records = retraining.dense(("lenet_300_100", 1))
+    list(retraining.retrained(retraining.trained("lenet_300_100", seed=1), small, "lenet_300_100", 1))
+    assert asked[0] | {"sparsities": [0.5, 0.9]} == asked[1] and left[:2] == [0.0, 0.0]
+    assert [(r["seed"], r["beside"], r["epochs"]) for r in records] == [(1, 0.5, 1), (1, 0.9, 1)]
+
+
 @pytest.mark.parametrize("technique", ["labels", "distilled"])
 def test_a_repaired_network_is_on_its_grid_or_keeps_its_zeros(technique, small, monkeypatch):
     asked = []
@@ -123,5 +139,7 @@ def test_the_command_trains_and_writes_records_with_name_and_seed(small, drawn, 
     assert {(r["network"], r["seed"], r["technique"]) for r in records} == {("lenet_300_100", 1, "retrained")}
     assert len(records) == 9
     assert all(0 <= r["error"] < 1 and np.isfinite(r["sqnr_db"]) for r in records)
+    dense = read_records(tmp_path / "05_dense.csv")
+    assert [(r["beside"], r["epochs"], r["rate"], r["l2"]) for r in dense] == [(0.5, 1, 0.05, 0.0), (0.9, 1, 0.05, 0.0)]
     out, err = capsys.readouterr()
     assert str(tmp_path) in out and '["lenet_300_100", 1, "retrained"]' in err

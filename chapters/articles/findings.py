@@ -42,7 +42,7 @@ class Better(NamedTuple):
     def link(self):
         """A Markdown link to the section, as Jupyter names its places."""
         anchor = self.section.replace(" ", "-")
-        return f"[{self.chapter[:2]}, {self.section}]({self.chapter}.ipynb#{anchor})"
+        return f"[{self.chapter.partition('_')[0]}, {self.section}]({self.chapter}.ipynb#{anchor})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,7 +126,7 @@ wrong, right, unclear = (partial(Finding, verdict=verdict) for verdict in VERDIC
 EXAMPLE = ((1, 0, -1), (0, 1, 0), (-1, 0, 1))  # W of A3 4.3 and 5.2
 NETWORKS = "articles.networks"
 TRAPS_02 = ("02_quantization", "10. Traps, run")
-TRAPS_05 = ("05_pruning", "10. Traps, run")
+TRAPS_05 = ("05_pruning", "8. Traps, run")
 ARTICLES_06 = ("06_distillation", "11. The articles")
 PRUNED_W = ((0, 0, -1), (0, 1, 0), (-1, 0, 0))  # what A3 4.3 and 5.4 print for W'
 QUANTIZED_W = ((-1, 0, 1), (0, 1, 0), (-1, 0, 1))  # and for Q(W)
@@ -284,8 +284,8 @@ FINDINGS = [
         Run(),
         Better(
             "nnzip.compression.pruning.strongest_units",
-            "05_pruning",
-            "9. Neurons and filters removed for real",
+            "05b_structure",
+            "4. Neurons and filters removed for real",
         ),
     ),
     wrong(
@@ -346,8 +346,8 @@ FINDINGS = [
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
         Better(
             "nnzip.compression.pruning.remove_units",
-            "05_pruning",
-            "9. Neurons and filters removed for real",
+            "05b_structure",
+            "4. Neurons and filters removed for real",
         ),
     ),
     right(

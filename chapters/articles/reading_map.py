@@ -2,8 +2,8 @@
 
     python chapters/articles/reading_map.py        writes it; a test holds the file to what this makes
 
-In both tables [04 §2] is section 2 of chapter 04, and [13] is chapter 13; the links are made from the chapters'
-headings. Dotted names in backticks are the library's.
+In both tables [04 §2] is section 2 of chapter 04, [05b §3] section 3 of chapter 05b, and [13] is chapter 13; the links
+are made from the chapters' headings. Dotted names in backticks are the library's.
 """
 
 import csv
@@ -42,9 +42,9 @@ def read(name):
         return list(csv.DictReader(file))
 
 
-def files():  # -> {"02": "02_quantization.ipynb", ...}
+def files():  # -> {"02": "02_quantization.ipynb", ..., "05b": "05b_structure.ipynb", ...}
     return {
-        path.name[:2]: path.name
+        path.name.partition("_")[0]: path.name
         for path in sorted(CHAPTERS.glob("[0-9]*.ipynb"))
         if ".zh." not in path.name
     }
@@ -69,7 +69,7 @@ def linked(text):
             return f"[{chapter}]({file})"
         return f"[{chapter} §{section}]({file}#{headings(file)[section].replace(' ', '-')})"
 
-    return re.sub(r"\[(\d\d)(?: §(\d+))?\]", link, text)
+    return re.sub(r"\[(\d\d[a-z]?)(?: §(\d+))?\]", link, text)
 
 
 def beside(chapter):  # "02"

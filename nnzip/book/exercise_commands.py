@@ -37,7 +37,8 @@ def list_all(asked):
     for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
         print(f"\nchapter {chapter.replace('_', ' ', 1)}")
         for e in group:
-            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {e.section}")
+            where = f"{e.notebook} {e.section}".strip()
+            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {where}")
     print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]
     begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]

@@ -199,7 +199,7 @@ import numpy as np
 
 
 def _stub(exercise):
-    about = f"{exercise.name}: difficulty {exercise.difficulty} of 3, {exercise.size}; chapter {exercise.chapter[:2]}, "
+    about = f"{exercise.name}: difficulty {exercise.difficulty} of 3, {exercise.size}; chapter {exercise.number}, "
     lines = [f"{about}section {exercise.section}"]
     lines += [exercise.task] if exercise.task else []
     lines += [f"Not to be used: {', '.join(exercise.forbidden)}"] if exercise.forbidden else []
@@ -211,7 +211,7 @@ def _stub(exercise):
         if isinstance(argument, ast.arg):
             argument.annotation = None  # the kinds of `nnzip.checks`, which a student's file does not have
     doc = textwrap.indent(f'"""{_with_arrays(exercise)}\n"""', "    ").replace("    \n", "\n")
-    todo = f'raise NotImplementedError("{exercise.name} of chapter {exercise.chapter[:2]} is yours to write")'
+    todo = f'raise NotImplementedError("{exercise.name} of chapter {exercise.number} is yours to write")'
     shapes = re.search(r"\):(  # .*)$", source, re.MULTILINE)  # of the def line
     shapes = shapes[1] if shapes and shapes.start() < source.index('"""') else ""
     return f"{comment}\ndef {exercise.name}({ast.unparse(tree.args)}):{shapes}\n{doc}\n    {todo}\n"

@@ -50,6 +50,7 @@ class Exercise:
 
     reference : nnzip's own function, or one in the grader's file that states the task; gives name, signature, docstring
     section : the heading of the chapter that it belongs to
+    notebook : the number of that chapter, such as 05b, where it is not the file's
     difficulty : 1 (a line), 2 (an hour), 3 (an afternoon); the points that it is worth
     size : about how much there is to write
     task : what is graded, where it is less than the docstring says
@@ -69,11 +70,16 @@ class Exercise:
     checks: list = field(default_factory=list)
     unlocks: str = ""
     unlock: object = None
+    notebook: str = ""
     chapter: str = ""  # the file's stem, such as 02_quantization; set when it is loaded
 
     @property
     def name(self):
         return self.reference.__name__
+
+    @property
+    def number(self):  # of its chapter, such as 05 or 05b
+        return self.notebook or self.chapter.partition("_")[0]
 
     def case(self, about, *args, gives, likely="", tolerance=0.0, dtype=None, **kwargs):
         """Add a row: these arguments give this, see `expect`."""

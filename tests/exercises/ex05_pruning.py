@@ -175,7 +175,8 @@ def any_samples(rng):
 
 n_m_mask = Exercise(
     reference.n_m_mask,
-    section="5. N:M and blocks",
+    section="3. N:M and blocks",
+    notebook="05b",
     difficulty=2,
     size="five lines",
     task="m divides the rows. Convolution weights (out, in, kH, kW) come too; no bad input.",
@@ -211,7 +212,8 @@ def any_pattern(rng):
 
 block_mask = Exercise(
     reference.block_mask,
-    section="5. N:M and blocks",
+    section="3. N:M and blocks",
+    notebook="05b",
     difficulty=2,
     size="eight lines",
     task="block_size has a number for each axis, which it divides. Of blocks of equal norm the first go.",
