@@ -16,7 +16,7 @@ NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another
 SIGNATURES = {  # of each chapter's figure: the message of its columns, and where it is drawn at other points
     "02_quantization": {
         "titles": (
-            "Down to 5 bits free; at 3, scales and activations matter",
+            "No cost down to 5 bits; at 3, scales and activations count",
             "Of 4-bit weights, nearly half can go as well",
         )
     },
