@@ -83,11 +83,11 @@ def _grid(axis, array, left, top, *, colours=None, text_colours=None, size=1.0, 
 def _frame(axis, left, top, width, height, colour, inset=0.06):
     place = (left + inset, top - height + inset)
     sides = width - 2 * inset, height - 2 * inset
-    axis.add_patch(Rectangle(place, *sides, fill=False, edgecolor=colour, linewidth=2))
+    axis.add_patch(Rectangle(place, *sides, fill=False, edgecolor=colour, linewidth=2, zorder=3))
 
 
 def _ring(axis, x, y):
-    axis.add_patch(Circle((x, y), 0.24, fill=False, edgecolor="black", linewidth=1.2))
+    axis.add_patch(Circle((x, y), 0.24, fill=False, edgecolor="black", linewidth=1.2, zorder=3))
 
 
 def sliding(image, kernel, rows, out):
