@@ -50,6 +50,13 @@ def test_source_is_shown_under_its_full_name():
     )
 
 
+def test_source_is_folded_under_a_title():
+    pytest.importorskip("IPython")
+    source = show_source(Doubled.forward).data
+    folded = f"<details><summary>Twice</summary>\n\n{source}\n\n</details>"
+    assert show_source(Doubled.forward, fold="Twice").data == folded
+
+
 def test_a_figure_is_shown_with_its_alt_text_and_closed(monkeypatch):
     displayed = pytest.importorskip("IPython.display")
     shown = []

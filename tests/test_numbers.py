@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))
 ELSEWHERE = {  # numbers that no cell of ours can print
-    "06_distillation": {"98.6"},  # Hinton et al. 2015, of their own MNIST run
     "09_qat": {"65,536"},  # as many terms as the example supposes
     "13_articles": {"28.4"},  # 10 + 20 (9300 - 1000) / 9000, TensorFlow's last pruning step
 }

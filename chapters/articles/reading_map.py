@@ -20,14 +20,47 @@ TITLES = {
     "A3": "神经网络压缩技术与性能优化",
     "A4": "神经网络优化：量化与蒸馏",
 }
-INTRODUCTION = """# The chapters, and the articles beside them
+BEGINNING = """# The chapters, and the articles beside them
+
+A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
+
+## Where to begin
+
+**One afternoon**, nine sections and the five functions that they are about. Write each as its exercise, where it stands:
+
+| read | function | what it is |
+|---|---|---|
+| [02 §2] · [02 §4] | `quantization.quantize` | a number becomes the nearest point of a grid; what a bit buys |
+| [02 §3] · [02 §5] | `quantization.choose_qparams` | where the grid lies, and who shares it |
+| [04 §1] · [04 §6] | `hadamard.hadamard_transform` | a large number is spread over all others, and the grid gets finer |
+| [05 §2] · [05 §6] | `pruning.magnitude_mask` | the smallest weights go, and the others learn to do without them |
+| [06 §3] | `distillation.distillation_loss` | a small network learns from all ten answers of a large one |
+
+**The whole book**: an hour to read a chapter and its code, more with the exercises. What each one needs:
+
+| chapter | needs |
+|---|---|
+| [01] networks | Python, NumPy, the chain rule |
+| [02] quantization | [01 §7], the two networks |
+| [03] integer products | [02 §2] |
+| [04] Hadamard rotation | [02 §2] to [02 §5] |
+| [05] pruning | [01 §5] and [01 §6], the loss and the training |
+| [05b] structure | [05 §2] |
+| [06] distillation | [01 §5]; for its section 9, [02 §5] and [05 §6] |
+| [07] codebooks | [02 §4] to [02 §6] |
+| [08] integer networks | [02 §7], [03 §5], [03 §6] |
+| [09] training through the rounding | [02 §5], [01 §6] |
+| [10] reconstruction | [02 §6], [05 §3] |
+| [11] mixed precision | [02 §5], [10 §2] |
+| [12] files | [05b §2], [07 §2] |
+| [13] the articles | one of the articles, open beside it |
+
+## Beside the articles
 
 Open an article, find its section here, and see where this book does the same: 02 §5 is section 5 of chapter 02. Sections
 that only introduce, list uses or sum up are left out. [Chapter 13](13_articles.ipynb) goes through the articles themselves:
 what is printed, what it gives, what is right. Each chapter ends with the same map the other way round. The titles of A2,
 A3 and A4 are ours; their texts have none. (This page is made by `articles/reading_map.py` from the tables beside it.)
-
-A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
 """
 FRIENDS = """## Glossary
 
@@ -91,7 +124,7 @@ def beside(chapter):  # "02"
 def render():
     """Return the text of chapters/README.md."""
     sections, glossary = read("sections.csv"), read("glossary.csv")
-    parts = [INTRODUCTION]
+    parts = [linked(BEGINNING)]
     for article, title in TITLES.items():
         rows = [list(row.values())[1:] for row in sections if row["article"] == article]
         parts.append(

@@ -111,16 +111,16 @@ def rotated_layer():
             look = {"boxstyle": "round,pad=0.5", "edgecolor": colour, "facecolor": "white"}
             axis.text(x, y, text, ha="center", va="center", fontsize=10, color=colour, bbox=look)
         for start, end in (
-            ((0.3, 2.6), (4.1, 2.6)),
-            ((0.3, 0.6), (1.7, 0.6)),
-            ((3.1, 0.6), (3.9, 0.6)),
+            ((0.17, 2.6), (4.41, 2.6)),
+            ((0.17, 0.6), (1.97, 0.6)),
+            ((2.83, 0.6), (4.34, 0.6)),
         ):
             axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": GREY})
-        for y in (2.6, 0.6):
-            axis.annotate("", (7.3, 1.6), (5.95, y), arrowprops={"arrowstyle": "->", "color": GREY})
+        for x, y in ((5.59, 2.6), (5.66, 0.6)):
+            axis.annotate("", (7.3, 1.6), (x, y), arrowprops={"arrowstyle": "->", "color": GREY})
         axis.text(7.4, 1.6, "the same y", va="center", fontsize=10)
         axis.text(2.4, -0.25, "for every image", ha="center", fontsize=9, color=RED)
-        axis.text(5, -0.25, "once, before rounding", ha="center", fontsize=9, color=BLUE)
+        axis.text(5, -0.25, "W R: made once, before rounding", ha="center", fontsize=9, color=BLUE)
         return figure
 
 
@@ -137,7 +137,8 @@ def sqnr_lines(bits, panels):
             axis.set_title(title, loc="left", fontsize=11)
             axis.set(xlabel="bits", ylim=(-5, 60))
         axes[0].set_ylabel("SQNR, dB (dotted: theory)")
-        axes[-1].legend(fontsize=8, loc="upper left")
+        names = axes[0].get_legend_handles_labels()
+        figure.legend(*names, fontsize=9, loc="outside lower center", ncols=3)
         return figure
 
 
@@ -158,7 +159,7 @@ def pruned_in_both(sparsities, errors, energies):
             xlabel="fraction of the weights, smallest first", ylabel="their share of the squares"
         )
         for axis, title in (
-            (left, "Pruning likes the trained basis"),
+            (left, "The MLP, pruned as trained and rotated"),
             (right, "Rotated, small weights hold more"),
         ):
             axis.set_title(title, loc="left", fontsize=11)

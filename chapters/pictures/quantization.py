@@ -15,7 +15,7 @@ def bits_of_a_weight(weight, code, scale):
     parts = (
         (0, 1, RED, f"sign\n{'-' if sign == '1' else '+'}1"),
         (1, 8, GREEN, f"exponent {exponent + 127}: the size\n$2^{{{exponent}}}$"),
-        (9, 23, BLUE, f"fraction: the digits\n{fraction:.7f}"),
+        (9, 23, BLUE, f"fraction: the digits\n1 + fraction / $2^{{23}}$ = {fraction:.7f}"),
     )
     places = [-128, 64, 32, 16, 8, 4, 2, 1]
     with plt.rc_context(STYLE):
@@ -31,7 +31,7 @@ def bits_of_a_weight(weight, code, scale):
             axis.text(i + 0.5, -3.8, f"{place}", ha="center", va="top", fontsize=8, color=GREY)
         axis.text(0, -2.2, f"int8, 8 bits: code {code}", fontsize=10)
         summed = " + ".join(str(p) for p, bit in zip(places, f"{code & 0xFF:08b}") if bit == "1")
-        product = f"code {code} x scale {scale:.6f} = {code * scale:.7f}"
+        product = f"code {code} x scale {scale:.6f} = {code * scale:.5f}"
         said = f"{summed} = {code}\n{product}\n(one scale for the whole layer)"
         axis.text(8.7, -3.1, said, va="center", fontsize=10)
         return figure
@@ -59,10 +59,10 @@ def scales_of_a_matrix(matrix, grids):
                 middle = column + 0.5
                 axis.text(middle, 1.63 - row, f"{value:g}", ha="center", va="center", fontsize=11)
                 said = f"→ {back[row, column]:.3g}"
-                colour = GREY if np.isclose(back[row, column], value) else RED
-                axis.text(
-                    middle, 1.3 - row, said, ha="center", va="center", fontsize=9.5, color=colour
-                )
+                changed = not np.isclose(back[row, column], value)
+                look = {"color": "black" if changed else GREY, "fontsize": 10}
+                look["fontweight"] = "bold" if changed else "normal"
+                axis.text(middle, 1.3 - row, said, ha="center", va="center", **look)
             axis.set(xlim=(-0.05, 3.05), ylim=(-0.05, 2.05))
             axis.set_axis_off()
             scales = ", ".join(f"{scale:.3g}" for scale in np.atleast_1d(grid.scale))
@@ -169,12 +169,13 @@ def weights_and_activations(weight, hidden, ranges):
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10, 3))
         axes[0].hist(weight.ravel(), bins=100, color=BLUE)
-        axes[0].set(yscale="log", ylabel="count (log)", title="weights of the second layer")
+        title = "weights of the second layer"
+        axes[0].set(yscale="log", xlabel="weight", ylabel="count (log)", title=title)
         axes[1].hist(hidden.ravel(), bins=100, color=ORANGE)
-        axes[1].set(yscale="log", title="what enters it, 1,000 images")
+        axes[1].set(yscale="log", xlabel="activation", title="what enters it, 1,000 images")
         for (method, end), style in zip(ranges.items(), ("-", "--")):
-            axes[1].axvline(end, color="black", linestyle=style, label=f"4-bit range by {method}")
-        axes[1].legend()
+            axes[1].axvline(end, color="black", linestyle=style, label=f"by {method}")
+        axes[1].legend(title="4-bit range", loc="upper left", bbox_to_anchor=(0.2, 1))
         return figure
 
 
@@ -186,6 +187,7 @@ def roundings(x, ways):
             axis.plot(x, x, color="grey", linewidth=1)
             axis.plot(x, rounded, ".", color=BLUE, markersize=3, alpha=0.12)
             axis.set_title(f"{name}: bias {np.mean(rounded - x):+z.2f}", fontsize=10)
-            axis.set(xlabel="x", aspect="equal", xticks=range(-2, 3), yticks=range(-2, 3))
+            axis.set(xlabel="x", aspect="equal", xticks=range(-3, 4), yticks=range(-3, 4))
+            axis.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3))
         axes[0].set_ylabel("rounded")
         return figure

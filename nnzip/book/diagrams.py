@@ -43,7 +43,7 @@ def number_line(x, qparams):
         axis.plot(places, 0 * places, "|", color=GREY, markersize=14)
         for code, place in zip(codes, places, strict=True):
             axis.text(place, -0.32, str(code), ha="center", va="top", fontsize=9)
-            axis.text(place, -0.62, f"{place:.3g}", ha="center", va="top", fontsize=7.5, color="grey")
+            axis.text(place, -0.62, f"{place:.3g}", ha="center", va="top", fontsize=9, color=GREY)
         for value, rounded in zip(x, fake_quantize(np.asarray(x), qparams), strict=True):
             colour = BLUE if places[0] <= value <= places[-1] else RED
             axis.plot(value, 0.75, "o", color=colour, markersize=6)
@@ -52,7 +52,7 @@ def number_line(x, qparams):
         axis.set_ylim(-0.95, 1.2)
         left = axis.get_xlim()[0] - 0.02 * np.ptp(axis.get_xlim())
         for height, text in ((0.75, "numbers"), (-0.42, "codes"), (-0.7, "stand for")):
-            axis.text(left, height, text, ha="right", va="center", fontsize=8.5, color="grey")
+            axis.text(left, height, text, ha="right", va="center", fontsize=9, color=GREY)
         return figure
 
 

@@ -28,15 +28,19 @@ def _sentence_and_formula(docstring):
     return "\n\n".join([first, *formulas]) + ("\n" if formulas else "")
 
 
-def show_source(*things):
-    """Display functions, methods or classes as their module has them, each under its full name (needs IPython)."""
+def show_source(*things, fold=""):
+    """Display functions, methods or classes as their module has them, each under its full name (needs IPython).
+
+    fold : a title, under which the source is folded away until one clicks on it
+    """
     from IPython.display import Markdown
 
     blocks = []
     for thing in things:
         name = f"{inspect.getmodule(thing).__name__}.{thing.__qualname__}"
         blocks.append(f"`{name}`\n\n```python\n{source_of(thing)}\n```")
-    return Markdown("\n\n".join(blocks))
+    text = "\n\n".join(blocks)
+    return Markdown(f"<details><summary>{fold}</summary>\n\n{text}\n\n</details>" if fold else text)
 
 
 def show(figure, alt):

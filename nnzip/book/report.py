@@ -16,11 +16,11 @@ NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another
 SIGNATURES = {  # of each chapter's figure: the message of its columns, and where it is drawn at other points
     "02_quantization": {
         "titles": (
-            "Eight bits cost nothing; at three, how one rounds decides",
-            "At four bits, 40 % of the weights can go as well",
+            "No cost down to 5 bits; at 3, scales and activations count",
+            "Of 4-bit weights, nearly half can go as well",
         )
     },
-    "04_hadamard": {"titles": ("A rotation helps at two and three bits", "It does not help pruning")},
+    "04_hadamard": {"titles": ("A rotation helps the MLP at three bits", "From 70 % zeros on it harms the MLP")},
     "05_pruning": {
         "titles": ("Pruned and retrained, four bits are still enough", "Retrained, 95 % of the weights can go"),
         "sparsity": 0.9,
