@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
 from nnzip.book.plots import BLUE, GREEN, GREY, NAMES, ORANGE, RED, STYLE
 
@@ -10,9 +10,9 @@ PLAIN = STYLE | {"axes.grid": False}
 WINDOWS = (BLUE, RED, GREEN, ORANGE)
 PALE = {
     BLUE: "#D6E8F4",
-    RED: "#FBE3D3",
+    RED: "#F8D3BE",
     GREEN: "#D3F0E6",
-    ORANGE: "#FCF0D0",
+    ORANGE: "#FBE4B8",
     "white": "white",
     GREY: "#EEEEEE",
 }
@@ -42,7 +42,7 @@ def chain(layers, arrays):
         axis.set(xlim=(-1.9, 2.4 * len(names) - 1.3), ylim=(-1.55, 1.2))
         axis.set_axis_off()
         for i, name in enumerate(names):
-            left, right = 2.4 * i - 1.62, 2.4 * i - 0.78
+            left, right = 2.4 * i - 1.56, 2.4 * i - 0.84  # the gap between two boxes
             _box(axis, 2.4 * i, 0, name, RED if i == len(layers) else BLUE)
             _arrow(axis, (left, 0.15), (right, 0.15), BLUE)
             axis.text((left + right) / 2, 0.3, arrays[i], ha="center", color=BLUE)
@@ -50,7 +50,7 @@ def chain(layers, arrays):
                 _arrow(axis, (right, -0.15), (left, -0.15), RED)
                 axis.text((left + right) / 2, -0.55, f"∂L/∂{arrays[i]}", ha="center", color=RED)
             if layers.get(name):
-                _arrow(axis, (2.4 * i, -0.36), (2.4 * i, -1), RED)
+                _arrow(axis, (2.4 * i, -0.42), (2.4 * i, -1), RED)
                 axis.text(2.4 * i, -1.35, f"∂L/∂W{i}, ∂L/∂b{i}", ha="center", color=RED)
         axis.text(-1.8, 0.95, "forward →", color=BLUE, fontsize=11)
         axis.text(2.4 * len(layers), -1.35, "← backward", color=RED, fontsize=11, ha="center")
@@ -58,12 +58,13 @@ def chain(layers, arrays):
 
 
 def _box(axis, x, y, text, colour):
-    look = {"boxstyle": "round,pad=0.5", "edgecolor": colour, "facecolor": "white"}
-    axis.text(x, y, text, ha="center", va="center", color=colour, bbox=look)
+    look = {"boxstyle": "round,pad=0,rounding_size=0.1", "edgecolor": colour, "facecolor": "white"}
+    axis.add_patch(FancyBboxPatch((x - 0.8, y - 0.4), 1.6, 0.8, **look))
+    axis.text(x, y, text, ha="center", va="center", color=colour)
 
 
 def _arrow(axis, start, end, colour):
-    look = {"arrowstyle": "->", "color": colour, "linewidth": 1.5}
+    look = {"arrowstyle": "->", "color": colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", end, start, arrowprops=look)
 
 
@@ -79,15 +80,21 @@ def _grid(axis, array, left, top, *, colours=None, text_colours=None, size=1.0, 
     axis.text(middle, top + 0.3, title, ha="center", fontsize=9.5, color=GREY)
 
 
-def _frame(axis, left, top, width, height, colour):
-    inset = 0.06
+def _frame(axis, left, top, width, height, colour, inset=0.06):
     place = (left + inset, top - height + inset)
     sides = width - 2 * inset, height - 2 * inset
-    axis.add_patch(Rectangle(place, *sides, fill=False, edgecolor=colour, linewidth=2.5))
+    axis.add_patch(Rectangle(place, *sides, fill=False, edgecolor=colour, linewidth=2, zorder=3))
+
+
+def _ring(axis, x, y):
+    axis.add_patch(Circle((x, y), 0.24, fill=False, edgecolor="black", linewidth=1.2, zorder=3))
 
 
 def sliding(image, kernel, rows, out):
-    """Draw a window at two places of an image, all windows as rows, and the product with the filter as a column."""
+    """Draw the windows of an image, the same as rows, and the product with the filter as a column.
+
+    The pixel in the middle of the image has a circle there and in each row.
+    """
     k, columns = len(kernel), out.shape[1]
     places = list(np.ndindex(out.shape))
     with plt.rc_context(PLAIN):
@@ -95,10 +102,14 @@ def sliding(image, kernel, rows, out):
         axis.set(xlim=(-0.3, 19.3), ylim=(-4.9, 1.0), aspect="equal")
         axis.set_axis_off()
         _grid(axis, image, 0, -0.5, title="image")
-        for n in (0, len(places) - 1):
-            i, j = places[n]
-            _frame(axis, j, -0.5 - i, k, k, WINDOWS[n])
-        axis.text(1.5, -4.2, "two of the four\nwindows", ha="center", va="center", fontsize=9)
+        for n, (i, j) in enumerate(places):
+            _frame(axis, j, -0.5 - i, k, k, WINDOWS[n], inset=0.05 + 0.07 * n)
+            _frame(axis, 5.2, -n, k * k, 1, WINDOWS[n])
+        middle = image.shape[0] // 2, image.shape[1] // 2
+        _ring(axis, middle[1] + 0.5, -1 - middle[0])
+        for n, (i, j) in enumerate(places):
+            _ring(axis, 5.7 + k * (middle[0] - i) + middle[1] - j, -n - 0.5)
+        axis.text(1.5, -4.0, "four windows", ha="center", va="center", fontsize=9)
         axis.text(4.1, -2, "→", ha="center", va="center", fontsize=20)
         marks = [[WINDOWS[n]] * k * k for n in range(len(places))]
         _grid(axis, rows, 5.2, 0, colours=marks, title="each window is a row")
@@ -166,6 +177,11 @@ def through(stages):
             for axis, (name, array, parameters, *_) in zip(row, steps):
                 picture = _stacked(array) if array.ndim == 3 else _column(array)
                 axis.imshow(picture, cmap="gray_r", aspect="equal")
+                if array.shape == (
+                    10,
+                ):  # the logits: rows of 6 pixels from 45 on, as `_column` makes them
+                    place = int(array.argmax())
+                    axis.text(90, 48 + 6 * place, f"← {place}", va="center", fontsize=10)
                 shape = " x ".join(map(str, array.shape))
                 count = f"{parameters:,}\nparameters" if parameters else ""
                 axis.set_title(f"{name}\n{shape}", fontsize=9)
@@ -199,9 +215,9 @@ def _stacked(maps, shown=4, side=150, shift=16):
 
 
 def _column(vector, side=150, longest=800):
-    """Return a vector [n] as a vertical bar in a square; its height grows with the root of n."""
-    height = int(20 + 125 * np.sqrt(len(vector) / longest))
-    at = np.linspace(0, len(vector) - 1, height).round().astype(int)
+    """Return a vector [n] as a vertical bar in a square; from n = 100 on its height grows with the root of n."""
+    height = int(20 + 125 * np.sqrt(len(vector) / longest)) if len(vector) > 10 else 60
+    at = np.arange(height) * len(vector) // height
     bar = np.repeat(((vector - vector.min()) / max(np.ptp(vector), 1e-9))[at][:, None], 18, axis=1)
     bar[[0, -1], :] = bar[:, [0, -1]] = 1
     picture, top, left = np.full((side, side), np.nan), (side - height) // 2, side // 2 - 9
@@ -212,7 +228,7 @@ def _column(vector, side=150, longest=800):
 def weight_shares(networks):
     """Draw how the weights of each network are shared out over its layers: {network: {layer: count}}."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(networks), figsize=(10, 2.4))
+        figure, axes = plt.subplots(1, len(networks), figsize=(11, 2.4))
         for axis, (network, counts) in zip(axes, networks.items()):
             shares = {name: 100 * count / sum(counts.values()) for name, count in counts.items()}
             axis.barh(list(shares), list(shares.values()), color=BLUE)
@@ -221,6 +237,8 @@ def weight_shares(networks):
                 axis.text(share + 1, row, text, va="center", fontsize=9)
             axis.invert_yaxis()
             axis.grid(False)
-            axis.set(xlim=(0, 135), xticks=[0, 50, 100], xlabel="share of all weights, %")
+            axis.set(xlim=(0, 145), xticks=[0, 50, 100])
+            axis.spines["bottom"].set_bounds(0, 100)
+            axis.set_xlabel("share of all weights, %", x=50 / 145)
             axis.set_title(NAMES[network], loc="left", fontsize=10)
         return figure

@@ -117,7 +117,7 @@ def conv2d_by_definition(x, weight, bias, *, stride=1, padding=0):  # [N, C, H, 
 
 
 def conv2d_backward_by_definition(x, weight, grad_y, *, stride=1, padding=0):
-    """Return (grad_x, grad_weight, grad_bias): over its windows a convolution is a linear layer, and so are they.
+    """Return (grad_x, grad_weight, grad_bias): a linear layer's, with the windows as its input.
 
     Shapes: [N, C, H, W], [O, C, k, k], [N, O, H', W'] -> those of x, of weight, and [O].
     """
