@@ -10,7 +10,7 @@ import pytest
 
 from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import encode
-from nnzip.compression.hadamard import rotate_network
+from nnzip.compression.hadamard import Rotation, rotate_network
 from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_activations, quantize_weights, round_weights_in_training
 from nnzip.files import archive
@@ -256,6 +256,10 @@ HOSTILE = {
     ),
     "a rotation of no order": (sealed(START + b"\x01\x05\x06\x06\x00"), "no Hadamard matrix of order 6"),
     "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs cannot be rotated in blocks of 3"),
+    "a matrix of 5,504 rows": (
+        sealed(START + b"\x01\x05" + varint(5504) * 2 + bytes(688)),
+        "5504 inputs cannot be rotated in blocks of 5504: a factor is above 512",
+    ),
     "too short": (sealed(START + b"\x01\x00\x01\x01\x00\x00\x00"), "the file ends within the floats of 0.weight"),
     "no technique": (sealed(START + b"\x01\x00\x01\x01\x03"), "technique 3, which is not known"),
     "levels that fall": (
@@ -322,6 +326,21 @@ def test_codes_without_a_level_are_refused(path):
     ((_, _, stored),) = reading_arrays(path)
     with pytest.raises(ValueError, match="a code is 1, and there are 1 levels"):
         decode_tensor(stored)
+
+
+def test_no_array_asks_for_a_large_matrix(path):
+    rotated = b"\x21" + varint(5504) + bytes(688) + b"\x01\x01\x00"  # in one block, which is of a single factor
+    array = varint(2) + b"a\x00\x02\x01" + varint(5504) + rotated
+    path.write_bytes(sealed(b"nnz\x01\x01" + array + b"\x00"))
+    with pytest.raises(ValueError, match="5504 inputs cannot be rotated in blocks of 5504: a factor is above 512"):
+        list(reading_arrays(path))
+
+
+def test_what_could_not_be_loaded_is_not_saved(path):
+    network = Network([Flatten(), Rotation(np.ones(5504, np.int8), block_size=5504), Linear(5504, 2, rng=0)])
+    with pytest.raises(ValueError, match="5504 inputs cannot be rotated in blocks of 5504: a factor is above 512"):
+        save(network, path)
+    assert not path.exists()
 
 
 def test_names_are_not_believed(path):

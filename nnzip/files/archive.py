@@ -20,7 +20,7 @@ from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation
 from nnzip.files.parts import Part, Reader, varint
 from nnzip.files.tensor_files import bits_dtype, errors_name
-from nnzip.files.tensors import decode_tensor, find_levels, read_signs, read_tensor, room, tensor_to_bytes
+from nnzip.files.tensors import check_block, decode_tensor, find_levels, read_signs, read_tensor, room, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 
@@ -123,6 +123,7 @@ def _network_to_bytes(network):  # -> iterator of (tensor, purpose, bytes)
             raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
         yield "", "header", bytes([LAYERS.index(type(layer))]) + b"".join(map(varint, _numbers(layer)))
         if isinstance(layer, Rotation):
+            check_block(len(layer.signs), layer.block_size)
             yield f"{i}.signs", "signs", np.packbits(layer.signs < 0).tobytes()
     for name, array in network.parameters().items():
         if array.dtype != np.float32:

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
-from nnzip.hadamard import factors
+from nnzip.hadamard import LARGEST_FACTOR, factors
 
 PLAIN, RANGE, CODEBOOK = range(3)  # in the two lowest bits of a technique; then flags
 HALF, SCALED, SPARSE, ROTATED, RANS, PACKED = 4, 8, 16, 32, 64, 128
@@ -254,10 +254,16 @@ def _read_numbers(reader, shape, technique):  # -> what turns codes into weights
 
 def read_signs(reader, n, block_size):  # -> int8 [n]
     data = reader.take((n + 7) // 8, "signs")
+    check_block(n, block_size)
+    return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
+
+
+def check_block(n, block_size):
+    """Raise ValueError for a rotation that `largest_block` never gives: a large factor is a matrix of so many rows."""
     if not 1 <= block_size <= n or n % block_size:
         raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
-    factors(block_size)  # refuses an order that no matrix is known of
-    return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
+    if max(factors(block_size)) > LARGEST_FACTOR:  # which also refuses an order that no matrix is known of
+        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}: a factor is above {LARGEST_FACTOR}")
 
 
 def decode_tensor(packed, *, places=None, dtype="float32"):  # -> array [shape]
