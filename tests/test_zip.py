@@ -333,7 +333,7 @@ def test_levels_for_what_is_no_float_are_refused_by_name(tmp_path, dtype):
 def test_numbers_after_the_packed_ones_are_refused():
     data = pack(np.arange(100))
     np.testing.assert_array_equal(unpack(data, 100, np.dtype("int64")), np.arange(100))
-    with pytest.raises(ValueError, match="1 bytes are left after packed numbers"):
+    with pytest.raises(ValueError, match="1 bytes are left after its end"):
         unpack(data + b"x", 100, np.dtype("int64"))
 
 
@@ -351,7 +351,7 @@ def test_damaged_metadata_is_one_error_that_names_the_file(tmp_path):
         array = np.frombuffer(b"{no JSON", np.uint8)
         add("__metadata__", "metadata", array.shape, tensor_to_bytes(array))
     with pytest.raises(ValueError, match=r"a\.nnz cannot be loaded"):
-        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors")
 
 
 def test_half_and_bfloat16_keep_their_type(tmp_path):
@@ -478,7 +478,7 @@ def test_the_commands(tmp_path, capsys):
     assert main(["zip", "lenet_9:0", "-o", target]) == 2
     assert "the suffix of a file of arrays must be one of" in capsys.readouterr().err
     assert main(["unzip", target, "-o", str(tmp_path / "lenet.pt")]) == 2
-    assert "the suffix of what is unzipped to must be one of .npz, .safetensors" in capsys.readouterr().err
+    assert "the suffix of a file of arrays must be one of .npz, .safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.oracle

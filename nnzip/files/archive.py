@@ -5,13 +5,15 @@
     arrays:    one after the other, name, dtype, shape and the tensor, so that only one is in memory; 0 ends them
     the CRC-32 of all that
 
-A file is believed in nothing. Nothing in it is executed, its checksum is compared first, and every size it states is
-held against the bytes that are there before any memory is taken.
+Nothing that a file says is believed, and nothing in it is executed: its checksum is compared first, and every size it
+states is held against the bytes that are there before any memory is taken.
 """
 
 import math
 import zlib
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -19,15 +21,31 @@ from nnzip.atomic import atomic_write
 from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation
 from nnzip.files.parts import Part, Reader, varint
-from nnzip.files.tensor_files import bits_dtype, errors_name
-from nnzip.files.tensors import check_block, decode_tensor, find_levels, read_signs, read_tensor, room, tensor_to_bytes
+from nnzip.files.tensor_files import DTYPES, Stored, bits_dtype, errors_name, opened
+from nnzip.files.tensors import (
+    decode_tensor,
+    find_levels,
+    read_tensor,
+    room,
+    signs_from_bytes,
+    signs_to_bytes,
+    tensor_to_bytes,
+)
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 
 MAGIC = b"nnz\x01"
 NETWORK, ARRAYS = 0, 1
-LAYERS = (Linear, Conv2d, ReLU, MaxPool2d, Flatten, Rotation)  # a layer's number in the file is its place here
+LAYERS = {  # and the numbers that each is made with; a layer's own number in the file is its place here
+    Linear: ("in_features", "out_features"),
+    Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding"),
+    ReLU: (),
+    MaxPool2d: ("size",),
+    Flatten: (),
+    Rotation: ("inputs", "block_size"),  # and a bit for each sign
+}
 MOST_LAYERS = 4096
+LONGEST_NAME, MOST_DIMENSIONS = (1 << 16) - 1, 32
 
 
 def save(network, path):
@@ -37,18 +55,13 @@ def save(network, path):
     zeros. Anything else is stored as the floats it is. So round, share and prune first; saving loses nothing, but for
     the sign of a zero.
 
-    Parameters
-    ----------
-    network : Network of Linear, Conv2d, ReLU, MaxPool2d, Flatten and Rotation; `export_rounded` makes such a one after
-        training through the rounding
+    network : of Linear, Conv2d, ReLU, MaxPool2d, Flatten and Rotation; `export_rounded` makes such a one after training
+        through the rounding
     path : the file, which appears whole or not at all
 
     Returns the number of bytes. Raises TypeError for other layers, ValueError for NaN or infinity.
 
-    Examples
-    --------
     >>> import tempfile
-    >>> from pathlib import Path
     >>> from nnzip.compression.quantization import quantize_weights
     >>> from nnzip.nn.zoo import trained
     >>> network = quantize_weights(trained("lenet_300_100"), bits=2)
@@ -58,10 +71,20 @@ def save(network, path):
     >>> size, bool((same.parameters()["1.weight"] == network.parameters()["1.weight"]).all())
     (13208, True)
     """
-    data = b"".join(data for _, _, data in _network_to_bytes(network))
-    with atomic_write(path) as file:
-        file.write(data + zlib.crc32(data).to_bytes(4, "little"))
-    return len(data) + 4
+    check_network(network)
+    layers = network.layers
+    with _writing(path, NETWORK) as write:
+        write(varint(whole(1, MOST_LAYERS)(len(layers), "the number of layers")))
+        for i, layer in enumerate(layers):
+            write(_layer_to_bytes(i, layer))
+        for name, array in network.parameters().items():
+            if array.dtype != np.float32:
+                raise TypeError(f"{name} must be float32 to be saved, got {array.dtype}")
+            check_finite(array, name)
+            array = array + np.float32(0)  # a pruned weight may be -0.0, and is stored as 0
+            places = _places(layers, name)
+            write(tensor_to_bytes(array, find_levels(array), places=places, packed=False))  # chapter 12 counts floats
+    return Path(path).stat().st_size
 
 
 def load(path):  # -> Network
@@ -70,14 +93,12 @@ def load(path):  # -> Network
     Raises FileNotFoundError, and ValueError, in one line, for a file that is damaged or holds no network. A file of n
     bytes is never believed to hold more than about 1,420 n weights.
     """
-    with _opened(path, NETWORK) as reader:
-        layers = _read_layers(reader)
-        stored = list(_read_parameters(reader, layers))
+    with open(path, "rb") as file, errors_name(path):
+        layers, stored = _read_network(_checked(file, NETWORK))
         network = Network(layers)
-        for (i, name), tensor in stored:
-            array = decode_tensor(tensor, places=_places(layers, i, name))
-            check_finite(array, f"{i}.{name}")
-            layers[i].params[name][...] = array
+        for name, array in network.parameters().items():
+            array[...] = decode_tensor(stored[name], places=_places(layers, name))
+            check_finite(array, name)
         return network
 
 
@@ -87,10 +108,7 @@ def describe(path):  # -> list of Part
     Purposes are the codes, the positions of what is not zero, codebooks, scales, signs of a rotation, floats as they
     are, names, "technique" (which one, with its lengths and numbers), "header" and "checksum". Nothing is decoded.
 
-    Examples
-    --------
     >>> import tempfile
-    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     size = save(Network([Linear(2, 3)]), Path(folder) / "small.nnz")
     ...     parts = describe(Path(folder) / "small.nnz")
@@ -99,100 +117,70 @@ def describe(path):  # -> list of Part
     >>> parts[2]
     Part(tensor='0.weight', purpose='floats', bytes=24)
     """
-    with _opened(path) as reader:
-        if reader.kind == NETWORK:
-            for _ in _read_parameters(reader, _read_layers(reader)):
-                pass
-        else:
-            for _ in _read_arrays(reader):
-                pass
-    return [Part(tensor, purpose, count) for (tensor, purpose), count in reader.parts.items()]
+    with open(path, "rb") as file, errors_name(path):
+        reader = _checked(file)
+        _ = (_read_network if reader.kind == NETWORK else _read_arrays)(reader)
+        parts = {**reader.parts, ("", "checksum"): 4}
+        return [Part(tensor, purpose, count) for (tensor, purpose), count in parts.items()]
 
 
 # A network
 
 
-def _network_to_bytes(network):  # -> iterator of (tensor, purpose, bytes)
-    check_network(network)
-    layers = network.layers
-    whole(1, MOST_LAYERS)(len(layers), "the number of layers")
-    yield "", "header", MAGIC + bytes([NETWORK]) + varint(len(layers))
-    for i, layer in enumerate(layers):
-        if type(layer) not in LAYERS:
-            allowed = ", ".join(kind.__name__ for kind in LAYERS)
-            raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
-        yield "", "header", bytes([LAYERS.index(type(layer))]) + b"".join(map(varint, _numbers(layer)))
-        if isinstance(layer, Rotation):
-            check_block(len(layer.signs), layer.block_size)
-            yield f"{i}.signs", "signs", np.packbits(layer.signs < 0).tobytes()
-    for name, array in network.parameters().items():
-        if array.dtype != np.float32:
-            raise TypeError(f"{name} must be float32 to be saved, got {array.dtype}")
-        check_finite(array, name)
-        array = array + np.float32(0)  # a pruned weight may be -0.0, and is stored as 0
-        i, leaf = name.split(".")
-        places = _places(layers, int(i), leaf)
-        parts = tensor_to_bytes(array, find_levels(array), places=places, packed=False)  # chapter 12 counts raw floats
-        yield from ((name, *part) for part in parts)
+def _layer_to_bytes(i, layer):
+    if type(layer) not in LAYERS:
+        allowed = ", ".join(kind.__name__ for kind in LAYERS)
+        raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
+    kind = bytes([list(LAYERS).index(type(layer))])
+    if isinstance(layer, Rotation):
+        n, block_size = len(layer.signs), layer.block_size
+        return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
+    return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
 
 
-def _numbers(layer):  # what a layer is made with
-    match layer:
-        case Linear():
-            return layer.in_features, layer.out_features
-        case Conv2d():
-            return layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding
-        case MaxPool2d():
-            return (layer.size,)
-        case Rotation():
-            return len(layer.signs), layer.block_size
-    return ()
-
-
-def _read_layers(reader):  # -> list of layers, their weights not read yet
+def _read_network(reader):  # -> layers, {name: Packed}
     made, weights = [], 0
     for i in range(reader.varint("header", MOST_LAYERS)):
-        kind = reader.take(1, "header")[0]
-        if kind >= len(LAYERS):
-            raise ValueError(f"layer {i} is of kind {kind}, there are {len(LAYERS)}")
-        count = (2, 5, 0, 1, 0, 2)[kind]
-        numbers = [reader.varint("header", 1 << 31) for _ in range(count)]
-        weights += math.prod(numbers[:2]) * (numbers[2] ** 2 if count == 5 else 1) + numbers[1] if kind < 2 else 0
+        kind, arguments, count = _read_layer(reader, i)
+        weights += count
         if weights > room(reader.size) + 4096 * i:
             raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
-        if LAYERS[kind] is Rotation:
-            reader.tensor = f"{i}.signs"
-            numbers = [read_signs(reader, *numbers), numbers[1]]
-            reader.tensor = ""
-        made.append((LAYERS[kind], numbers))
-    return [_make(kind, numbers) for kind, numbers in made]
-
-
-def _make(kind, numbers):
-    if kind is Rotation:
-        return Rotation(numbers[0], block_size=numbers[1])
-    if kind is Conv2d:
-        return Conv2d(*numbers[:3], stride=numbers[3], padding=numbers[4], rng=0)
-    return kind(*numbers, rng=0) if kind is Linear else kind(*numbers)
-
-
-def _read_parameters(reader, layers):  # -> iterator of ((index of the layer, name), Packed)
+        made.append((kind, arguments))
+    layers, stored = [kind(**arguments) for kind, arguments in made], {}
     for i, layer in enumerate(layers):
         for name, array in layer.params.items():
             reader.tensor = f"{i}.{name}"
-            stored = read_tensor(reader, array.shape)
-            if stored.signs is not None:
-                raise ValueError(f"{reader.tensor} is rotated, which is for a layer of its own in a network")
-            yield (i, name), stored
-    reader.tensor = ""
+            stored[reader.tensor] = read_tensor(reader, array.shape)
+    reader.end()
+    return layers, stored
 
 
-def _places(layers, i, name):  # -> (out, channels, side, side), or None
+def _read_layer(reader, i):  # -> its class, what it is made with, how many weights it has
+    number = reader.take(1, "header")[0]
+    if number >= len(LAYERS):
+        raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
+    kind, names = list(LAYERS.items())[number]
+    arguments = {name: reader.varint("header", 1 << 31) for name in names}
+    if kind is Rotation:
+        n, block_size = arguments.values()
+        reader.tensor = f"{i}.signs"
+        signs = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, block_size)
+        reader.tensor = ""
+        return kind, {"signs": signs, "block_size": block_size}, 0
+    if kind not in (Linear, Conv2d):
+        return kind, arguments, 0
+    inputs, outputs, *window = arguments.values()
+    weights = inputs * (window[0] ** 2 if window else 1) * outputs + outputs
+    return kind, {**arguments, "rng": 0}, weights
+
+
+def _places(layers, name):  # "5.weight" -> (out, channels, side, side), or None
     """Return how the inputs of a Linear lie in the image, square, that the layers before it give."""
-    layer, channels = layers[i], 1
-    if name == "bias" or not isinstance(layer, Linear):
+    i, leaf = name.split(".")
+    layer, channels = layers[int(i)], 1
+    if leaf == "bias" or not isinstance(layer, Linear):
         return None
-    for before in reversed(layers[:i]):
+    for before in reversed(layers[: int(i)]):
         if isinstance(before, Linear | Rotation):
             return None
         if isinstance(before, Conv2d):
@@ -204,36 +192,23 @@ def _places(layers, i, name):  # -> (out, channels, side, side), or None
 
 # Named arrays
 
-DTYPES = ("float32", "float16", "float64", "bfloat16", "int64", "int32", "int16", "int8")
-DTYPES += ("uint64", "uint32", "uint16", "uint8", "bool")
-DTYPES += ("f8_e4m3", "f8_e5m2", "f8_e8m0", "metadata")
-LONGEST_NAME, MOST_DIMENSIONS = (1 << 16) - 1, 32
-
 
 @contextmanager
 def writing_arrays(path):
-    """Give a function add(name, dtype, shape, parts) that writes one array, `parts` as `tensor_to_bytes` makes them.
+    """Give a function add(name, dtype, shape, data) that writes one array, `data` as `tensor_to_bytes` makes them.
 
     The file appears at `path` when the block ends. Only what is added is in memory.
     """
-    with atomic_write(path) as file:
-        checksum = 0
+    with _writing(path, ARRAYS) as write:
 
-        def write(data):
-            nonlocal checksum
-            checksum = zlib.crc32(data, checksum)
-            file.write(data)
-
-        def add(name, dtype, shape, parts):
+        def add(name, dtype, shape, data):
             check_array(name, dtype, shape)
             encoded = name.encode()
-            write(varint(len(encoded) + 1) + encoded + bytes([DTYPES.index(dtype)]))
-            write(b"".join(map(varint, [len(shape), *shape])) + b"".join(data for _, data in parts))
+            write(varint(len(encoded) + 1) + encoded + bytes([list(DTYPES).index(dtype)]))
+            write(b"".join(map(varint, [len(shape), *shape])) + data)
 
-        write(MAGIC + bytes([ARRAYS]))
         yield add
         write(b"\0")
-        file.write(checksum.to_bytes(4, "little"))
 
 
 def check_array(name, dtype, shape):
@@ -244,13 +219,40 @@ def check_array(name, dtype, shape):
     whole(0, 1 << 48)(max(shape, default=0), f"a dimension of {name!r:.60}")
 
 
-def reading_arrays(path):  # -> iterator of (name, dtype, Packed)
-    """Give the arrays of a file one after the other, as they lie in it; `decode_tensor` makes numbers of them.
+def open_arrays(path):
+    """Open a .nnz file of arrays, in the order in which they lie in it: see `opened`."""
+    return opened(path, _open_arrays)
 
-    Raises ValueError, in one line, where the file is damaged or holds a network.
-    """
-    with _opened(path, ARRAYS) as reader:
-        yield from _read_arrays(reader)
+
+@contextmanager
+def _open_arrays(path):
+    with open(path, "rb") as file:
+        yield _read_arrays(_checked(file, ARRAYS))
+
+
+def _read_arrays(reader):  # -> {name: Stored}
+    """Go through all arrays and keep where they lie; an array is read, and decoded, when it is asked for."""
+    stored = {}
+    while length := reader.varint("header", LONGEST_NAME + 1):
+        name = reader.take(length - 1, "name").decode()
+        if name in stored:
+            raise ValueError(f"there are two arrays {name!r}")
+        dtype = reader.take(1, "header")[0]
+        if dtype >= len(DTYPES):
+            raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
+        reader.tensor, dtype = name, list(DTYPES)[dtype]
+        shape = tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
+        stored[name] = Stored(shape, dtype, partial(_read_array, reader, reader.left, name, dtype, shape))
+        read_tensor(reader, shape, bits_dtype(dtype).itemsize)
+        reader.tensor = ""
+    reader.end()
+    return stored
+
+
+def _read_array(reader, left, name, dtype, shape):
+    reader.file.seek(reader.size - 4 - left)
+    reader.left, reader.tensor = left, name
+    return decode_tensor(read_tensor(reader, shape, bits_dtype(dtype).itemsize), dtype)
 
 
 def holds_network(path):
@@ -259,43 +261,38 @@ def holds_network(path):
         return file.read(5) == MAGIC + bytes([NETWORK])
 
 
-def _read_arrays(reader):
-    seen = set()
-    while length := reader.varint("header", LONGEST_NAME + 1):
-        name = reader.take(length - 1, "name").decode()
-        if name in seen:
-            raise ValueError(f"there are two arrays {name!r}")
-        seen.add(name)
-        dtype = reader.take(1, "header")[0]
-        if dtype >= len(DTYPES):
-            raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
-        reader.tensor = name
-        shape = tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
-        yield name, DTYPES[dtype], read_tensor(reader, shape, bits_dtype(DTYPES[dtype]).itemsize)
-        reader.tensor = ""
-
-
 # The file
 
 
 @contextmanager
-def _opened(path, kind=None):
-    """Give a Reader past the first bytes of a file whose checksum is right, and see that all of it is read."""
-    with open(path, "rb") as file, errors_name(path):
-        size = file.seek(0, 2)
-        file.seek(0)
-        reader = Reader(file, size)
-        start = reader.take(5, "header") if size >= 9 else b""
-        if start[:4] != MAGIC or start[4] not in (NETWORK, ARRAYS):
-            raise ValueError("it is no .nnz file of version 1")
-        if kind not in (None, start[4]):
-            raise ValueError(f"it holds {('a network', 'named arrays')[start[4]]}, not {('a network', 'arrays')[kind]}")
-        _check_sum(file, size)
-        reader.left, reader.kind = size - 9, start[4]
-        yield reader
-        if reader.left:
-            raise ValueError(f"{reader.left} bytes are left after its end")
-        reader.parts["", "checksum"] = 4
+def _writing(path, kind):
+    """Give a function that writes bytes; what is around them is written here, and the file is whole or not there."""
+    with atomic_write(path) as file:
+        checksum = 0
+
+        def write(data):
+            nonlocal checksum
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+
+        write(MAGIC + bytes([kind]))
+        yield write
+        file.write(checksum.to_bytes(4, "little"))
+
+
+def _checked(file, kind=None):  # -> Reader
+    """Return a Reader past the first bytes of an open file, whose checksum is right."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    reader = Reader(file, size)
+    start = reader.take(5, "header") if size >= 9 else b""
+    if start[:4] != MAGIC or start[4] not in (NETWORK, ARRAYS):
+        raise ValueError("it is no .nnz file of version 1")
+    if kind not in (None, start[4]):
+        raise ValueError(f"it holds {('a network', 'named arrays')[start[4]]}, not {('a network', 'arrays')[kind]}")
+    _check_sum(file, size)
+    reader.left, reader.kind = size - 9, start[4]
+    return reader
 
 
 def _check_sum(file, size):
