@@ -19,8 +19,9 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.checks import check_finite, one_of, whole
-from nnzip.compression.hadamard import Rotation
+from nnzip.compression.hadamard import Rotation, unrotate_network
 from nnzip.files.parts import Part, Reader, varint
+from nnzip.files.state_dict import stored_parameters
 from nnzip.files.tensor_files import DTYPES, Stored, bits_dtype, errors_name, opened
 from nnzip.files.tensors import (
     decode_tensor,
@@ -35,6 +36,7 @@ from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 
 MAGIC = b"nnz\x01"
+RESIDUE = zlib.crc32(zlib.crc32(b"").to_bytes(4, "little"))  # the CRC-32 of whatever ends with its own CRC-32
 NETWORK, ARRAYS = 0, 1
 LAYERS = {  # and the numbers that each is made with; a layer's own number in the file is its place here
     Linear: ("in_features", "out_features"),
@@ -45,7 +47,7 @@ LAYERS = {  # and the numbers that each is made with; a layer's own number in th
     Rotation: ("inputs", "block_size"),  # and a bit for each sign
 }
 MOST_LAYERS = 4096
-LONGEST_NAME, MOST_DIMENSIONS = (1 << 16) - 1, 32
+LONGEST_NAME, MOST_DIMENSIONS = (1 << 16) - 5, 32  # in bytes; with ".npy" it is the longest name in a .npz file
 
 
 def save(network, path):
@@ -62,14 +64,11 @@ def save(network, path):
     Returns the number of bytes. Raises TypeError for other layers, ValueError for NaN or infinity.
 
     >>> import tempfile
-    >>> from nnzip.compression.quantization import quantize_weights
     >>> from nnzip.nn.zoo import trained
-    >>> network = quantize_weights(trained("lenet_300_100"), bits=2)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     size = save(network, Path(folder) / "lenet.nnz")
-    ...     same = load(Path(folder) / "lenet.nnz")
-    >>> size, bool((same.parameters()["1.weight"] == network.parameters()["1.weight"]).all())
-    (13208, True)
+    ...     size = save(trained("lenet_300_100"), Path(folder) / "lenet.nnz")
+    ...     load(Path(folder) / "lenet.nnz").layers[1], size
+    (Linear(784, 300), 1066471)
     """
     check_network(network)
     layers = network.layers
@@ -94,28 +93,20 @@ def load(path):  # -> Network
     bytes is never believed to hold more than about 1,420 n weights.
     """
     with open(path, "rb") as file, errors_name(path):
-        layers, stored = _read_network(_checked(file, NETWORK))
-        network = Network(layers)
-        for name, array in network.parameters().items():
-            array[...] = decode_tensor(stored[name], places=_places(layers, name))
-            check_finite(array, name)
-        return network
+        return _network(_checked(file, NETWORK))
 
 
 def describe(path):  # -> list of Part
-    """Return how many bytes of a .nnz file are for what; they add up to its size on disk.
+    """Return how many bytes of a .nnz file are for what; they add up to its size on disk. Nothing is decoded.
 
-    Purposes are the codes, the positions of what is not zero, codebooks, scales, signs of a rotation, floats as they
-    are, names, "technique" (which one, with its lengths and numbers), "header" and "checksum". Nothing is decoded.
+    Purposes are the parts of a tensor, "technique" (which one, and its numbers), "name", "header" and "checksum".
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     size = save(Network([Linear(2, 3)]), Path(folder) / "small.nnz")
     ...     parts = describe(Path(folder) / "small.nnz")
-    >>> size, sum(part.bytes for part in parts)
-    (45, 45)
-    >>> parts[2]
-    Part(tensor='0.weight', purpose='floats', bytes=24)
+    >>> size, sum(part.bytes for part in parts), parts[2]
+    (45, 45, Part(tensor='0.weight', purpose='floats', bytes=24))
     """
     with open(path, "rb") as file, errors_name(path):
         reader = _checked(file)
@@ -136,6 +127,15 @@ def _layer_to_bytes(i, layer):
         n, block_size = len(layer.signs), layer.block_size
         return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
     return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
+
+
+def _network(reader):
+    layers, stored = _read_network(reader)
+    network = Network(layers)
+    for name, array in network.parameters().items():
+        array[...] = decode_tensor(stored[name], places=_places(layers, name))
+        check_finite(array, name)
+    return network
 
 
 def _read_network(reader):  # -> layers, {name: Packed}
@@ -220,14 +220,15 @@ def check_array(name, dtype, shape):
 
 
 def open_arrays(path):
-    """Open a .nnz file of arrays, in the order in which they lie in it: see `opened`."""
-    return opened(path, _open_arrays)
+    """Open a .nnz file, its arrays in their order or the parameters of its network, not rotated: see `opened`."""
+    return opened(path, _found_in)
 
 
-@contextmanager
-def _open_arrays(path):
-    with open(path, "rb") as file:
-        yield _read_arrays(_checked(file, ARRAYS))
+def _found_in(file):  # -> {name: Stored}
+    reader = _checked(file)
+    if reader.kind == NETWORK:
+        return stored_parameters(unrotate_network(_network(reader)))
+    return _read_arrays(reader)
 
 
 def _read_arrays(reader):  # -> {name: Stored}
@@ -255,12 +256,6 @@ def _read_array(reader, left, name, dtype, shape):
     return decode_tensor(read_tensor(reader, shape, bits_dtype(dtype).itemsize), dtype)
 
 
-def holds_network(path):
-    """Tell whether a file begins as one that `save` has written."""
-    with open(path, "rb") as file:
-        return file.read(5) == MAGIC + bytes([NETWORK])
-
-
 # The file
 
 
@@ -282,28 +277,19 @@ def _writing(path, kind):
 
 def _checked(file, kind=None):  # -> Reader
     """Return a Reader past the first bytes of an open file, whose checksum is right."""
-    size = file.seek(0, 2)
+    size, checksum = file.seek(0, 2), 0
     file.seek(0)
     reader = Reader(file, size)
     start = reader.take(5, "header") if size >= 9 else b""
     if start[:4] != MAGIC or start[4] not in (NETWORK, ARRAYS):
         raise ValueError("it is no .nnz file of version 1")
     if kind not in (None, start[4]):
-        raise ValueError(f"it holds {('a network', 'named arrays')[start[4]]}, not {('a network', 'arrays')[kind]}")
-    _check_sum(file, size)
-    reader.left, reader.kind = size - 9, start[4]
-    return reader
-
-
-def _check_sum(file, size):
-    """Compare the last four bytes with the CRC-32 of the rest, and go back to where the content begins."""
+        raise ValueError("it holds named arrays, not a network")
     file.seek(0)
-    checksum, left = 0, size - 4
-    while left:
-        piece = file.read(min(left, 1 << 20))
-        if not piece:
-            raise ValueError("the file became shorter while it was read")
-        checksum, left = zlib.crc32(piece, checksum), left - len(piece)
-    if checksum.to_bytes(4, "little") != file.read(4):
+    while piece := file.read(1 << 16):
+        checksum = zlib.crc32(piece, checksum)
+    if checksum != RESIDUE:
         raise ValueError("its checksum is wrong: the file is damaged")
     file.seek(5)
+    reader.left, reader.kind = size - 9, start[4]
+    return reader

@@ -10,7 +10,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
 
 
 def bits_dtype(dtype):  # -> np.dtype
-    """Return the type as which numbers lie in a file: "bfloat16" as uint16, others as themselves, little-endian."""
+    """Return the type as which numbers lie in a file: "bfloat16" as uint16, others little-endian as they are."""
     return np.dtype(BITS.get(dtype, dtype)).newbyteorder("<")
 
 
@@ -84,25 +84,24 @@ def suffix_of(path):
 
 def open_tensors(path):
     """Open a .npz file, in its own order, or a .safetensors file, in the order of its data: see `opened`."""
-    return opened(path, _open_npz if suffix_of(path) == ".npz" else _open_safetensors)
+    return opened(path, _in_npz if suffix_of(path) == ".npz" else _in_safetensors)
 
 
 @contextmanager
-def opened(path, opener):
-    """Give {name: Stored}, as `opener` finds it in a file, while the block runs.
+def opened(path, found_in):
+    """Give {name: Stored}, as `found_in` finds it in an open file, while the block runs.
 
     Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
     """
-    open(path, "rb").close()  # a missing file says so itself
-    with ExitStack() as stack:
+
+    def read_named(read):
         with errors_name(path):
-            stored = stack.enter_context(opener(path))
-        yield {name: tensor._replace(read=partial(_read, path, tensor.read)) for name, tensor in stored.items()}
+            return read()
 
-
-def _read(path, read):
-    with errors_name(path):
-        return read()
+    with open(path, "rb") as file:
+        with errors_name(path):
+            stored = found_in(file)
+        yield {name: tensor._replace(read=partial(read_named, tensor.read)) for name, tensor in stored.items()}
 
 
 @contextmanager
@@ -128,13 +127,12 @@ def write_tensors(path, tensors):
 # .npz
 
 
-@contextmanager
-def _open_npz(path):
-    with zipfile.ZipFile(path) as archive:
-        stored = {info.filename.removesuffix(".npy"): _stored_npy(archive, info) for info in archive.infolist()}
-        if len(stored) < len(archive.infolist()):
-            raise ValueError("two of its arrays have one name")
-        yield stored
+def _in_npz(file):  # -> {name: Stored}
+    archive = zipfile.ZipFile(file)
+    stored = {info.filename.removesuffix(".npy"): _stored_npy(archive, info) for info in archive.infolist()}
+    if len(stored) < len(archive.infolist()):
+        raise ValueError("two of its arrays have one name")
+    return stored
 
 
 def _stored_npy(archive, info):
@@ -170,8 +168,6 @@ def _write_npz(file, tensors):
                 continue
             if "\0" in name:
                 raise ValueError(f"the name {name!r} ends at its first NUL in a .npz file")
-            if len(f"{name}.npy".encode()) >= 1 << 16:
-                raise ValueError(f"the name {name!r:.60} is too long for a .npz file")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(tensor.read()), version=(1, 0), allow_pickle=False)
 
@@ -179,16 +175,15 @@ def _write_npz(file, tensors):
 # .safetensors (https://github.com/huggingface/safetensors): 8 bytes of length, a header in JSON, the numbers
 
 
-@contextmanager
-def _open_safetensors(path):
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(LARGEST_HEADER, size - 8):
-            raise ValueError(f"its header cannot have {length} bytes")
-        header = json.loads(file.read(length))
+def _in_safetensors(file):  # -> {name: Stored}
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(LARGEST_HEADER, size - 8):
+        raise ValueError(f"its header cannot have {length} bytes")
+    header = json.loads(file.read(length))
     metadata = header.pop(METADATA, None)
-    data = np.memmap(path, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
+    data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
     end, stored = 0, {}
     for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
         stored[name], end = _view(data, name, end, **header[name])
@@ -196,7 +191,7 @@ def _open_safetensors(path):
         raise ValueError(f"its tensors end at {end}, and there are {len(data)} bytes")
     if metadata:
         stored[METADATA] = Stored(to_bits(metadata, "metadata").shape, "metadata", lambda: metadata)
-    yield stored
+    return stored
 
 
 def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it ends

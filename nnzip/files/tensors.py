@@ -129,46 +129,37 @@ def room(size):
     return max(4096, capacity(size))
 
 
-def _joined(flags, **parts):  # purpose -> (number, bytes)
-    technique = flags | sum(PARTS.get(purpose, 0) for purpose in parts)
-    return bytes([technique]) + b"".join(
-        varint(parts[purpose][0]) + parts[purpose][1] for purpose in (*PARTS, "codes", "floats") if purpose in parts
-    )
-
-
 def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, without the zeros
     half = array.dtype == np.float32 and _fits_half(array)
     numbers = array.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False)
-    flags = HALF * half | PACKED * packed
     yield bytes([HALF * half]) + numbers.tobytes()
+    flags, write = HALF * half | PACKED * packed, pack if packed else np.ndarray.tobytes
     if packed:
-        data = pack(numbers)
-        yield _joined(flags, floats=(len(data), data))
+        yield _joined(flags, {"floats": _long(pack(numbers))})
     kept = (array != 0) | np.signbit(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
     if array.ndim and np.count_nonzero(kept) < 15 / 16 * array.size:
-        positions = _encoded_mask(kept.reshape(shape))
-        data = pack(numbers[kept]) if packed else numbers[kept].tobytes()
-        if array.size <= room(len(positions) + len(data)):
-            yield _joined(flags, positions=(len(positions), positions), floats=(len(data), data))
+        learned, mask = kept.size <= LEARNED_PLACES, kept.reshape(shape)
+        positions = encode_mask(mask) if learned else encode(mask.view(np.uint8), alphabet=2)
+        floats = write(numbers[kept])
+        if array.size <= room(len(positions) + len(floats)):
+            yield _joined(flags, {"positions": _long(positions), "floats": _long(floats)})
 
 
 def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
-    size, zeros = coded.codes.size, np.count_nonzero(coded.codes == _zero(coded.levels))
-    worth = zeros > size / 16 and size <= LEARNED_PLACES and size - zeros <= LEARNED_CODES
-    if not (worth and zeros > size / 2 and size > 4096):  # then it is the shorter by far
+    kept = (coded.codes != _zero(coded.levels)).reshape(shape)
+    size, count = kept.size, np.count_nonzero(kept)
+    worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
+    if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
         yield _coded_to_bytes(coded, np.ones(shape, bool), {})
     if worth:
-        kept = (coded.codes != _zero(coded.levels)).reshape(shape)
-        positions = encode_mask(kept)
-        yield _coded_to_bytes(coded, kept, {"positions": (len(positions), positions)})
+        yield _coded_to_bytes(coded, kept, {"positions": _long(encode_mask(kept))})
 
 
 def _coded_to_bytes(coded, kept, parts):
     levels, codes = np.asarray(coded.levels, np.float32), coded.codes
     if parts:  # codes and levels without 0
-        zero = _zero(levels)
-        codes, levels = codes[kept.ravel()], np.delete(levels, zero)
-        codes = codes - (codes > zero)
+        zero, codes = _zero(levels), codes[kept.ravel()]
+        levels, codes = np.delete(levels, zero), codes - (codes > zero)
     floats = {} if coded.scales is None else {"scales": coded.scales}
     if isinstance(coded.levels, range):
         parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
@@ -179,10 +170,21 @@ def _coded_to_bytes(coded, kept, parts):
         parts[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
     if coded.signs is not None:
         parts["signs"] = coded.block_size, signs_to_bytes(coded.signs, coded.block_size)
-    data = _encoded(codes, levels, kept)
+    write, _, options = _coder(len(codes), levels, kept)
+    data = write(codes, **options)
     if kept.size > 4096:  # what is learned well takes less than `room` asks for; a decoder reads zeros after the end
-        data = data.ljust(-(-kept.size // capacity(1)) - len(parts.get("positions", (0, b""))[1]), b"\0")
-    return _joined(HALF * half, **parts, codes=(len(data), data))
+        data = data.ljust(-(-kept.size // capacity(1)) - parts.get("positions", (0, b""))[0], b"\0")
+    return _joined(HALF * half, {**parts, "codes": _long(data)})
+
+
+def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
+    technique = flags | sum(PARTS.get(purpose, 0) for purpose in parts)
+    inside = [parts[purpose] for purpose in (*PARTS, "codes", "floats") if purpose in parts]
+    return bytes([technique]) + b"".join(varint(number) + data for number, data in inside)
+
+
+def _long(data):
+    return len(data), data
 
 
 def _zero(levels):  # -> the code of 0, or one that is never used
@@ -195,33 +197,12 @@ def _fits_half(array):
         return np.array_equal(array.astype(np.float16).astype(np.float32), array)
 
 
-# What is coded, there and back
-
-
-def _encoded_mask(mask):
-    return encode(mask.view(np.uint8), alphabet=2) if mask.size > LEARNED_PLACES else encode_mask(mask)
-
-
-def _decoded_mask(data, shape):
-    size = math.prod(shape)
-    return decode(data, size, alphabet=2).reshape(shape) if size > LEARNED_PLACES else decode_mask(data, shape)
-
-
-def _encoded(codes, levels, mask):
-    if codes.size > LEARNED_CODES:
-        return encode(codes, alphabet=max(2, len(levels)))
-    return encode_adaptive(codes, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
-
-
-def _decoded(data, count, levels, mask):
+def _coder(count, levels, mask):  # -> what encodes so many codes, what decodes them, and the options of both
     if count > LEARNED_CODES:
-        return decode(data, count, alphabet=max(2, len(levels)))
-    return decode_adaptive(data, count, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
-
-
-def _middle(levels):
+        return encode, decode, {"alphabet": max(2, len(levels))}
     negative = int(np.count_nonzero(levels < 0))
-    return negative if 0 < negative < len(levels) else None
+    middle = negative if 0 < negative < len(levels) else None
+    return encode_adaptive, decode_adaptive, {"alphabet": max(1, len(levels)), "mask": mask, "middle": middle}
 
 
 # From bytes
@@ -233,98 +214,82 @@ class Packed(NamedTuple):
     name: str
     shape: tuple
     technique: int
-    parts: dict  # purpose -> number, bytes
+    parts: dict  # {purpose: (number, bytes)}
 
 
 def read_tensor(reader, shape, itemsize=4):  # -> Packed
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
     technique, size = reader.take(1, "technique")[0], math.prod(shape)
-    half, coded = technique & HALF, technique & CODED
+    coded, width = technique & CODED, 2 if technique & HALF else 4
     if not technique & ~HALF:
-        floats = 0, reader.take(size * (2 if half else itemsize), "floats")
-        return Packed(reader.tensor, shape, technique, {"floats": floats})
+        data = reader.take(size * (width if technique else itemsize), "floats")
+        return Packed(reader.tensor, shape, technique, {"floats": _long(data)})
     known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
     if coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2):
         raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
-    parts = {}
+    parts, filling = {}, 0
     for purpose in [*(name for name, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
         number = reader.varint()
-        length = _length(purpose, number, shape, half)
+        lengths = {"range": 1, "codebook": number * width, "scales": number * width}
+        length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
         parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose)
-    filling = sum(len(parts[purpose][1]) for purpose in ("positions", "codes", "floats") if purpose in parts)
+        filling += number if purpose in ("positions", "codes", "floats") else 0
     if size > room(filling):
         raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {filling} bytes")
     return Packed(reader.tensor, shape, technique, parts)
 
 
-def _length(purpose, number, shape, half):  # -> how many bytes come after the number
-    match purpose:
-        case "signs":
-            return -(-shape[1] // 8)
-        case "range":
-            return 1
-        case "codebook" | "scales":
-            return number * (2 if half else 4)
-    return number
-
-
 def decode_tensor(packed, dtype="float32", *, places=None):  # -> [shape], bfloat16 as float32
     """Return the numbers of a tensor, as its type has them; of a rotated one in their own basis."""
-    places, sparse = places or packed.shape, "positions" in packed.parts
-    kept = _decoded_mask(packed.parts["positions"][1], places) != 0 if sparse else np.ones(places, bool)
-    if "codes" in packed.parts:
+    shape, places, parts = packed.shape, places or packed.shape, packed.parts
+    kept, sparse = np.ones(places, bool), "positions" in parts
+    if sparse:
+        learned, data = kept.size <= LEARNED_PLACES, parts["positions"][1]
+        kept = decode_mask(data, places) if learned else decode(data, kept.size, alphabet=2).reshape(places) != 0
+    if "codes" in parts:
         if dtype not in LARGEST:
             raise ValueError(f"{dtype} has no levels")
-        return _decode_codes(packed, kept, sparse).restored(packed.shape, dtype)
-    numbers = _decode_floats(packed, np.count_nonzero(kept), bits_dtype(dtype)).astype(bits_dtype(dtype), copy=False)
-    if sparse:
-        numbers, stored = np.zeros(kept.size, numbers.dtype), numbers
-        numbers[kept.ravel()] = stored
-    return from_bits(numbers.reshape(packed.shape), dtype)
-
-
-def _decode_floats(packed, count, dtype):  # -> [count]
-    data, dtype = packed.parts["floats"][1], np.dtype("<f2") if packed.technique & HALF else dtype
-    numbers = unpack(data, count, dtype) if packed.technique & PACKED else np.frombuffer(data, dtype)
+        return _decode_codes(packed, kept, sparse).restored(shape, dtype)
+    count, data = np.count_nonzero(kept), parts["floats"][1]
+    stored_as = np.dtype("<f2") if packed.technique & HALF else bits_dtype(dtype)
+    numbers = unpack(data, count, stored_as) if packed.technique & PACKED else np.frombuffer(data, stored_as)
     if len(numbers) != count:
         raise ValueError(f"{len(data)} bytes cannot be {count} floats")
-    return numbers
+    values = numbers.astype(bits_dtype(dtype), copy=False)
+    if sparse:
+        values = np.zeros(kept.size, bits_dtype(dtype))
+        values[kept.ravel()] = numbers
+    return from_bits(values.reshape(shape), dtype)
 
 
 def _decode_codes(packed, kept, sparse):  # -> Coded
-    levels, scales, count = _levels(packed, sparse), None, np.count_nonzero(kept)
-    zero = int(np.searchsorted(levels, 0))
-    own = np.delete(levels, zero) if sparse else levels
-    data = packed.parts["codes"][1]
-    if count and not len(own):
-        raise ValueError(f"{count} weights of {packed.name} cannot come from no levels")
-    codes = _decoded(data, count, own, kept)
-    if count and codes.max() >= len(own):
-        raise ValueError(f"a code of {packed.name} is {codes.max()}, and there are {len(own)} levels")
-    if sparse:
-        codes, stored = np.full(kept.size, zero, np.uint8), codes
-        codes[kept.ravel()] = stored + (stored >= zero)
-    if "scales" in packed.parts:
-        scales = _floats(packed, "scales")
-        if not len(scales) or kept.size % len(scales):
-            raise ValueError(f"{packed.name} has {len(scales)} scales for {kept.size} weights")
-    if "signs" not in packed.parts:
-        return Coded(codes, levels, scales)
-    block_size, data = packed.parts["signs"]
-    return Coded(codes, levels, scales, signs_from_bytes(data, packed.shape[1], block_size), block_size)
-
-
-def _levels(packed, sparse):  # -> float32 [k]
-    if "range" in packed.parts:
-        low, (high,) = packed.parts["range"]
+    name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
+    if "range" in parts:
+        low, (high,) = parts["range"]
         levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
     else:
         levels = _floats(packed, "codebook")
-        if sparse:
-            levels = np.insert(levels, np.searchsorted(levels, 0), 0)
+        levels = np.insert(levels, np.searchsorted(levels, 0), 0) if sparse else levels
     if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
-        raise ValueError(f"the levels of {packed.name} do not rise, or are more than 256")
-    return levels
+        raise ValueError(f"the levels of {name} do not rise, or are more than 256")
+    zero = int(np.searchsorted(levels, 0))
+    own = np.delete(levels, zero) if sparse else levels
+    _, read, options = _coder(count, own, kept)
+    codes = read(parts["codes"][1], count, **options)
+    if count and codes.max() >= len(own):
+        raise ValueError(f"a code of {name} is {codes.max()}, and there are {len(own)} levels")
+    if sparse:
+        codes, coded = np.full(kept.size, zero, np.uint8), codes
+        codes[kept.ravel()] = coded + (coded >= zero)
+    scales, signs, block_size = None, None, 0
+    if "scales" in parts:
+        scales = _floats(packed, "scales")
+        if not len(scales) or kept.size % len(scales):
+            raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
+    if "signs" in parts:
+        block_size, data = parts["signs"]
+        signs = signs_from_bytes(data, packed.shape[1], block_size)
+    return Coded(codes, levels, scales, signs, block_size)
 
 
 def _floats(packed, purpose):  # -> float32 [count]

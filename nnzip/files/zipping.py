@@ -21,8 +21,7 @@ import numpy as np
 
 from nnzip.checks import one_of
 from nnzip.codebooks import assign, kmeans
-from nnzip.compression.hadamard import unrotate_network
-from nnzip.files.archive import check_array, holds_network, load, open_arrays, writing_arrays
+from nnzip.files.archive import check_array, open_arrays, writing_arrays
 from nnzip.files.state_dict import stored_parameters
 from nnzip.files.tensor_files import open_tensors, suffix_of, tensor_bytes, to_bits, write_tensors
 from nnzip.files.tensors import BLOCK, LARGEST, Coded, find_levels, tensor_to_bytes, turn
@@ -231,8 +230,7 @@ def unzip_arrays(path, output):
     goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
     """
     suffix_of(output)  # refuses another before all the work
-    opened = nullcontext(stored_parameters(unrotate_network(load(path)))) if holds_network(path) else open_arrays(path)
-    with opened as arrays:
+    with open_arrays(path) as arrays:
         write_tensors(output, arrays)
         return [name for name, stored in arrays.items() if stored.dtype != "metadata"]
 
