@@ -110,7 +110,7 @@ def describe(path):  # -> list of Part
     """
     with open(path, "rb") as file, errors_name(path):
         reader = _checked(file)
-        _ = (_read_network if reader.kind == NETWORK else _read_arrays)(reader)
+        _contents(reader)
         parts = {**reader.parts, ("", "checksum"): 4}
         return [Part(tensor, purpose, count) for (tensor, purpose), count in parts.items()]
 
@@ -129,63 +129,46 @@ def _layer_to_bytes(i, layer):
     return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
 
 
+def _read_layers(reader):
+    made, weights = [], 0
+    for i in range(reader.varint("header", MOST_LAYERS)):
+        number = reader.take(1, "header")[0]
+        if number >= len(LAYERS):
+            raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
+        kind, names = list(LAYERS.items())[number]
+        given = {name: reader.varint("header", 1 << 31) for name in names}
+        if kind is Rotation:
+            reader.tensor, n = f"{i}.signs", given.pop("inputs")
+            given["signs"] = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, given["block_size"])
+            reader.tensor = ""
+        elif kind in (Linear, Conv2d):
+            inputs, outputs, *window = given.values()
+            weights += outputs * (inputs * (window[0] ** 2 if window else 1) + 1)
+            given["rng"] = 0
+        if weights > room(reader.size) + 4096 * i:
+            raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
+        made.append((kind, given))
+    return [kind(**given) for kind, given in made]
+
+
 def _network(reader):
-    layers, stored = _read_network(reader)
+    layers, tensors = _contents(reader)
     network = Network(layers)
     for name, array in network.parameters().items():
-        array[...] = decode_tensor(stored[name], places=_places(layers, name))
+        array[...] = tensors[name].read()
         check_finite(array, name)
     return network
 
 
-def _read_network(reader):  # -> layers, {name: Packed}
-    made, weights = [], 0
-    for i in range(reader.varint("header", MOST_LAYERS)):
-        kind, arguments, count = _read_layer(reader, i)
-        weights += count
-        if weights > room(reader.size) + 4096 * i:
-            raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
-        made.append((kind, arguments))
-    layers, stored = [kind(**arguments) for kind, arguments in made], {}
-    for i, layer in enumerate(layers):
-        for name, array in layer.params.items():
-            reader.tensor = f"{i}.{name}"
-            stored[reader.tensor] = read_tensor(reader, array.shape)
-    reader.end()
-    return layers, stored
-
-
-def _read_layer(reader, i):  # -> its class, what it is made with, how many weights it has
-    number = reader.take(1, "header")[0]
-    if number >= len(LAYERS):
-        raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
-    kind, names = list(LAYERS.items())[number]
-    arguments = {name: reader.varint("header", 1 << 31) for name in names}
-    if kind is Rotation:
-        n, block_size = arguments.values()
-        reader.tensor = f"{i}.signs"
-        signs = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, block_size)
-        reader.tensor = ""
-        return kind, {"signs": signs, "block_size": block_size}, 0
-    if kind not in (Linear, Conv2d):
-        return kind, arguments, 0
-    inputs, outputs, *window = arguments.values()
-    weights = inputs * (window[0] ** 2 if window else 1) * outputs + outputs
-    return kind, {**arguments, "rng": 0}, weights
-
-
 def _places(layers, name):  # "5.weight" -> (out, channels, side, side), or None
     """Return how the inputs of a Linear lie in the image, square, that the layers before it give."""
-    i, leaf = name.split(".")
-    layer, channels = layers[int(i)], 1
-    if leaf == "bias" or not isinstance(layer, Linear):
+    i, _, leaf = name.partition(".")
+    if not layers or leaf != "weight" or not isinstance(layers[int(i)], Linear):
         return None
-    for before in reversed(layers[: int(i)]):
-        if isinstance(before, Linear | Rotation):
-            return None
-        if isinstance(before, Conv2d):
-            channels = before.out_channels
-            break
+    layer, before = layers[int(i)], [own for own in layers[: int(i)] if isinstance(own, Linear | Rotation | Conv2d)]
+    if before and not isinstance(before[-1], Conv2d):
+        return None  # mixed, they have no places any more
+    channels = before[-1].out_channels if before else 1
     side = math.isqrt(layer.in_features // channels)
     return (layer.out_features, channels, side, side) if channels * side**2 == layer.in_features else None
 
@@ -228,35 +211,44 @@ def _found_in(file):  # -> {name: Stored}
     reader = _checked(file)
     if reader.kind == NETWORK:
         return stored_parameters(unrotate_network(_network(reader)))
-    return _read_arrays(reader)
+    return _contents(reader)[1]
 
 
-def _read_arrays(reader):  # -> {name: Stored}
-    """Go through all arrays and keep where they lie; an array is read, and decoded, when it is asked for."""
-    stored = {}
+def _read_heads(reader):  # -> iterator of (name, dtype, shape)
     while length := reader.varint("header", LONGEST_NAME + 1):
         name = reader.take(length - 1, "name").decode()
-        if name in stored:
-            raise ValueError(f"there are two arrays {name!r}")
         dtype = reader.take(1, "header")[0]
         if dtype >= len(DTYPES):
             raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
-        reader.tensor, dtype = name, list(DTYPES)[dtype]
-        shape = tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
-        stored[name] = Stored(shape, dtype, partial(_read_array, reader, reader.left, name, dtype, shape))
-        read_tensor(reader, shape, bits_dtype(dtype).itemsize)
+        reader.tensor = name
+        yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
         reader.tensor = ""
-    reader.end()
-    return stored
-
-
-def _read_array(reader, left, name, dtype, shape):
-    reader.file.seek(reader.size - 4 - left)
-    reader.left, reader.tensor = left, name
-    return decode_tensor(read_tensor(reader, shape, bits_dtype(dtype).itemsize), dtype)
 
 
 # The file
+
+
+def _contents(reader):  # -> layers, {name: Stored}
+    """Go through the whole file and keep where tensors lie: each is read again, and decoded, when it is asked for."""
+    layers, heads, stored = [], _read_heads(reader), {}
+    if reader.kind == NETWORK:
+        layers = _read_layers(reader)
+        heads = [(f"{i}.{k}", "float32", a.shape) for i, layer in enumerate(layers) for k, a in layer.params.items()]
+    for name, dtype, shape in heads:
+        if name in stored:
+            raise ValueError(f"there are two arrays {name!r}")
+        reader.tensor, left = name, reader.left
+        read_tensor(reader, shape, bits_dtype(dtype).itemsize)
+        reader.tensor = ""
+        stored[name] = Stored(shape, dtype, partial(_read, reader, left, name, dtype, shape, _places(layers, name)))
+    reader.end()
+    return layers, stored
+
+
+def _read(reader, left, name, dtype, shape, places):
+    reader.file.seek(reader.size - 4 - left)
+    reader.left, reader.tensor = left, name
+    return decode_tensor(read_tensor(reader, shape, bits_dtype(dtype).itemsize), dtype, places=places)
 
 
 @contextmanager

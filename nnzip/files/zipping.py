@@ -32,7 +32,6 @@ from nnzip.pruning import magnitude_mask
 from nnzip.quantization import FLOAT32_TINY, choose_qparams, quantize
 
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
-FLOATS = tuple(LARGEST)
 AS_IT_IS = Options()
 
 
@@ -57,7 +56,7 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
     def as_it_is(why=""):
         return _lossless(array, dtype), f"as it is{why}", math.inf
 
-    if options == AS_IT_IS or dtype not in FLOATS or not array.size:
+    if options == AS_IT_IS or dtype not in LARGEST or not array.size:
         return as_it_is()
     if not np.isfinite(array).all():
         return as_it_is(": not finite")
@@ -82,7 +81,7 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
 
 
 def _lossless(array, dtype):  # -> bytes
-    few = dtype in FLOATS and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
+    few = dtype in LARGEST and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
     if few and np.isfinite(array).all() and _within_float32(array):
         coded = find_levels(array)
         if coded and to_bits(coded.restored(array.shape, dtype), dtype).tobytes() == to_bits(array, dtype).tobytes():
@@ -170,11 +169,12 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
     with _opened(source) as arrays:
         for name, stored in arrays.items():
             check_array(name, stored.dtype, stored.shape)
-        for pattern, _ in per_tensor:
-            if not any(_matches(name, pattern) for name in arrays):
+        chosen, rows = {name: options if _is_weight(stored) else AS_IT_IS for name, stored in arrays.items()}, []
+        for pattern, own in reversed(per_tensor):
+            named = [name for name in arrays if name == pattern or fnmatchcase(name, pattern)]  # brackets may be meant
+            if not named:
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
-        chosen = {name: _options_for(name, stored, options, per_tensor) for name, stored in arrays.items()}
-        rows = []
+            chosen |= dict.fromkeys(named, own)
         with writing_arrays(path) as add:
             for dtype, data, row in _mapped(source, arrays, chosen, executor):
                 add(row.name, dtype, row.shape, data)
@@ -193,13 +193,8 @@ def _opened(source):  # -> context of {name: Stored}
     return nullcontext(stored_parameters(zoo.trained(name, seed=int(seed or 0))))
 
 
-def _matches(name, pattern):
-    return name == pattern or fnmatchcase(name, pattern)  # brackets of a name are no pattern
-
-
-def _options_for(name, stored, options, per_tensor):
-    rounded = stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape)
-    return next((own for pattern, own in per_tensor if _matches(name, pattern)), options if rounded else AS_IT_IS)
+def _is_weight(stored):
+    return stored.dtype in LARGEST and len(stored.shape) > 1 and math.prod(stored.shape)
 
 
 def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, bytes, Row)
@@ -242,9 +237,7 @@ def report(rows, size):  # list of Row, int -> str
     how = max(len(row.technique) for row in rows) if rows else 9
     lines = [f"{'tensor':<{wide}} {'technique':<{how}} {'bytes':>13} {'ratio':>7} {'SQNR dB':>8} {'s':>6}"]
     for name, row in zip(names, rows, strict=True):
-        ratio = f"{row.before / max(1, row.after):.1f}"
-        lines.append(
-            f"{name:<{wide}} {row.technique:<{how}} {row.after:>13,} {ratio:>7} {row.sqnr:>8.1f} {row.seconds:>6.2f}"
-        )
-    before = sum(row.before for row in rows)
-    return "\n".join([*lines, f"{'the file':<{wide}} {'':<{how}} {size:>13,} {before / size:>7.1f}"])
+        start = f"{name:<{wide}} {row.technique:<{how}} {row.after:>13,} {row.before / max(1, row.after):>7.1f}"
+        lines.append(f"{start} {row.sqnr:>8.1f} {row.seconds:>6.2f}")
+    ratio = sum(row.before for row in rows) / size
+    return "\n".join([*lines, f"{'the file':<{wide}} {'':<{how}} {size:>13,} {ratio:>7.1f}"])
