@@ -13,7 +13,7 @@ from nnzip.coding import encode
 from nnzip.compression.hadamard import Rotation, rotate_network
 from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_activations, quantize_weights, round_weights_in_training
-from nnzip.files import archive
+from nnzip.files import archive, tensors
 from nnzip.files.archive import describe, load, open_arrays, save, writing_arrays
 from nnzip.files.parts import Part, varint
 from nnzip.files.tensor_files import BITS, DTYPES, to_bits
@@ -84,6 +84,11 @@ def bits_of(network):
 
 
 # What comes back
+
+
+def read_all(path):
+    with open_arrays(path) as arrays:
+        return {name: stored.read() for name, stored in arrays.items()}
 
 
 def test_the_network_that_is_loaded_gives_the_same_bits(network, path):
@@ -196,6 +201,31 @@ def test_arrays_come_back(name, dtype, path):
     assert sum(part.bytes for part in describe(path)) == path.stat().st_size
 
 
+@pytest.mark.parametrize("size", [100, 101, 1000, 1001])
+@pytest.mark.parametrize("what", ["codes", "codes, sparse", "floats, sparse"])
+def test_either_coder_gives_back_what_it_was_given(what, size, path, monkeypatch):
+    """As many codes and positions as the coder that learns takes, and one more, which go through rANS."""
+    monkeypatch.setattr(tensors, "LEARNED_CODES", 100)
+    monkeypatch.setattr(tensors, "LEARNED_PLACES", 1000)
+    rng = np.random.default_rng(size)
+    array = (rng.integers(-3, 4, size) if "codes" in what else rng.normal(size=size)).astype(np.float32)
+    if "sparse" in what:
+        array[rng.random(size) < 0.8] = 0
+    with writing_arrays(path) as add:
+        add("a", "float32", array.shape, tensor_to_bytes(array, find_levels(array[None])))
+    np.testing.assert_array_equal(read_all(path)["a"], array)
+
+
+def test_what_is_learned_well_is_filled_up_to_what_a_reader_believes(path):
+    array = np.zeros((300, 1000), np.float32)
+    array[7, 7] = 0.5
+    data = tensor_to_bytes(array, find_levels(array))
+    assert 300_000 / 1420 <= len(data) < 300_000 / 1420 + 20
+    with writing_arrays(path) as add:
+        add("a", "float32", array.shape, data)
+    np.testing.assert_array_equal(read_all(path)["a"], array)
+
+
 # What is refused
 
 
@@ -230,11 +260,6 @@ def test_nan_and_other_types_are_refused_and_the_old_file_stays(path):
 
 def sealed(content):
     return content + zlib.crc32(content).to_bytes(4, "little")
-
-
-def read_all(path):
-    with open_arrays(path) as arrays:
-        return {name: stored.read() for name, stored in arrays.items()}
 
 
 START = b"nnz\x01\x00"

@@ -70,13 +70,14 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
     for bits in [options.bits] if options.bits else range(2, 9):
         coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(**turned)
         back = coded.restored(array.shape, dtype)
-        sqnr = _sqnr(array, back)
+        sqnr, zeros = _sqnr(array, back), _zeros(back) if options.sparsity else ""
+        del back  # which is as large as the tensor
         if options.error is None or sqnr >= options.error:
             data = tensor_to_bytes(array, coded)
             if len(data) >= tensor_bytes(array.shape, dtype):
                 return as_it_is(f": {bits} bits save nothing")
             grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
-            return data, grid + (", rotated" if turned else _zeros(back) if options.sparsity else ""), sqnr
+            return data, grid + (", rotated" if turned else zeros), sqnr
     return as_it_is(f": 8 bits miss {options.error:g} dB")
 
 
