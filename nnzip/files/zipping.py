@@ -116,12 +116,9 @@ def _zeros(values):
 
 
 def _on_a_grid(w, bits):  # -> Coded
-    grids, codes, highest = [], [], 2 ** (bits - 1) - 1
-    for rows in _blocks(w):
-        grids.append(choose_qparams(rows, bits=bits, axis=0))
-        codes.append((quantize(rows, grids[-1]) + highest).astype(np.uint8).ravel())
-    scales = np.concatenate([grid.scale for grid in grids])
-    return Coded(np.concatenate(codes), range(-highest, highest + 1), scales)
+    grid, highest = choose_qparams(_rows(w), bits=bits, axis=0), 2 ** (bits - 1) - 1
+    codes = (quantize(_rows(w), grid) + highest).astype(np.uint8)
+    return Coded(codes.ravel(), range(-highest, highest + 1), grid.scale)
 
 
 def _shared(w, bits):  # -> Coded
@@ -130,11 +127,15 @@ def _shared(w, bits):  # -> Coded
     zeros = np.zeros(int(kept.size < w.size), np.float32)  # a value of its own, if it is needed
     values = kmeans(kept[::step], 2**bits - len(zeros), init="k-means++") if kept.size else kept
     levels = np.unique(np.append(values, zeros))
-    return Coded(np.concatenate([assign(rows, levels).ravel() for rows in _blocks(w)]), levels)
+    return Coded(assign(w, levels).ravel(), levels)
+
+
+def _rows(array):  # -> [out, ...], a vector as one row
+    return array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
 
 
 def _blocks(array):  # -> its rows, as many at a time as make about BLOCK numbers
-    rows = array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
+    rows = _rows(array)
     count = max(1, BLOCK // rows.shape[1])
     return (rows[start : start + count] for start in range(0, len(rows), count))
 
