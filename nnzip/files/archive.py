@@ -115,116 +115,6 @@ def describe(path):  # -> list of Part
         return [Part(tensor, purpose, count) for (tensor, purpose), count in parts.items()]
 
 
-# A network
-
-
-def _layer_to_bytes(i, layer):
-    if type(layer) not in LAYERS:
-        allowed = ", ".join(kind.__name__ for kind in LAYERS)
-        raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
-    kind = bytes([list(LAYERS).index(type(layer))])
-    if isinstance(layer, Rotation):
-        n, block_size = len(layer.signs), layer.block_size
-        return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
-    return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
-
-
-def _read_layers(reader):
-    made, weights = [], 0
-    for i in range(reader.varint("header", MOST_LAYERS)):
-        number = reader.take(1, "header")[0]
-        if number >= len(LAYERS):
-            raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
-        kind, names = list(LAYERS.items())[number]
-        given = {name: reader.varint("header", 1 << 31) for name in names}
-        if kind is Rotation:
-            reader.tensor, n = f"{i}.signs", given.pop("inputs")
-            given["signs"] = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, given["block_size"])
-            reader.tensor = ""
-        elif kind in (Linear, Conv2d):
-            inputs, outputs, *window = given.values()
-            weights += outputs * (inputs * (window[0] ** 2 if window else 1) + 1)
-            given["rng"] = 0
-        if weights > room(reader.size) + 4096 * i:
-            raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
-        made.append((kind, given))
-    return [kind(**given) for kind, given in made]
-
-
-def _network(reader):
-    layers, tensors = _contents(reader)
-    network = Network(layers)
-    for name, array in network.parameters().items():
-        array[...] = tensors[name].read()
-        check_finite(array, name)
-    return network
-
-
-def _places(layers, name):  # "5.weight" -> (out, channels, side, side), or None
-    """Return how the inputs of a Linear lie in the image, square, that the layers before it give."""
-    i, _, leaf = name.partition(".")
-    if not layers or leaf != "weight" or not isinstance(layers[int(i)], Linear):
-        return None
-    layer, before = layers[int(i)], [own for own in layers[: int(i)] if isinstance(own, Linear | Rotation | Conv2d)]
-    if before and not isinstance(before[-1], Conv2d):
-        return None  # mixed, they have no places any more
-    channels = before[-1].out_channels if before else 1
-    side = math.isqrt(layer.in_features // channels)
-    return (layer.out_features, channels, side, side) if channels * side**2 == layer.in_features else None
-
-
-# Named arrays
-
-
-@contextmanager
-def writing_arrays(path):
-    """Give a function add(name, dtype, shape, data) that writes one array, `data` as `tensor_to_bytes` makes them.
-
-    The file appears at `path` when the block ends. Only what is added is in memory.
-    """
-    with _writing(path, ARRAYS) as write:
-
-        def add(name, dtype, shape, data):
-            check_array(name, dtype, shape)
-            encoded = name.encode()
-            write(varint(len(encoded) + 1) + encoded + bytes([list(DTYPES).index(dtype)]))
-            write(b"".join(map(varint, [len(shape), *shape])) + data)
-
-        yield add
-        write(b"\0")
-
-
-def check_array(name, dtype, shape):
-    """Raise ValueError for an array that a file cannot hold: its type, its name or its number of dimensions."""
-    one_of(*DTYPES)(dtype, f"the dtype of {name!r:.60}")
-    whole(0, LONGEST_NAME)(len(name.encode()), f"the length of the name {name!r:.60} in bytes")
-    whole(0, MOST_DIMENSIONS)(len(shape), f"the number of dimensions of {name!r:.60}")
-    whole(0, 1 << 48)(max(shape, default=0), f"a dimension of {name!r:.60}")
-
-
-def open_arrays(path):
-    """Open a .nnz file, its arrays in their order or the parameters of its network, not rotated: see `opened`."""
-    return opened(path, _found_in)
-
-
-def _found_in(file):  # -> {name: Stored}
-    reader = _checked(file)
-    if reader.kind == NETWORK:
-        return stored_parameters(unrotate_network(_network(reader)))
-    return _contents(reader)[1]
-
-
-def _read_heads(reader):  # -> iterator of (name, dtype, shape)
-    while length := reader.varint("header", LONGEST_NAME + 1):
-        name = reader.take(length - 1, "name").decode()
-        dtype = reader.take(1, "header")[0]
-        if dtype >= len(DTYPES):
-            raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
-        reader.tensor = name
-        yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
-        reader.tensor = ""
-
-
 # The file
 
 
@@ -285,3 +175,114 @@ def _checked(file, kind=None):  # -> Reader
     file.seek(5)
     reader.left, reader.kind = size - 9, start[4]
     return reader
+
+
+# A network
+
+
+def _layer_to_bytes(i, layer):
+    if type(layer) not in LAYERS:
+        allowed = ", ".join(kind.__name__ for kind in LAYERS)
+        raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
+    kind = bytes([list(LAYERS).index(type(layer))])
+    if isinstance(layer, Rotation):
+        n, block_size = len(layer.signs), layer.block_size
+        return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
+    return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
+
+
+def _read_layers(reader):
+    made, weights = [], 0
+    for i in range(reader.varint("header", MOST_LAYERS)):
+        number = reader.take(1, "header")[0]
+        if number >= len(LAYERS):
+            raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
+        kind, names = list(LAYERS.items())[number]
+        given = {name: reader.varint("header", 1 << 31) for name in names}
+        if kind is Rotation:
+            reader.tensor, n = f"{i}.signs", given.pop("inputs")
+            given["signs"] = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, given["block_size"])
+            reader.tensor = ""
+        elif kind in (Linear, Conv2d):
+            inputs, outputs, *window = given.values()
+            weights += outputs * (inputs * (window[0] ** 2 if window else 1) + 1)
+            given["rng"] = 0
+        if weights > room(reader.size) + 4096 * i:
+            raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
+        made.append((kind, given))
+    return [kind(**given) for kind, given in made]
+
+
+def _network(reader):
+    layers, tensors = _contents(reader)
+    network = Network(layers)
+    for name, array in network.parameters().items():
+        array[...] = tensors[name].read()
+        check_finite(array, name)
+    return network
+
+
+def _places(layers, name):  # "5.weight" -> (out, channels, side, side), or None
+    """Return how the inputs of a Linear lie in the image, square, that the layers before it give."""
+    i, _, leaf = name.partition(".")
+    if not layers or leaf != "weight" or not isinstance(layers[int(i)], Linear):
+        return None
+    layer, before = layers[int(i)], reversed(layers[: int(i)])
+    last = next((own for own in before if isinstance(own, Linear | Rotation | Conv2d)), None)
+    if isinstance(last, Linear | Rotation):
+        return None  # mixed, they have no places any more
+    channels = last.out_channels if last else 1
+    side = math.isqrt(layer.in_features // channels)
+    return (layer.out_features, channels, side, side) if channels * side**2 == layer.in_features else None
+
+
+# Named arrays
+
+
+@contextmanager
+def writing_arrays(path):
+    """Give a function add(name, dtype, shape, data) that writes one array, `data` as `tensor_to_bytes` makes them.
+
+    The file appears at `path` when the block ends. Only what is added is in memory.
+    """
+    with _writing(path, ARRAYS) as write:
+
+        def add(name, dtype, shape, data):
+            check_array(name, dtype, shape)
+            encoded = name.encode()
+            write(varint(len(encoded) + 1) + encoded + bytes([list(DTYPES).index(dtype)]))
+            write(b"".join(map(varint, [len(shape), *shape])) + data)
+
+        yield add
+        write(b"\0")
+
+
+def check_array(name, dtype, shape):
+    """Raise ValueError for an array that a file cannot hold: its type, its name or its number of dimensions."""
+    one_of(*DTYPES)(dtype, f"the dtype of {name!r:.60}")
+    whole(0, LONGEST_NAME)(len(name.encode()), f"the length of the name {name!r:.60} in bytes")
+    whole(0, MOST_DIMENSIONS)(len(shape), f"the number of dimensions of {name!r:.60}")
+    whole(0, 1 << 48)(max(shape, default=0), f"a dimension of {name!r:.60}")
+
+
+def open_arrays(path):
+    """Open a .nnz file, its arrays in their order or the parameters of its network, not rotated: see `opened`."""
+
+    def found_in(file):
+        reader = _checked(file)
+        if reader.kind == NETWORK:
+            return stored_parameters(unrotate_network(_network(reader)))
+        return _contents(reader)[1]
+
+    return opened(path, found_in)
+
+
+def _read_heads(reader):  # -> iterator of (name, dtype, shape)
+    while length := reader.varint("header", LONGEST_NAME + 1):
+        name = reader.take(length - 1, "name").decode()
+        dtype = reader.take(1, "header")[0]
+        if dtype >= len(DTYPES):
+            raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
+        reader.tensor = name
+        yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
+        reader.tensor = ""

@@ -171,7 +171,8 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
     with _opened(source) as arrays:
         for name, stored in arrays.items():
             check_array(name, stored.dtype, stored.shape)
-        chosen, rows = {name: options if _is_weight(stored) else AS_IT_IS for name, stored in arrays.items()}, []
+        weights = [name for name, (shape, dtype, _) in arrays.items() if dtype in LARGEST and len(shape) > 1]
+        chosen, rows = dict.fromkeys(arrays, AS_IT_IS) | dict.fromkeys(weights, options), []
         for pattern, own in reversed(per_tensor):
             named = [name for name in arrays if name == pattern or fnmatchcase(name, pattern)]  # brackets may be meant
             if not named:
@@ -193,10 +194,6 @@ def _opened(source):  # -> context of {name: Stored}
         return open_tensors(source)
     one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")
     return nullcontext(stored_parameters(zoo.trained(name, seed=int(seed or 0))))
-
-
-def _is_weight(stored):
-    return stored.dtype in LARGEST and len(stored.shape) > 1 and math.prod(stored.shape)
 
 
 def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, bytes, Row)
