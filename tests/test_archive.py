@@ -297,6 +297,7 @@ HOSTILE = {
     ),
     "a codebook of NaN": (sealed(START + b"\x01\x00\x02\x02\x06\x01" + b"\xff\xff" + REST), "not all finite"),
     "too many levels": (sealed(START + b"\x01\x00\x02\x02\x01" + varint(255) + b"\xff" + REST), "are more than 256"),
+    "a huge range": (sealed(START + b"\x01\x00\x02\x02\x01" + varint(1 << 28) + b"\x01" + REST), "more than 256"),
     "a weight of NaN": (
         sealed(START + b"\x01\x00\x01\x01\x04\xff\xff\x04\x00\x00"),
         "0.weight must be finite, got nan",

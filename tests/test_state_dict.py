@@ -406,8 +406,8 @@ BAD = {
     "extra": handmade(GOOD | {"2.bias": entry([0], 32, 32)}, data=NUMBERS),
     "another shape": handmade(GOOD | {"1.weight": entry([3, 2], 0, 24)}, data=NUMBERS),
     "a negative shape": handmade(GOOD | {"1.bias": entry([-1, -2], 24, 32)}, data=NUMBERS),
-    "fewer bytes than its shape": handmade(GOOD | {"1.bias": entry([3], 24, 32)}, data=NUMBERS),
-    "bytes of no tensor": handmade(GOOD | {"1.bias": entry([1], 28, 32)}, data=NUMBERS),
+    "more bytes than its shape": handmade(GOOD | {"1.bias": entry([2], 24, 36)}, data=NUMBERS + bytes(4)),
+    "bytes of no tensor": handmade(GOOD | {"1.bias": entry([2], 28, 36)}, data=NUMBERS + bytes(4)),
     "no offsets": handmade(GOOD | {"1.bias": {"dtype": "F32", "shape": [2]}}, data=NUMBERS),
     "a list for a tensor": handmade(GOOD | {"1.bias": []}, data=NUMBERS),
 }

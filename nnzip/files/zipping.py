@@ -23,7 +23,7 @@ from nnzip.checks import one_of
 from nnzip.codebooks import assign, kmeans
 from nnzip.files.archive import check_array, open_arrays, writing_arrays
 from nnzip.files.state_dict import stored_parameters
-from nnzip.files.tensor_files import open_tensors, suffix_of, tensor_bytes, to_bits, write_tensors
+from nnzip.files.tensor_files import open_tensors, tensor_bytes, to_bits, write_tensors
 from nnzip.files.tensors import BLOCK, LARGEST, Coded, find_levels, tensor_to_bytes, turn
 from nnzip.files.zip_options import Options
 from nnzip.hadamard import largest_block, random_signs, rotate
@@ -223,7 +223,6 @@ def unzip_arrays(path, output):
     A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`. In .npz bfloat16
     goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
     """
-    suffix_of(output)  # refuses another before all the work
     with open_arrays(path) as arrays:
         write_tensors(output, arrays)
         return [name for name, stored in arrays.items() if stored.dtype != "metadata"]
