@@ -226,6 +226,14 @@ def test_what_is_learned_well_is_filled_up_to_what_a_reader_believes(path):
     np.testing.assert_array_equal(read_all(path)["a"], array)
 
 
+def test_so_few_floats_are_kept_that_a_reader_would_not_believe_it(path):
+    array = np.zeros((300, 1000))
+    array[7, 7] = -0.0
+    with writing_arrays(path) as add:
+        add("a", "float64", array.shape, tensor_to_bytes(array))
+    assert read_all(path)["a"].tobytes() == array.tobytes()
+
+
 # What is refused
 
 
