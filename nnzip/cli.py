@@ -156,8 +156,8 @@ def _unzip_options(unzipped):
 
 
 def _unzip(asked):
-    shapes = zipping.unzip_arrays(asked.source, asked.output)
-    print(f"{asked.output}: {len(shapes)} arrays")
+    names = zipping.unzip_arrays(asked.source, asked.output)
+    print(f"{asked.output}: {len(names)} arrays")
 
 
 COMMANDS = {  # name: (what it runs, its options, what --help says)

@@ -8,7 +8,7 @@ import pytest
 
 from nnzip.compression.integer import integer_network
 from nnzip.compression.quantization import quantize_activations
-from nnzip.files.onnx import float_graph, float_outputs, integer_graph, to_onnx
+from nnzip.files.onnx import graph_of, outputs_of, to_onnx
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 
@@ -83,7 +83,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_the_graph_of_a_network():
-    graph = float_graph(small())
+    graph = graph_of(small())
     assert operators(graph) == ["Conv", "MaxPool", "Flatten", "Gemm", "Relu", "Gemm"]
     assert graph.nodes[0] == (
         "Conv",
@@ -96,7 +96,7 @@ def test_the_graph_of_a_network():
 
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_the_graph_of_an_integer_network(per_channel):
-    graph = integer_graph(integer_network(small(), images(), per_channel=per_channel))
+    graph = graph_of(integer_network(small(), images(), per_channel=per_channel))
     assert operators(graph) == ["QuantizeLinear", "QLinearConv", "MaxPool", "Flatten", "QGemm", "MatMulInteger", "Add"]
     types = {name: (array.dtype.name, array.shape) for name, array in graph.constants.items()}
     assert types["layer_0.weight"] == ("int8", (3, 2, 3, 3)) and types["layer_0.bias"] == ("int32", (3,))
@@ -108,7 +108,7 @@ def test_the_graph_of_an_integer_network(per_channel):
 
 
 def test_fewer_than_8_bits_are_clipped():
-    graph = integer_graph(integer_network(small(), images(), activation_bits=5))
+    graph = graph_of(integer_network(small(), images(), activation_bits=5))
     clips = [graph.constants[names[2]] for operator, names, *_ in graph.nodes if operator == "Clip"]
     assert [(clip.dtype.name, int(clip)) for clip in clips] == [("uint8", 31)] * 3  # the images, Conv2d, Linear
 
@@ -116,6 +116,6 @@ def test_fewer_than_8_bits_are_clipped():
 def test_the_network_is_left_as_it_was():
     network, x = small(), images()
     network.forward(x)
-    float_graph(network)
-    float_outputs(network, SHAPE)
+    graph_of(network)
+    outputs_of(network, SHAPE)
     network.backward(np.ones((len(x), 5), np.float32))  # it still remembers its own last batch

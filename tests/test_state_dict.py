@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import pickle
 import struct
@@ -62,11 +63,17 @@ def write_zip(path, members, **options):
 # ---------------------------------------------------------------- what should work
 
 
+SUFFIXES = pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+
+
+@SUFFIXES
 @pytest.mark.parametrize("make", [small, lenet_300_100, lenet_5])
-def test_what_is_saved_is_what_is_loaded_bit_for_bit(tmp_path, make):
-    saved, loaded = make(seed=1), make(seed=2)
-    save_state_dict(saved, tmp_path / "net.npz")
-    assert load_state_dict(loaded, tmp_path / "net.npz") is None
+def test_what_is_saved_is_what_is_loaded_bit_for_bit(tmp_path, make, suffix):
+    saved, loaded, path = make(seed=1), make(seed=2), tmp_path / f"net{suffix}"
+    save_state_dict(saved, path)
+    assert load_state_dict(loaded, path) is None
+    assert same(weights(saved), weights(loaded)) and os.listdir(tmp_path) == [path.name]
+    path.write_bytes(bytes(path.stat().st_size))  # what was loaded outlives its file
     assert same(weights(saved), weights(loaded))
 
 
@@ -101,11 +108,12 @@ def test_compressed_and_fortran_ordered_files_load(tmp_path):
     assert same(weights(network), source)
 
 
-def test_a_network_whose_arrays_are_not_contiguous_is_saved_by_value(tmp_path):
+@SUFFIXES
+def test_a_network_whose_arrays_are_not_contiguous_is_saved_by_value(tmp_path, suffix):
     saved, loaded = Network([Linear(3, 4)]), Network([Linear(3, 4)])
     saved.layers[0].params["weight"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    save_state_dict(saved, tmp_path / "net.npz")
-    load_state_dict(loaded, tmp_path / "net.npz")
+    save_state_dict(saved, tmp_path / f"net{suffix}")
+    load_state_dict(loaded, tmp_path / f"net{suffix}")
     assert same(weights(saved), weights(loaded))
 
 
@@ -338,16 +346,17 @@ def test_a_lone_npy_under_the_name_npz_is_refused(tmp_path):
     refused(tmp_path / "bad.npz", "zip")
 
 
-def test_no_damage_gives_anything_but_a_network_or_a_value_error(tmp_path):
-    rng = np.random.default_rng(0)
-    path, network = tmp_path / "fuzz.npz", small()
+@SUFFIXES
+def test_no_damage_gives_anything_but_a_network_or_a_value_error(tmp_path, suffix):
+    rng, network, path = np.random.default_rng(0), small(), tmp_path / f"fuzz{suffix}"
     save_state_dict(small(seed=1), path)
-    good = path.read_bytes()
-    np.savez_compressed(path, **weights(small(seed=1)))
-    packed = path.read_bytes()
+    good = [path.read_bytes()]
+    if suffix == ".npz":
+        np.savez_compressed(path, **weights(small(seed=1)))
+        good.append(path.read_bytes())
     outcomes = {"loaded": 0, "refused": 0}
     for turn in range(400):
-        content = bytearray((good, packed)[turn % 2])
+        content = bytearray(good[turn % len(good)])
         for _ in range(rng.integers(0, 4)):
             content[rng.integers(len(content))] = rng.integers(256)
         if rng.random() < 0.3:
@@ -358,14 +367,75 @@ def test_no_damage_gives_anything_but_a_network_or_a_value_error(tmp_path):
             load_state_dict(network, path)
             outcomes["loaded"] += 1
         except ValueError as error:
-            assert "fuzz.npz" in str(error) and same(weights(network), before)
+            assert path.name in str(error) and same(weights(network), before)
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 40
 
 
-def test_a_missing_file_is_a_missing_file(tmp_path):
+def handmade(tensors, *, data=b"", length=None):
+    """A safetensors file by its specification: the header's length, the header as JSON, the numbers."""
+    header = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def entry(shape, start, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+GOOD = {"1.weight": entry([2, 3], 0, 24), "1.bias": entry([2], 24, 32)}
+NUMBERS = struct.pack("<8f", *range(8))
+BAD = {
+    "empty": b"",
+    "cut in its length": bytes(7),
+    "a header of 8 EiB": handmade(GOOD, data=NUMBERS, length=2**63 - 1),
+    "a header of 90 MB that is not there": handmade(GOOD, data=NUMBERS, length=90_000_000),
+    "not JSON": handmade(b"{]", data=NUMBERS),
+    "not UTF-8": handmade(b'{"\xff": 1}', data=NUMBERS),
+    "deep JSON": handmade(b'{"a":' * 5000 + b"1" + b"}" * 5000, data=NUMBERS),
+    "a pickle": b"\x80\x04\x95" + bytes(50),
+    "no tensors": handmade({}),
+    "a byte short": handmade(GOOD, data=NUMBERS[:-1]),
+    "a byte long": handmade(GOOD, data=NUMBERS + b"\0"),
+    "offsets beyond the file": handmade(GOOD | {"1.bias": entry([2], 24, 2**62)}, data=NUMBERS),
+    "offsets backwards": handmade(GOOD | {"1.bias": entry([2], 32, 24)}, data=NUMBERS),
+    "overlapping tensors": handmade(GOOD | {"1.bias": entry([2], 0, 8)}, data=NUMBERS),
+    "a shape beyond 64 bits": handmade(GOOD | {"1.bias": entry([2**63, 4], 24, 32)}, data=NUMBERS),
+    "an unknown type": handmade(GOOD | {"1.bias": entry([2], 24, 32, "OBJ")}, data=NUMBERS),
+    "NaN": handmade(GOOD, data=NUMBERS[:-4] + struct.pack("<f", np.nan)),
+    "missing": handmade({"1.weight": entry([2, 3], 0, 24)}, data=NUMBERS[:24]),
+    "extra": handmade(GOOD | {"2.bias": entry([0], 32, 32)}, data=NUMBERS),
+    "another shape": handmade(GOOD | {"1.weight": entry([3, 2], 0, 24)}, data=NUMBERS),
+    "a negative shape": handmade(GOOD | {"1.bias": entry([-1, -2], 24, 32)}, data=NUMBERS),
+    "more bytes than its shape": handmade(GOOD | {"1.bias": entry([2], 24, 36)}, data=NUMBERS + bytes(4)),
+    "bytes of no tensor": handmade(GOOD | {"1.bias": entry([2], 28, 36)}, data=NUMBERS + bytes(4)),
+    "no offsets": handmade(GOOD | {"1.bias": {"dtype": "F32", "shape": [2]}}, data=NUMBERS),
+    "a list for a tensor": handmade(GOOD | {"1.bias": []}, data=NUMBERS),
+}
+
+
+def tiny():
+    return Network([Flatten(), Linear(3, 2)])
+
+
+@pytest.mark.parametrize("metadata", [{}, {"__metadata__": {"format": "pt"}}], ids=["bare", "with metadata"])
+def test_the_handmade_file_is_good_before_it_is_made_bad(tmp_path, metadata):
+    network = tiny()
+    (tmp_path / "net.safetensors").write_bytes(handmade(GOOD | metadata, data=NUMBERS))
+    load_state_dict(network, tmp_path / "net.safetensors")
+    assert network.parameters()["1.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert network.parameters()["1.bias"].tolist() == [6, 7]
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_safetensors_file_is_one_value_error(tmp_path, what):
+    (tmp_path / "bad.safetensors").write_bytes(BAD[what])
+    refused(tmp_path / "bad.safetensors", "cannot be loaded", tiny())
+
+
+@SUFFIXES
+def test_a_missing_file_is_a_missing_file(tmp_path, suffix):
     with pytest.raises(FileNotFoundError):
-        load_state_dict(small(), tmp_path / "none.npz")
+        load_state_dict(small(), tmp_path / f"none{suffix}")
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net", "net.npz.gz", ".npz"])

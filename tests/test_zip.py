@@ -221,14 +221,15 @@ def test_integers_are_coded(there_and_back):
     np.testing.assert_array_equal(back["codes"], codes)
 
 
-def test_a_rotated_network_comes_out_as_the_network_it_was(tmp_path):
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_saved_network_comes_out_as_the_network_it_was(tmp_path, rotated):
     network = trained("lenet_300_100", seed=1)
-    save(rotate_network(network), tmp_path / "a.nnz")
-    unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+    save(rotate_network(network) if rotated else network, tmp_path / "a.nnz")
+    assert unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz") == list(network.parameters())
     plain = trained("lenet_300_100")
     load_state_dict(plain, tmp_path / "out.npz")
     for name, array in network.parameters().items():
-        np.testing.assert_allclose(plain.parameters()[name], array, atol=1e-6)
+        np.testing.assert_allclose(plain.parameters()[name], array, rtol=0, atol=1e-6 * rotated)
 
 
 def test_8_bit_floats_and_metadata_pass(tmp_path):
@@ -265,7 +266,7 @@ def test_what_no_file_can_hold_is_refused_by_name_before_the_work(tmp_path, name
 
 def test_a_name_that_could_not_be_read_back_is_refused(tmp_path):
     safetensors_by_hand(tmp_path / "in.safetensors", {"n" * 70_000: ("F32", WEIGHTS["fc.bias"])})
-    with pytest.raises(ValueError, match=r"the length of the name 'nnn.* in bytes must be from 0 to 65535, got 70000"):
+    with pytest.raises(ValueError, match=r"the length of the name 'nnn.* in bytes must be from 0 to 65531, got 70000"):
         zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
 
 
@@ -333,7 +334,7 @@ def test_levels_for_what_is_no_float_are_refused_by_name(tmp_path, dtype):
 def test_numbers_after_the_packed_ones_are_refused():
     data = pack(np.arange(100))
     np.testing.assert_array_equal(unpack(data, 100, np.dtype("int64")), np.arange(100))
-    with pytest.raises(ValueError, match="1 bytes are left after packed numbers"):
+    with pytest.raises(ValueError, match="1 bytes are left after its end"):
         unpack(data + b"x", 100, np.dtype("int64"))
 
 
@@ -351,24 +352,19 @@ def test_damaged_metadata_is_one_error_that_names_the_file(tmp_path):
         array = np.frombuffer(b"{no JSON", np.uint8)
         add("__metadata__", "metadata", array.shape, tensor_to_bytes(array))
     with pytest.raises(ValueError, match=r"a\.nnz cannot be loaded"):
-        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors")
 
 
 def test_half_and_bfloat16_keep_their_type(tmp_path):
     w = WEIGHTS["fc.weight"]
     safetensors_by_hand(tmp_path / "in.safetensors", {"b": ("BF16", to_bfloat16(w)), "h": ("F16", w.astype("<f2"))})
-    for options in (Options(), Options(bits=6)):
-        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", options=options, progress=False)
-        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.safetensors")
-        unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
-        with open_tensors(tmp_path / "out.safetensors") as back, open_tensors(tmp_path / "out.npz") as as_npz:
-            assert [back[name].dtype for name in ("b", "h")] == ["bfloat16", "float16"]
-            assert as_npz["b"].dtype == "float32"
-            if options == Options():
-                np.testing.assert_array_equal(back["b"].read(), from_bfloat16(to_bfloat16(w)))
-                np.testing.assert_array_equal(as_npz["b"].read(), from_bfloat16(to_bfloat16(w)))
-            assert sqnr(w, np.array(back["b"].read())) > 20
-            assert sqnr(w, np.array(back["h"].read()).astype(np.float32)) > 20
+    zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
+    for suffix, dtypes in {".safetensors": ["bfloat16", "float16"], ".npz": ["float32", "float16"]}.items():
+        unzip_arrays(tmp_path / "a.nnz", tmp_path / f"out{suffix}")
+        with open_tensors(tmp_path / f"out{suffix}") as back:
+            assert [back[name].dtype for name in ("b", "h")] == dtypes
+            np.testing.assert_array_equal(back["b"].read(), from_bfloat16(to_bfloat16(w)))
+            np.testing.assert_array_equal(back["h"].read(), w.astype(np.float16))
 
 
 def test_bfloat16_is_the_nearest_with_ties_to_even():
@@ -385,30 +381,6 @@ def safetensors_by_hand(path, tensors):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}, "has 12 bytes"),
-        ({"dtype": "F32", "shape": [1 << 40, 4], "data_offsets": [0, 1 << 44]}, "there are 16 bytes"),
-        ({"dtype": "F32", "shape": [-1, -4], "data_offsets": [0, 16]}, "lies at"),
-        ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "lies at"),  # what lies before it is no tensor's
-        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "end at 8, and there are 16 bytes"),
-        ({"dtype": "F4", "shape": [4], "data_offsets": [0, 16]}, "the dtype of w must be one of"),
-        ({"dtype": "F32", "shape": [4]}, "data_offsets"),
-        ([], "cannot be loaded"),
-    ],
-)
-def test_hostile_safetensors_are_refused(tmp_path, entry, message):
-    text = json.dumps({"w": entry}).encode()
-    (tmp_path / "in.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
-    with pytest.raises(ValueError, match=message):
-        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
-    (tmp_path / "in.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(ValueError, match="its header cannot have"):
-        zip_arrays(tmp_path / "in.safetensors", tmp_path / "a.nnz", progress=False)
-    assert not (tmp_path / "a.nnz").exists()
-
-
 def test_only_one_tensor_is_in_memory(tmp_path):
     tensors = {f"{i}.weight": ("F32", np.random.default_rng(i).normal(size=(512, 256)).astype("<f4")) for i in range(4)}
     safetensors_by_hand(tmp_path / "in.safetensors", tensors)
@@ -422,15 +394,6 @@ def test_only_one_tensor_is_in_memory(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 6 * largest
-
-
-def test_a_saved_network_is_unzipped_too(tmp_path):
-    network = trained("lenet_300_100", seed=1)
-    save(network, tmp_path / "a.nnz")
-    unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
-    with np.load(tmp_path / "out.npz") as back:
-        for name, array in network.parameters().items():
-            np.testing.assert_array_equal(back[name], array)
 
 
 def test_a_name_with_brackets_is_named(there_and_back):
@@ -478,7 +441,7 @@ def test_the_commands(tmp_path, capsys):
     assert main(["zip", "lenet_9:0", "-o", target]) == 2
     assert "the suffix of a file of arrays must be one of" in capsys.readouterr().err
     assert main(["unzip", target, "-o", str(tmp_path / "lenet.pt")]) == 2
-    assert "the suffix of what is unzipped to must be one of .npz, .safetensors" in capsys.readouterr().err
+    assert "the suffix of a file of arrays must be one of .npz, .safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.oracle

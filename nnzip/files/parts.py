@@ -1,8 +1,4 @@
-"""The pieces of a .nnz file: numbers of any length, arrays packed, and an account of what each byte is for.
-
-varint    a whole number, 7 bits a byte, the lowest first (LEB128)
-packed    for the bytes of each significance: a method, a length, and the bytes as they are, by zlib or by rANS
-"""
+"""The pieces of a .nnz file: numbers of any length, packed arrays, and an account of what each byte is for."""
 
 import io
 import zlib
@@ -27,7 +23,8 @@ class Reader:
     def __init__(self, file, size):
         self.file, self.size, self.left, self.tensor, self.parts = file, size, size, "", {}
 
-    def take(self, count, purpose):  # -> bytes
+    def take(self, count, purpose):
+        """Return so many bytes; ValueError where there are fewer."""
         if count > self.left:
             raise ValueError(f"the file ends within the {purpose} of {self.tensor or 'the file'}")
         self.left -= count
@@ -38,7 +35,8 @@ class Reader:
             raise ValueError("the file became shorter while it was read")
         return data
 
-    def varint(self, purpose="technique", most=1 << 48):  # -> int
+    def varint(self, purpose="technique", most=1 << 48):
+        """Return the whole number that `varint` has written; ValueError above `most`."""
         n = shift = 0
         while True:
             byte = self.take(1, purpose)[0]
@@ -49,18 +47,18 @@ class Reader:
             if byte < 128:
                 return n
 
-    def with_length(self, purpose):
-        return self.take(self.varint(), purpose)
-
-    def floats(self, count, half, purpose):  # -> float32 [count]
-        data = self.take(count * (2 if half else 4), purpose)
-        array = np.frombuffer(data, "<f2" if half else "<f4").astype(np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError(f"the {purpose} of {self.tensor} are not all finite")
-        return array
+    def end(self):
+        """Raise ValueError where something is left."""
+        if self.left:
+            raise ValueError(f"{self.left} bytes are left after its end")
 
 
-def varint(n):  # int >= 0 -> bytes, 7 bits each, the lowest first (LEB128)
+def varint(n):  # int >= 0 -> bytes
+    """Return a whole number in 7 bits a byte, the lowest first (LEB128): the eighth says that more follow.
+
+    >>> varint(5).hex(), varint(300).hex()
+    ('05', 'ac02')
+    """
     data = bytearray()
     while n > 127:
         data.append(n & 127 | 128)
@@ -68,7 +66,8 @@ def varint(n):  # int >= 0 -> bytes, 7 bits each, the lowest first (LEB128)
     return bytes([*data, n])
 
 
-def pack(array):  # [...] -> bytes: the bytes of each significance by themselves, as they are, by zlib or by rANS
+def pack(array):  # [...] -> bytes
+    """Pack the bytes of each significance by themselves: a method, a length, and they as they are, by zlib or rANS."""
     packed = b""
     for plane in np.ascontiguousarray(array).view(np.uint8).reshape(-1, array.itemsize).T:
         raw = plane.tobytes()
@@ -79,23 +78,16 @@ def pack(array):  # [...] -> bytes: the bytes of each significance by themselves
 
 
 def unpack(data, count, dtype):  # bytes -> [count]
+    """Return the numbers that `pack` was given; ValueError where the data are damaged."""
     planes = np.empty((count, dtype.itemsize), np.uint8)
     reader = Reader(io.BytesIO(data), len(data))
     for i in range(dtype.itemsize):
-        method, piece = reader.take(1, "floats")[0], reader.with_length("floats")
+        method, piece = reader.take(1, "floats")[0], reader.take(reader.varint(), "floats")
         if method == 1:
-            piece = _inflated(piece, count)
+            piece = zlib.decompressobj().decompress(piece, count or 1)
         codes = decode(piece, count, alphabet=256) if method == 2 else np.frombuffer(piece, np.uint8)
         if len(codes) != count:
             raise ValueError(f"{len(codes)} bytes cannot be {count} numbers")
         planes[:, i] = codes
-    if reader.left:
-        raise ValueError(f"{reader.left} bytes are left after packed numbers")
+    reader.end()
     return planes.reshape(-1).view(dtype)
-
-
-def _inflated(data, count):
-    try:
-        return zlib.decompressobj().decompress(data, count or 1)
-    except zlib.error as error:
-        raise ValueError(f"packed numbers are damaged: {error}") from None

@@ -6,47 +6,41 @@ In PyTorch, either of these writes a file that `load_state_dict` reads as it is:
     safetensors.torch.save_file(model.state_dict(), "net.safetensors")
 
 An nn.Sequential names its tensors as a Network does ("0.weight", "0.bias", "2.weight"). A model with names of its own
-("conv1.weight", "fc1.bias") is matched layer by layer, see `match_names`.
-
-A file is believed in nothing: names, types and shapes are read first, and numbers only once they fit the network,
-so that no file can ask for more memory than the network has, and none can run code.
+("conv1.weight", "fc1.bias") is matched layer by layer, see `match_names`. Numbers are read only once names, types and
+shapes fit, so that no file can ask for more memory than the network has.
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 
-from nnzip.atomic import atomic_write
-from nnzip.checks import check_finite, one_of
-from nnzip.files.tensor_files import errors_name, natural_order, open_tensors, write_npz, write_safetensors
+from nnzip.checks import check_finite
+from nnzip.files.tensor_files import Stored, errors_name, natural_order, open_tensors, suffix_of, write_tensors
 from nnzip.nn.network import check_network
 
 
 def save_state_dict(network, path):
     """Write the network's parameters, as float32, under their own names; .npz or .safetensors as `path` ends.
 
-    The file appears at `path` whole or not at all.
-
-    Raises ValueError for another suffix and for NaN or infinity in a parameter.
+    The file appears at `path` whole or not at all. Raises ValueError for another suffix and for NaN or infinity.
 
     >>> import tempfile
-    >>> from nnzip.nn.network import lenet_300_100
-    >>> saved, other = lenet_300_100(seed=0), lenet_300_100(seed=1)
+    >>> from nnzip.nn.network import lenet_5
+    >>> saved, other = lenet_5(seed=0), lenet_5(seed=1)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_state_dict(saved, Path(folder) / "lenet.npz")
-    ...     load_state_dict(other, Path(folder) / "lenet.npz")
-    >>> bool((saved.parameters()["1.weight"] == other.parameters()["1.weight"]).all())
+    ...     save_state_dict(saved, f"{folder}/lenet.npz")
+    ...     load_state_dict(other, f"{folder}/lenet.npz")
+    >>> bool((saved.parameters()["5.weight"] == other.parameters()["5.weight"]).all())
     True
     """
     check_network(network)
-    suffix = suffix_of(path)
-    tensors = [(name, "float32", to_float32(array, name)) for name, array in network.parameters().items()]
-    with atomic_write(path) as file:
-        if suffix == ".npz":
-            write_npz(file, tensors)
-        else:
-            write_safetensors(file, {name: (dtype, array.shape) for name, dtype, array in tensors}, tensors)
+    write_tensors(path, stored_parameters(network))
+
+
+def stored_parameters(network):  # -> {name: Stored}
+    """Return a network's parameters, as float32, as if they were in a file; ValueError for NaN or infinity."""
+    arrays = {name: to_float32(array, name) for name, array in network.parameters().items()}
+    return {name: Stored(array.shape, "float32", lambda array=array: array) for name, array in arrays.items()}
 
 
 def load_state_dict(network, path):
@@ -62,48 +56,42 @@ def load_state_dict(network, path):
     wanted = {name: array.shape for name, array in network.parameters().items()}
     with open_tensors(path) as stored, errors_name(path):
         names = list(stored) if ordered else sorted(stored, key=natural_order)  # the file's own is alphabetical
-        found = {name: stored[name].shape for name in names}
+        found = {name: stored[name].shape for name in names if stored[name].dtype != "metadata"}
         names = match_names(found, wanted, ordered=ordered)
-        values = {own: read_float32(stored[name], name) for own, name in names.items()}
+        for name in names.values():
+            if stored[name].dtype not in ("float16", "float32", "float64"):
+                raise ValueError(f"{name} holds {stored[name].dtype}; float16, float32 and float64 are read")
+        values = {own: to_float32(stored[name].read(), name) for own, name in names.items()}
     network.load_parameters(values)
 
 
-def suffix_of(path):
-    return one_of(".npz", ".safetensors")(Path(path).suffix.lower(), "the suffix of a state dict")
-
-
-def match_names(found, wanted, *, ordered):
-    """Say which tensor of a file belongs to which of the network: {wanted name: found name}.
+def match_names(found, wanted, *, ordered):  # {name: shape}, {name: shape} -> {wanted name: found name}
+    """Say which tensor of a file belongs to which of the network.
 
     Equal names are matched by name. Otherwise whole layers ("conv1" with its weight and bias) are matched: in
     order if the shapes fit in that order, or else by shape if no two layers have the same shapes.
 
-    Parameters
-    ----------
-    found, wanted : dict of name -> shape
-    ordered : bool
-        Whether the file keeps the model's order. safetensors sorts names, so there the order of two layers of the
+    ordered : whether the file keeps the model's order. safetensors sorts names, so there the order of two layers of the
         same shapes is taken from their numbers ("fc2" before "fc10"), and with other names ("up", "down") is unknown.
 
     Raises ValueError if the shapes do not fit or leave a choice.
 
-    Examples
-    --------
     >>> match_names({"fc.bias": (2,), "fc.weight": (2, 3)}, {"0.weight": (2, 3), "0.bias": (2,)}, ordered=False)
     {'0.weight': 'fc.weight', '0.bias': 'fc.bias'}
     """
     if found == wanted:
         return {name: name for name in wanted}
     same_names = found.keys() == wanted.keys()  # with other shapes: another network, nothing to match
-    layers = None if same_names else match_layers(layer_shapes(found), layer_shapes(wanted), ordered)
+    layers = None if same_names else _match_layers(_layers(found), _layers(wanted), ordered)
     if layers is None:
-        raise ValueError(f"its tensors do not fit: it has {listing(found)}; the network wants {listing(wanted)}")
-    parts = {name: split_name(name) for name in wanted}
-    return {name: layers[prefix] + leaf for name, (prefix, leaf) in parts.items()}
+        raise ValueError(f"its tensors do not fit: it has {_listing(found)}; the network wants {_listing(wanted)}")
+    return {name: layers[_split(name)[0]] + _split(name)[1] for name in wanted}
 
 
-def match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -> {our prefix: their prefix} or None
-    if list(theirs.values()) == list(ours.values()) and (ordered or numbered(theirs)):
+def _match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -> {our prefix: their prefix} or None
+    numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
+    ordered = ordered or len(numbered) == len(set(theirs.values()))  # names of like layers differ in numbers alone
+    if ordered and list(theirs.values()) == list(ours.values()):
         return dict(zip(ours, theirs, strict=True))
     prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
     if len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
@@ -111,38 +99,27 @@ def match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -
     return None
 
 
-def layer_shapes(shapes):  # {"fc.weight": (2, 3), "fc.bias": (2,)} -> {"fc.": {("weight", (2, 3)), ("bias", (2,))}}
+def _layers(shapes):  # {"fc.weight": (2, 3), "fc.bias": (2,)} -> {"fc.": {("weight", (2, 3)), ("bias", (2,))}}
     layers = {}
     for name, shape in shapes.items():
-        prefix, leaf = split_name(name)
+        prefix, leaf = _split(name)
         layers.setdefault(prefix, set()).add((leaf, shape))
     return {prefix: frozenset(layer) for prefix, layer in layers.items()}
 
 
-def numbered(layers):
-    """Say whether layers of the same shapes have names that differ in their numbers alone."""
-    names = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in layers.items()}
-    return len(names) == len(set(layers.values()))
-
-
-def split_name(name):  # "block.0.weight" -> "block.0.", "weight"
+def _split(name):  # "block.0.weight" -> "block.0.", "weight"
     start = name.rfind(".") + 1
     return name[:start], name[start:]
 
 
-def listing(shapes, limit=40):
+def _listing(shapes, limit=40):
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:limit])
     return (shown or "nothing") + (f" and {len(shapes) - limit} more" if len(shapes) > limit else "")
 
 
-def read_float32(tensor, name):
-    if tensor.dtype not in ("float16", "float32", "float64"):
-        raise ValueError(f"{name} holds {tensor.dtype}; float16, float32 and float64 are read")
-    return to_float32(tensor.read(), name)
-
-
 def to_float32(array, name):
+    """Return an array as float32, a copy; ValueError for what is not finite then."""
     with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-        array = np.array(array, np.float32, order="C")  # a copy, that outlives the file
+        array = np.array(array, np.float32, order="C")
     check_finite(array, name)
     return array

@@ -1,8 +1,8 @@
-"""Files of named arrays, .npz and .safetensors, read and written one array at a time.
+"""Files of named arrays, .npz and .safetensors: both are {name: Stored}, read and written one array at a time.
 
-A file is believed in nothing: names, types and shapes are read first, numbers only when they are asked for, and no file
-can run code. In memory is one array, and for .safetensors not even that: it is a view of the file. NumPy knows neither
-bfloat16, read as float32, whose upper half it is, nor 8-bit floats, read as their bits; only .safetensors has them.
+Nothing that a file says is believed: names, types and shapes are read and checked first, numbers only when they are
+asked for, and no file can run code. In memory is one array, and for .safetensors not even that: it is a view of the
+file. NumPy knows neither bfloat16, read as float32, whose upper half it is, nor 8-bit floats, read as their bits.
 """
 
 import json
@@ -10,27 +10,25 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from nnzip.atomic import atomic_write
 from nnzip.checks import one_of
 
-CODES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool"}
-CODES |= {f"{sign}{bits}": f"{kind}int{bits}" for sign, kind in (("I", ""), ("U", "u")) for bits in (8, 16, 32, 64)}
-CODES |= {code: code.lower() for code in ("F8_E4M3", "F8_E5M2", "F8_E8M0")}
-BITS = {
-    "bfloat16": "uint16",
-    "f8_e4m3": "uint8",
-    "f8_e5m2": "uint8",
-    "f8_e8m0": "uint8",
-    "metadata": "uint8",
-}  # NumPy lacks these
+DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16"}  # and their code in .safetensors
+DTYPES |= {f"{kind}int{bits}": f"{kind or 'i'}{bits}".upper() for kind in ("", "u") for bits in (64, 32, 16, 8)}
+DTYPES |= {"bool": "BOOL", "f8_e4m3": "F8_E4M3", "f8_e5m2": "F8_E5M2", "f8_e8m0": "F8_E8M0", "metadata": None}
+CODES = {code: dtype for dtype, code in DTYPES.items() if code}
+BITS = {"bfloat16": "uint16"} | dict.fromkeys(
+    ("f8_e4m3", "f8_e5m2", "f8_e8m0", "metadata"), "uint8"
+)  # NumPy lacks these
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
-METADATA = "__metadata__"  # of safetensors, text by text; no name of a tensor
+METADATA = "__metadata__"  # of .safetensors, text by text; no name of a tensor
 
 
 class Stored(NamedTuple):
@@ -38,31 +36,72 @@ class Stored(NamedTuple):
 
     shape: tuple
     dtype: str
-    read: Callable  # () -> array
+    read: Callable  # () -> array; () -> dict for metadata
 
 
-def bits_dtype(dtype):  # "bfloat16" -> dtype("uint16"), as it lies in a file; others -> themselves, little-endian
+def bits_dtype(dtype):  # -> np.dtype
+    """Return the type as which numbers lie in a file: "bfloat16" as uint16, others little-endian as they are."""
     return np.dtype(BITS.get(dtype, dtype)).newbyteorder("<")
 
 
 def tensor_bytes(shape, dtype):
+    """Return how many bytes a tensor takes as it is."""
     return math.prod(shape) * bits_dtype(dtype).itemsize
 
 
+def to_bits(array, dtype):  # what Stored.read gives -> array of bits_dtype(dtype)
+    """Return the numbers, or the metadata as JSON, as they lie in a file."""
+    if dtype == "metadata":
+        return np.frombuffer(json.dumps(array).encode(), np.uint8)
+    return np.asarray(to_bfloat16(array) if dtype == "bfloat16" else array, bits_dtype(dtype))
+
+
+def from_bits(bits, dtype):
+    """Undo `to_bits`."""
+    if dtype == "metadata":
+        return json.loads(bits.tobytes())
+    return from_bfloat16(bits) if dtype == "bfloat16" else bits
+
+
+def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
+    """Return the floats whose upper halves are given."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def to_bfloat16(array):  # float32 [...] -> uint16 [...]
+    """Return the upper halves of the nearest floats that have no lower half; a tie goes to the even one."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
+
+
+# Open and write
+
+
+def suffix_of(path):
+    """Return ".npz" or ".safetensors"; ValueError for a file of another name."""
+    return one_of(".npz", ".safetensors")(Path(path).suffix.lower(), "the suffix of a file of arrays")
+
+
+def open_tensors(path):
+    """Open a .npz file, in its own order, or a .safetensors file, in the order of its data: see `opened`."""
+    return opened(path, _in_npz if suffix_of(path) == ".npz" else _in_safetensors)
+
+
 @contextmanager
-def open_tensors(path):  # -> {name: Stored}; .npz in the order of the file, .safetensors in that of its data
-    """Open a file; FileNotFoundError, or ValueError in one line for another suffix or a damaged file."""
-    suffix = one_of(".npz", ".safetensors")(Path(path).suffix.lower(), "the suffix of a file of arrays")
-    open(path, "rb").close()  # a missing file says so itself
-    with ExitStack() as opened:
+def opened(path, found_in):
+    """Give {name: Stored}, as `found_in` finds it in an open file, while the block runs.
+
+    Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
+    """
+
+    def read_named(read):
         with errors_name(path):
-            stored = opened.enter_context((_open_npz if suffix == ".npz" else _open_safetensors)(path))
-        yield {name: tensor._replace(read=partial(_read, path, tensor.read)) for name, tensor in stored.items()}
+            return read()
 
-
-def _read(path, read):
-    with errors_name(path):
-        return read()
+    with open(path, "rb") as file:
+        with errors_name(path):
+            stored = found_in(file)
+        yield {name: tensor._replace(read=partial(read_named, tensor.read)) for name, tensor in stored.items()}
 
 
 @contextmanager
@@ -75,16 +114,25 @@ def errors_name(path):
         raise ValueError(f"{path} cannot be loaded: {reason}") from error
 
 
+def write_tensors(path, tensors):
+    """Write {name: Stored} to a .npz or .safetensors file, which appears whole or not at all.
+
+    In .npz bfloat16 goes as float32, 8-bit floats as their bits, and there is no place for metadata.
+    """
+    write = _write_npz if suffix_of(path) == ".npz" else _write_safetensors
+    with atomic_write(path) as file:
+        write(file, tensors)
+
+
 # .npz
 
 
-@contextmanager
-def _open_npz(path):
-    with zipfile.ZipFile(path) as archive:
-        stored = {info.filename.removesuffix(".npy"): _stored_npy(archive, info) for info in archive.infolist()}
-        if len(stored) < len(archive.infolist()):
-            raise ValueError("two of its arrays have one name")
-        yield stored
+def _in_npz(file):  # -> {name: Stored}
+    archive = zipfile.ZipFile(file)
+    stored = {info.filename.removesuffix(".npy"): _stored_npy(archive, info) for info in archive.infolist()}
+    if len(stored) < len(archive.infolist()):
+        raise ValueError("two of its arrays have one name")
+    return stored
 
 
 def _stored_npy(archive, info):
@@ -113,43 +161,40 @@ def _npy_header(member):  # -> shape, fortran_order, dtype
     return np.lib.format.read_array_header_1_0(member)
 
 
-def write_npz(file, arrays):
-    """Write (name, dtype, array) after (name, dtype, array); bfloat16 goes as float32, 8-bit floats as their bits."""
+def _write_npz(file, tensors):
     with zipfile.ZipFile(file, "w") as archive:
-        for name, _, array in arrays:
+        for name, tensor in tensors.items():
+            if tensor.dtype == "metadata":
+                continue
             if "\0" in name:
                 raise ValueError(f"the name {name!r} ends at its first NUL in a .npz file")
-            if len(f"{name}.npy".encode()) >= 1 << 16:
-                raise ValueError(f"the name {name!r:.60} is too long for a .npz file")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), version=(1, 0), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(tensor.read()), version=(1, 0), allow_pickle=False)
 
 
 # .safetensors (https://github.com/huggingface/safetensors): 8 bytes of length, a header in JSON, the numbers
 
 
-@contextmanager
-def _open_safetensors(path):
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(LARGEST_HEADER, size - 8):
-            raise ValueError(f"its header cannot have {length} bytes")
-        header = json.loads(file.read(length))
+def _in_safetensors(file):  # -> {name: Stored}
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(LARGEST_HEADER, size - 8):
+        raise ValueError(f"its header cannot have {length} bytes")
+    header = json.loads(file.read(length))
     metadata = header.pop(METADATA, None)
-    data = np.memmap(path, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
+    data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
     end, stored = 0, {}
     for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
         stored[name], end = _view(data, name, end, **header[name])
     if end != len(data):
         raise ValueError(f"its tensors end at {end}, and there are {len(data)} bytes")
     if metadata:
-        text = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
-        stored[METADATA] = Stored(text.shape, "metadata", lambda: text)
-    yield stored
+        stored[METADATA] = Stored(to_bits(metadata, "metadata").shape, "metadata", lambda: metadata)
+    return stored
 
 
-def _view(data, name, end, dtype, shape, data_offsets):
+def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it ends
     start, stop = data_offsets
     dtype = CODES[one_of(*CODES)(dtype, f"the dtype of {name}")]
     if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)) or start != end or stop > len(data):
@@ -158,37 +203,30 @@ def _view(data, name, end, dtype, shape, data_offsets):
         raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
-        array = data[start:stop].view(bits_dtype(dtype)).reshape(shape)
-        return from_bfloat16(array) if dtype == "bfloat16" else array
+        return from_bits(data[start:stop].view(bits_dtype(dtype)).reshape(shape), dtype)
 
     return Stored(tuple(shape), dtype, read), stop
 
 
-def natural_order(name):  # "conv10.bias" -> [("conv", 10), (".bias", 0), ("", 0)], so that it follows "conv2.bias"
+def natural_order(name):
+    """Return a key to sort names by, "conv2.bias" before "conv10.bias": [("conv", 10), (".bias", 0), ("", 0)]."""
     return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
 
 
-def write_safetensors(file, shapes, arrays, metadata=None):
-    """Write {name: (dtype, shape)} and then (name, dtype, array) after (name, dtype, array), in the same order."""
-    if METADATA in shapes:
-        raise ValueError(f"no tensor of a .safetensors file can be named {METADATA}")
-    code_of, header, start = {dtype: code for code, dtype in CODES.items()}, {}, 0
-    for name, (dtype, shape) in shapes.items():
-        stop = start + tensor_bytes(shape, dtype)
-        header[name] = {"dtype": code_of[dtype], "shape": list(shape), "data_offsets": [start, stop]}
-        start = stop
-    text = json.dumps(({METADATA: metadata} if metadata else {}) | header, separators=(",", ":")).encode()
+def _write_safetensors(file, tensors):
+    header, start = {}, 0
+    for name, (shape, dtype, read) in tensors.items():
+        if dtype == "metadata":
+            header[METADATA] = read()
+        elif name == METADATA:
+            raise ValueError(f"no tensor of a .safetensors file can be named {METADATA}")
+        else:
+            stop = start + tensor_bytes(shape, dtype)
+            header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+            start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
-    for _, dtype, array in arrays:
-        bits = to_bfloat16(array) if dtype == "bfloat16" else array
-        file.write(np.ascontiguousarray(bits, bits_dtype(dtype)).data)
-
-
-def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def to_bfloat16(array):  # float32 [...] -> uint16 [...], to the nearest, a tie to even
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
+    for _, dtype, read in tensors.values():
+        if dtype != "metadata":
+            file.write(np.ascontiguousarray(to_bits(read(), dtype)).data)

@@ -1,12 +1,17 @@
-"""One tensor of a .nnz file: a technique, and the bytes that it takes.
+"""One tensor of a .nnz file: a byte for its technique, and then, for each part of it, a number and bytes.
 
-Everything but a plain float is a code, the index of a level, with or without a scale:
+    part        the number         the bytes                  a tensor has it
+    signs       block size         a bit for each input       that was rotated along axis 1
+    range       -lowest level      the highest level          whose levels are whole numbers
+    codebook    how many levels    floats                     whose levels are these floats
+    scales      how many           floats                     that has a scale for each run of so many weights
+    positions   how many bytes     a mask, coded              of which only what is not zero follows
+    codes       how many bytes     levels by number, coded    of levels
+    floats      how many bytes     numbers, packed            without levels
 
-    value = level[code] * scale of its group        levels: whole numbers from low to high, or a codebook of floats
-
-The codes of the weights that are not zero come after the mask of their positions, if that is shorter. Few of them go
-through the coder that learns, `nnzip.adaptive_coding`; many through rANS, `nnzip.coding`. Of plain
-numbers the bytes of each significance are packed by themselves, where that is shorter.
+A value is level[code] * scale of its group, then rotated back. What is coded is learned as it goes,
+`nnzip.adaptive_coding`, as long as it is little, and else coded by rANS, `nnzip.coding`. Numbers that neither are
+packed nor have another part stand alone, without how many they are.
 """
 
 import math
@@ -14,20 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
-from nnzip.hadamard import factors
+from nnzip.files.tensor_files import bits_dtype, from_bfloat16, from_bits, to_bfloat16
+from nnzip.hadamard import LARGEST_FACTOR, factors, unrotate
 
-PLAIN, RANGE, CODEBOOK = range(3)  # in the two lowest bits of a technique; then flags
-HALF, SCALED, SPARSE, ROTATED, RANS, PACKED = 4, 8, 16, 32, 64, 128
-# HALF: floats are stored as float16, which holds them exactly; RANS: of codes, or of the positions of plain numbers
-PLACES = 1 << 20  # as many positions at most are worth the coder that learns, which takes microseconds for each
-FILLING = ("positions", "codes", "floats")
-LEARNED = 1 << 16  # and as many codes
+PARTS = {"signs": 32, "range": 1, "codebook": 2, "scales": 8, "positions": 16}  # a bit of the technique, in this order
+CODED, HALF, PACKED = 1 | 2, 4, 64  # HALF: floats are stored as float16, which holds them exactly
+LEARNED_PLACES, LEARNED_CODES = 1 << 20, 1 << 16  # more would take too long: microseconds for each
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX, "float64": FLOAT32_MAX}
+BLOCK = 1 << 20  # numbers that are worked on together
 
 
 class Coded(NamedTuple):
-    """A tensor as codes: float32 [size] = levels[codes] * scales of their groups, then rotated back."""
+    """A tensor as codes: levels[codes] * scales of their groups, then rotated back."""
 
     codes: np.ndarray  # uint8 [size]
     levels: range | np.ndarray  # float32 [k], rising
@@ -35,9 +41,27 @@ class Coded(NamedTuple):
     signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
     block_size: int = 0
 
-    def values(self):  # -> float32 [size], in the basis of the codes
+    def restored(self, shape, dtype="float32"):  # -> [shape], bfloat16 as float32
+        """Return what comes back of it, in the type of the tensor and within its range."""
         values = np.array(self.levels, np.float32)[self.codes]
-        return values if self.scales is None else scaled(values, self.scales)
+        if self.scales is not None:
+            rows = values.reshape(len(self.scales), -1)
+            with np.errstate(over="ignore"):
+                rows *= self.scales[:, None]
+        values = values.reshape(shape)
+        if self.signs is not None:
+            turn(unrotate, values, self.signs, self.block_size)
+        np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
+        return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
+
+
+def turn(function, w, signs, block_size):
+    """Rotate, or unrotate, a float32 tensor along axis 1 in place, in float64; what float32 cannot hold is infinite."""
+    count = max(1, BLOCK // w[0].size)
+    for start in range(0, len(w), count):
+        rows = w[start : start + count]
+        with np.errstate(over="ignore"):
+            rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
 
 
 # Lossless: the levels that an array already has
@@ -48,8 +72,6 @@ def find_levels(array):  # float32 [...] -> Coded or None
 
     None if it has more than 256 values, or levels would take more bytes than they save. A negative zero becomes zero.
 
-    Examples
-    --------
     >>> coded = find_levels(np.array([[0.5, -1.0, 0.0, 1.5]], np.float32))
     >>> coded.levels, coded.scales.tolist(), coded.codes.tolist()
     (range(-2, 4), [0.5], [3, 0, 2, 5])
@@ -89,25 +111,17 @@ def _scale_of(values):  # float32 [n], unique -> float32, of which all are multi
     return np.float32(0)
 
 
-# To bytes
+# To bytes: the shortest way there is
 
 
-def tensor_to_bytes(array, coded=None, *, places=None, packed=True):  # -> list of (purpose, bytes)
-    """Return the bytes of a tensor, by purpose, in the order in which they are written: the shortest way there is.
+def tensor_to_bytes(array, coded=None, *, places=None, packed=True):
+    """Return the bytes of a tensor, of `coded` in the place of its own numbers, if given.
 
-    `coded` takes the place of the array's own numbers, which are packed or as they are. `places` is a shape (out, in,
-    H, W) in which the weights of a Linear are neighbours.
+    places : a shape (out, in, H, W) in which the weights of a Linear are neighbours
+    packed : whether its own numbers are, where that is shorter
     """
     shape = places or array.shape
-    options = _coded_options(coded, shape) if coded else _plain_options(array, shape, packed)
-    fitting = [parts for parts in options if array.size <= room(_filling(parts))]
-    if not fitting:  # of so few bytes so many numbers are never read, and rANS takes more
-        return _coded_to_bytes(coded, shape, False, True)
-    return min(fitting, key=lambda parts: sum(len(data) for _, data in parts))
-
-
-def _filling(parts):
-    return sum(len(data) for purpose, data in parts if purpose in FILLING)
+    return min(_coded_options(coded, shape) if coded else _plain_options(array, shape, packed), key=len)
 
 
 def room(size):
@@ -115,56 +129,62 @@ def room(size):
     return max(4096, capacity(size))
 
 
-def _plain_options(array, shape, packed):  # -> iterator of lists of parts: raw, packed, without the zeros
+def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, without the zeros
     half = array.dtype == np.float32 and _fits_half(array)
     numbers = array.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False)
-    flags = PLAIN | HALF * half | PACKED * packed
-    yield [("technique", bytes([flags & ~PACKED])), ("floats", numbers.tobytes())]
+    yield bytes([HALF * half]) + numbers.tobytes()
+    flags, write = HALF * half | PACKED * packed, pack if packed else np.ndarray.tobytes
     if packed:
-        yield [("technique", bytes([flags])), *_with_length("floats", pack(numbers))]
+        yield _joined(flags, {"floats": _long(pack(numbers))})
     kept = (array != 0) | np.signbit(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
     if array.ndim and np.count_nonzero(kept) < 15 / 16 * array.size:
-        rans = array.size > PLACES
-        positions = encode(kept.view(np.uint8), alphabet=2) if rans else encode_mask(kept.reshape(shape))
-        parts = [("technique", bytes([flags | SPARSE | RANS * rans])), *_with_length("positions", positions)]
-        yield [*parts, *_with_length("floats", pack(numbers[kept]) if packed else numbers[kept].tobytes())]
+        learned, mask = kept.size <= LEARNED_PLACES, kept.reshape(shape)
+        positions = encode_mask(mask) if learned else encode(mask.view(np.uint8), alphabet=2)
+        floats = write(numbers[kept])
+        if array.size <= room(len(positions) + len(floats)):
+            yield _joined(flags, {"positions": _long(positions), "floats": _long(floats)})
 
 
-def _coded_options(coded, shape):  # -> iterator of lists of parts: all codes, or those of what is not zero
-    size, zeros = coded.codes.size, np.count_nonzero(coded.codes == _zero(coded.levels))
-    worth = zeros > size / 16 and size <= PLACES and size - zeros <= LEARNED
-    if not (worth and zeros > size / 2 and size > 4096):  # then it is the shorter by far
-        yield _coded_to_bytes(coded, shape, False, size > PLACES)
+def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
+    kept = (coded.codes != _zero(coded.levels)).reshape(shape)
+    size, count = kept.size, np.count_nonzero(kept)
+    worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
+    if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
+        yield _coded_to_bytes(coded, np.ones(shape, bool), {})
     if worth:
-        yield _coded_to_bytes(coded, shape, True, False)
+        yield _coded_to_bytes(coded, kept, {"positions": _long(encode_mask(kept))})
 
 
-def _coded_to_bytes(coded, places, sparse, rans):
-    codes, levels, zero = coded.codes, coded.levels, _zero(coded.levels)
-    mask = (codes != zero if sparse else np.ones(codes.size, bool)).reshape(places)
-    if sparse:
-        kept = codes[codes != zero]
-        codes, levels = kept - (kept > zero), _without(levels, zero)
-    rans = rans or codes.size > LEARNED
-    floats = [a for a in (coded.scales, None if isinstance(levels, range) else levels) if a is not None]
-    half = all(map(_fits_half, floats))
-    flags = HALF * half | SCALED * (coded.scales is not None) | SPARSE * sparse | RANS * rans
-    kind = RANGE if isinstance(coded.levels, range) else CODEBOOK
-    parts = [("technique", bytes([kind | flags | ROTATED * (coded.signs is not None)]))]
-    if coded.signs is not None:
-        parts += [("technique", varint(coded.block_size)), ("signs", np.packbits(coded.signs < 0).tobytes())]
-    if kind == RANGE:
-        parts.append(("technique", varint(-coded.levels.start) + varint(coded.levels.stop - 1)))
+def _coded_to_bytes(coded, kept, parts):
+    levels, codes = np.asarray(coded.levels, np.float32), coded.codes
+    if parts:  # codes and levels without 0
+        zero, codes = _zero(levels), codes[kept.ravel()]
+        levels, codes = np.delete(levels, zero), codes - (codes > zero)
+    floats = {} if coded.scales is None else {"scales": coded.scales}
+    if isinstance(coded.levels, range):
+        parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
     else:
-        parts += [("technique", varint(len(levels))), ("codebook", _floats(levels, half))]
-    if coded.scales is not None:
-        parts += [("technique", varint(len(coded.scales))), ("scales", _floats(coded.scales, half))]
-    if sparse:
-        parts += _with_length("positions", encode_mask(mask))
-    if rans:
-        return parts + _with_length("codes", encode(codes, alphabet=max(2, len(levels))))
-    data = encode_adaptive(codes, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
-    return parts + _with_length("codes", data)
+        floats["codebook"] = levels
+    half = all(map(_fits_half, floats.values()))
+    for purpose, array in floats.items():
+        parts[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
+    if coded.signs is not None:
+        parts["signs"] = coded.block_size, signs_to_bytes(coded.signs, coded.block_size)
+    write, _, options = _coder(len(codes), levels, kept)
+    data = write(codes, **options)
+    if kept.size > 4096:  # what is learned well takes less than `room` asks for; a decoder reads zeros after the end
+        data = data.ljust(-(-kept.size // capacity(1)) - parts.get("positions", (0, b""))[0], b"\0")
+    return _joined(HALF * half, {**parts, "codes": _long(data)})
+
+
+def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
+    technique = flags | sum(PARTS.get(purpose, 0) for purpose in parts)
+    inside = [parts[purpose] for purpose in (*PARTS, "codes", "floats") if purpose in parts]
+    return bytes([technique]) + b"".join(varint(number) + data for number, data in inside)
+
+
+def _long(data):
+    return len(data), data
 
 
 def _zero(levels):  # -> the code of 0, or one that is never used
@@ -172,26 +192,17 @@ def _zero(levels):  # -> the code of 0, or one that is never used
     return int(where[0]) if len(where) else 256
 
 
-def _without(levels, zero):
-    return np.delete(np.asarray(levels, np.float32), zero) if zero < 256 else levels
-
-
-def _middle(levels):
-    negative = int(np.count_nonzero(np.asarray(levels) < 0))
-    return negative if 0 < negative < len(levels) else None
-
-
 def _fits_half(array):
     with np.errstate(over="ignore"):
         return np.array_equal(array.astype(np.float16).astype(np.float32), array)
 
 
-def _floats(array, half):
-    return np.asarray(array).astype("<f2" if half else "<f4").tobytes()
-
-
-def _with_length(purpose, data):
-    return [("technique", varint(len(data))), (purpose, data)]
+def _coder(count, levels, mask):  # -> what encodes so many codes, what decodes them, and the options of both
+    if count > LEARNED_CODES:
+        return encode, decode, {"alphabet": max(2, len(levels))}
+    negative = int(np.count_nonzero(levels < 0))
+    middle = negative if 0 < negative < len(levels) else None
+    return encode_adaptive, decode_adaptive, {"alphabet": max(1, len(levels)), "mask": mask, "middle": middle}
 
 
 # From bytes
@@ -200,112 +211,112 @@ def _with_length(purpose, data):
 class Packed(NamedTuple):
     """A tensor as it lies in a file, nothing of it decoded yet."""
 
+    name: str
     shape: tuple
     technique: int
-    levels: range | np.ndarray = ()
-    scales: np.ndarray | None = None
-    signs: np.ndarray | None = None
-    block_size: int = 0
-    positions: bytes = b""
-    data: bytes = b""  # floats or codes
-
-    @property
-    def is_plain(self):
-        return self.technique & 3 == PLAIN
+    parts: dict  # {purpose: (number, bytes)}
 
 
 def read_tensor(reader, shape, itemsize=4):  # -> Packed
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
     technique, size = reader.take(1, "technique")[0], math.prod(shape)
-    kind, sparse, rans = technique & 3, technique & SPARSE, technique & RANS
-    if kind == PLAIN and not technique & ~HALF:
-        return Packed(shape, technique, data=reader.take(size * (2 if technique & HALF else itemsize), "floats"))
-    flags = HALF | SPARSE | RANS | (SCALED | ROTATED if kind != PLAIN else PACKED)
-    if kind > CODEBOOK or technique & ~(flags | kind) or size == 0 or (technique & ROTATED and len(shape) < 2):
+    coded, width = technique & CODED, 2 if technique & HALF else 4
+    if not technique & ~HALF:
+        data = reader.take(size * (width if technique else itemsize), "floats")
+        return Packed(reader.tensor, shape, technique, {"floats": _long(data)})
+    known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
+    if coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2):
         raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
-    numbers = _read_numbers(reader, shape, technique) if kind != PLAIN else {}
-    positions = reader.with_length("positions") if sparse else b""
-    data = reader.with_length("codes" if kind != PLAIN else "floats")
-    learned = (sparse and (kind != PLAIN or not rans)) or (kind != PLAIN and not rans)
-    if size > room(len(positions) + len(data)) or (learned and size > PLACES):
-        raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {len(positions) + len(data)} bytes")
-    return Packed(shape, technique, **numbers, positions=positions, data=data)
+    parts, filling = {}, 0
+    for purpose in [*(name for name, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
+        number = reader.varint()
+        lengths = {"range": 1, "codebook": number * width, "scales": number * width}
+        length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
+        parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose)
+        filling += number if purpose in ("positions", "codes", "floats") else 0
+    if size > room(filling):
+        raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {filling} bytes")
+    return Packed(reader.tensor, shape, technique, parts)
 
 
-def _read_numbers(reader, shape, technique):  # -> what turns codes into weights: signs, levels, scales
-    numbers, half = {}, technique & HALF
-    if technique & ROTATED:
-        numbers["block_size"] = reader.varint()
-        numbers["signs"] = read_signs(reader, shape[1], numbers["block_size"])
-    if technique & 3 == RANGE:
-        levels = range(-reader.varint(most=255), reader.varint(most=255) + 1)
+def decode_tensor(packed, dtype="float32", *, places=None):  # -> [shape], bfloat16 as float32
+    """Return the numbers of a tensor, as its type has them; of a rotated one in their own basis."""
+    shape, places, parts = packed.shape, places or packed.shape, packed.parts
+    kept, sparse = np.ones(places, bool), "positions" in parts
+    if sparse:
+        learned, data = kept.size <= LEARNED_PLACES, parts["positions"][1]
+        kept = decode_mask(data, places) if learned else decode(data, kept.size, alphabet=2).reshape(places) != 0
+    if "codes" in parts:
+        if dtype not in LARGEST:
+            raise ValueError(f"{dtype} has no levels")
+        return _decode_codes(packed, kept, sparse).restored(shape, dtype)
+    count, data = np.count_nonzero(kept), parts["floats"][1]
+    stored_as = np.dtype("<f2") if packed.technique & HALF else bits_dtype(dtype)
+    numbers = unpack(data, count, stored_as) if packed.technique & PACKED else np.frombuffer(data, stored_as)
+    if len(numbers) != count:
+        raise ValueError(f"{len(data)} bytes cannot be {count} floats")
+    values = numbers.astype(bits_dtype(dtype), copy=False)
+    if sparse:
+        values = np.zeros(kept.size, bits_dtype(dtype))
+        values[kept.ravel()] = numbers
+    return from_bits(values.reshape(shape), dtype)
+
+
+def _decode_codes(packed, kept, sparse):  # -> Coded
+    name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
+    if "range" in parts:
+        low, (high,) = parts["range"]
+        levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
     else:
-        levels = reader.floats(reader.varint(most=256), half, "codebook")
-    rising = np.asarray(levels)
-    if len(levels) > 256 or np.any(rising[1:] <= rising[:-1]):  # a difference may be beyond float32
-        raise ValueError(f"the levels of {reader.tensor} do not rise, or are more than 256")
-    if technique & SCALED:
-        groups = reader.varint()
-        if groups == 0 or math.prod(shape) % groups:
-            raise ValueError(f"{reader.tensor} has {groups} scales for {math.prod(shape)} weights")
-        numbers["scales"] = reader.floats(groups, half, "scales")
-    return {**numbers, "levels": levels}
+        levels = _floats(packed, "codebook")
+        levels = np.insert(levels, np.searchsorted(levels, 0), 0) if sparse else levels
+    if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
+        raise ValueError(f"the levels of {name} do not rise, or are more than 256")
+    zero = int(np.searchsorted(levels, 0))
+    own = np.delete(levels, zero) if sparse else levels
+    _, read, options = _coder(count, own, kept)
+    codes = read(parts["codes"][1], count, **options)
+    if count and codes.max() >= len(own):
+        raise ValueError(f"a code of {name} is {codes.max()}, and there are {len(own)} levels")
+    if sparse:
+        codes, coded = np.full(kept.size, zero, np.uint8), codes
+        codes[kept.ravel()] = coded + (coded >= zero)
+    scales, signs, block_size = None, None, 0
+    if "scales" in parts:
+        scales = _floats(packed, "scales")
+        if not len(scales) or kept.size % len(scales):
+            raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
+    if "signs" in parts:
+        block_size, data = parts["signs"]
+        signs = signs_from_bytes(data, packed.shape[1], block_size)
+    return Coded(codes, levels, scales, signs, block_size)
 
 
-def read_signs(reader, n, block_size):  # -> int8 [n]
-    data = reader.take((n + 7) // 8, "signs")
-    if not 1 <= block_size <= n or n % block_size:
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
-    factors(block_size)  # refuses an order that no matrix is known of
+def _floats(packed, purpose):  # -> float32 [count]
+    array = np.frombuffer(packed.parts[purpose][1], "<f2" if packed.technique & HALF else "<f4").astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"the {purpose} of {packed.name} are not all finite")
+    return array
+
+
+# The signs of a rotation
+
+
+def signs_to_bytes(signs, block_size):  # int8 [n], +1 and -1 -> bytes
+    """Return a bit for each sign; ValueError for blocks that a file cannot have."""
+    check_block(len(signs), block_size)
+    return np.packbits(signs < 0).tobytes()
+
+
+def signs_from_bytes(data, n, block_size):  # bytes -> int8 [n]
+    """Undo `signs_to_bytes`."""
+    check_block(n, block_size)
     return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
 
 
-def decode_tensor(packed, *, places=None, dtype="float32"):  # -> array [shape]
-    """Return the numbers of a tensor, in the basis in which they are stored: a rotation is not undone here."""
-    shape, technique = packed.shape, packed.technique
-    kept = _decoded_mask(packed, places or shape) if technique & SPARSE else None
-    count = math.prod(shape) if kept is None else int(np.count_nonzero(kept))
-    if not packed.is_plain:
-        dtype, numbers = np.float32, _decode_codes(packed, count, kept, places or shape)
-    else:
-        stored_as = np.dtype("<f2") if technique & HALF else np.dtype(dtype).newbyteorder("<")
-        numbers = unpack(packed.data, count, stored_as) if technique & PACKED else np.frombuffer(packed.data, stored_as)
-        if len(numbers) != count:
-            raise ValueError(f"{len(packed.data)} bytes cannot be {count} floats")
-    if kept is None:
-        values = numbers.astype(dtype).reshape(shape)
-    else:
-        values = np.zeros(shape, dtype)
-        values[kept] = numbers
-    return values if packed.scales is None else scaled(values.ravel(), packed.scales).reshape(shape)
-
-
-def _decoded_mask(packed, places):  # -> bool [shape]
-    if packed.is_plain and packed.technique & RANS:
-        mask = decode(packed.positions, math.prod(packed.shape), alphabet=2)
-    else:
-        mask = decode_mask(packed.positions, places)
-    return mask.reshape(packed.shape) != 0
-
-
-def _decode_codes(packed, count, mask, places):  # -> float32 [count]
-    levels = np.array(packed.levels, np.float32)
-    if mask is not None and isinstance(packed.levels, range):
-        levels = levels[levels != 0]
-    if count and (len(levels) == 0 or (count > LEARNED and not packed.technique & RANS)):
-        raise ValueError(f"{count} weights cannot come from {len(levels)} levels and {len(packed.data)} bytes")
-    if packed.technique & RANS:
-        codes = decode(packed.data, count, alphabet=max(2, len(levels)))
-    else:
-        mask = np.ones(places, bool) if mask is None else mask.reshape(places)
-        codes = decode_adaptive(packed.data, count, alphabet=max(1, len(levels)), mask=mask, middle=_middle(levels))
-    if count and codes.max() >= len(levels):
-        raise ValueError(f"a code is {codes.max()}, and there are {len(levels)} levels")
-    return levels[codes]
-
-
-def scaled(values, scales):  # float32 [size], float32 [groups] -> float32 [size], in place
-    with np.errstate(over="ignore"):  # a damaged file may hold any scale
-        rows = values.reshape(len(scales), -1)
-        rows *= scales[:, None]
-    return values
+def check_block(n, block_size):
+    """Raise ValueError for a rotation that `largest_block` never gives: a large factor is a matrix of so many rows."""
+    if not 1 <= block_size <= n or n % block_size:
+        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
+    if max(factors(block_size)) > LARGEST_FACTOR:  # which also refuses an order that no matrix is known of
+        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}: a factor is above {LARGEST_FACTOR}")

@@ -48,6 +48,7 @@ def parse_options(text):  # "bits:4,sparsity:0.9,rotate" -> Options
 
 
 def parse_pattern(text):  # "conv*=bits:8" -> "conv*", Options(bits=8)
+    """Read a pattern of names and the options for what matches it; the last equals sign divides them."""
     pattern, equals, options = text.rpartition("=")
     if not equals:
         raise ValueError(f"what is asked of some tensors must be PATTERN=OPTIONS, got {text!r}")
@@ -55,4 +56,5 @@ def parse_pattern(text):  # "conv*=bits:8" -> "conv*", Options(bits=8)
 
 
 def decibels(text):  # "30dB" or "30" -> 30.0
+    """Read an SQNR."""
     return float(text.removesuffix("dB"))

@@ -6,12 +6,11 @@ of its largest tensor. What is reported of a tensor is measured on what comes ba
 cannot be done to it leaves it as it is, to the bit.
 """
 
-import json
 import math
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
@@ -20,34 +19,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.atomic import atomic_write
-from nnzip.checks import FLOAT32_MAX, one_of
+from nnzip.checks import one_of
 from nnzip.codebooks import assign, kmeans
-from nnzip.compression.hadamard import unrotate_network
-from nnzip.files.archive import check_array, holds_network, load, reading_arrays, writing_arrays
-from nnzip.files.tensor_files import (
-    BITS,
-    Stored,
-    errors_name,
-    from_bfloat16,
-    open_tensors,
-    tensor_bytes,
-    to_bfloat16,
-    write_npz,
-    write_safetensors,
-)
-from nnzip.files.tensors import Coded, decode_tensor, find_levels, tensor_to_bytes
+from nnzip.files.archive import check_array, open_arrays, writing_arrays
+from nnzip.files.state_dict import stored_parameters
+from nnzip.files.tensor_files import open_tensors, tensor_bytes, to_bits, write_tensors
+from nnzip.files.tensors import BLOCK, LARGEST, Coded, find_levels, tensor_to_bytes, turn
 from nnzip.files.zip_options import Options
-from nnzip.hadamard import largest_block, random_signs, rotate, unrotate
+from nnzip.hadamard import largest_block, random_signs, rotate
 from nnzip.nn import zoo
 from nnzip.pruning import magnitude_mask
-from nnzip.quantization import choose_qparams, quantize
+from nnzip.quantization import FLOAT32_TINY, choose_qparams, quantize
 
-BLOCK = 1 << 20  # numbers that are worked on together
 SAMPLE = 1 << 20  # numbers that a codebook is fitted to
-FLOAT32_TINY = float(np.finfo(np.float32).tiny)
-LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": FLOAT32_MAX, "float64": FLOAT32_MAX}
-FLOATS = tuple(LARGEST)
 AS_IT_IS = Options()
 
 
@@ -66,74 +50,49 @@ class Row(NamedTuple):
 # One tensor
 
 
-def compress(array, dtype, options):  # [...], "float32" -> parts of bytes, what was done, SQNR in dB
+def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done, SQNR in dB
     """Return a tensor's bytes by its options; where these cannot be kept, or save nothing, the tensor's own."""
 
     def as_it_is(why=""):
         return _lossless(array, dtype), f"as it is{why}", math.inf
 
-    if options == AS_IT_IS or dtype not in FLOATS or not array.size:
+    if options == AS_IT_IS or dtype not in LARGEST or not array.size:
         return as_it_is()
-    if not _all(np.isfinite, array):
+    if not np.isfinite(array).all():
         return as_it_is(": not finite")
     if options.bits is None and options.error is None:
         pruned = _pruned(array, options.sparsity)
-        return _lossless(pruned, dtype), _told("float", pruned), _sqnr(array, pruned)
-    if not _all(_within_float32, array):
+        return _lossless(pruned, dtype), "float" + _zeros(pruned), _sqnr(array, pruned)
+    if not _within_float32(array):
         return as_it_is(": float32 cannot hold it")
     w, turned = _rotated(array) if options.rotate else (array.astype(np.float32, copy=False), {})
     w = _pruned(w, options.sparsity)
     for bits in [options.bits] if options.bits else range(2, 9):
-        coded = _coded(w, bits, options.codebook)._replace(**turned)
-        sqnr = _sqnr(array, restored(coded.values().reshape(array.shape), dtype, **turned))
+        coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(**turned)
+        back = coded.restored(array.shape, dtype)
+        sqnr, zeros = _sqnr(array, back), _zeros(back) if options.sparsity else ""
+        del back  # which is as large as the tensor
         if options.error is None or sqnr >= options.error:
-            parts = tensor_to_bytes(array, coded)
-            if _size(parts) >= tensor_bytes(array.shape, dtype):
+            data = tensor_to_bytes(array, coded)
+            if len(data) >= tensor_bytes(array.shape, dtype):
                 return as_it_is(f": {bits} bits save nothing")
             grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
-            zeros = _told("", coded.values()) if options.sparsity and not turned else ""
-            return parts, grid + zeros + ", rotated" * bool(turned), sqnr
+            return data, grid + (", rotated" if turned else zeros), sqnr
     return as_it_is(f": 8 bits miss {options.error:g} dB")
 
 
-def restored(values, dtype, signs=None, block_size=0):  # float32 [...], in the basis of the codes -> [...]
-    """Return what comes back of decoded values: turned back, in the type of the tensor, within its range."""
-    if signs is not None:
-        _turn(unrotate, values, signs, block_size)
-    np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond, and float32 computes
-    return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
-
-
-def _lossless(array, dtype):  # -> parts of bytes
-    few = dtype in FLOATS and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
-    if few and _all(np.isfinite, array) and _all(_within_float32, array):
+def _lossless(array, dtype):  # -> bytes
+    few = dtype in LARGEST and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
+    if few and np.isfinite(array).all() and _within_float32(array):
         coded = find_levels(array)
-        if coded and _same_bits(restored(coded.values().reshape(array.shape), dtype), array):
+        if coded and to_bits(coded.restored(array.shape, dtype), dtype).tobytes() == to_bits(array, dtype).tobytes():
             return tensor_to_bytes(array, coded)
-    return tensor_to_bytes(to_bfloat16(array) if dtype == "bfloat16" else array)
+    return tensor_to_bytes(to_bits(array, dtype))
 
 
-def _same_bits(a, b):
-    return a.astype(a.dtype.newbyteorder("<")).tobytes() == b.astype(b.dtype.newbyteorder("<")).tobytes()
-
-
-def _within_float32(rows):  # neither too large for it nor, unless they are 0, all too small
-    largest = float(np.abs(rows).max())
+def _within_float32(array):  # neither too large for it nor, unless they are 0, all too small
+    largest = max(float(array.max()), -float(array.min()))
     return largest == 0 or FLOAT32_TINY <= largest <= LARGEST["float32"]
-
-
-def _size(parts):
-    return sum(len(data) for _, data in parts)
-
-
-def _all(true_of, array):
-    return all(np.all(true_of(rows)) for rows in _blocks(array))
-
-
-def _blocks(array):  # -> its rows, as many at a time as make about BLOCK numbers
-    rows = array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
-    count = max(1, BLOCK // rows.shape[1])
-    return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
 def _rotated(array):  # -> float32 [...], {"signs": ..., "block_size": ...}; {} where there is nothing to mix
@@ -142,38 +101,43 @@ def _rotated(array):  # -> float32 [...], {"signs": ..., "block_size": ...}; {} 
     if block_size == 1:
         return w, {}
     signs = random_signs(array.shape[1], seed=0)
-    _turn(rotate, w, signs, block_size)
-    if not _all(np.isfinite, w):  # beyond float32 when it is turned
+    turn(rotate, w, signs, block_size)
+    if not np.isfinite(w).all():  # beyond float32 when it is turned
         return np.array(array, np.float32, order="C"), {}
     return w, {"signs": signs, "block_size": block_size}
-
-
-def _turn(function, w, signs, block_size):  # rotates or rotates back, in place
-    count = max(1, BLOCK // w[0].size)
-    for start in range(0, len(w), count):
-        rows = w[start : start + count]
-        with np.errstate(over="ignore"):  # infinite beyond float32: the caller sees to that
-            rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
 
 
 def _pruned(w, sparsity):
     return np.where(magnitude_mask(w, sparsity), w, w.dtype.type(0)) if sparsity else w
 
 
-def _coded(w, bits, codebook):
-    if codebook:
-        kept = w[w != 0]
-        step = -(-kept.size // SAMPLE) or 1
-        zero = kept.size < w.size
-        values = kmeans(kept[::step], 2**bits - zero, init="k-means++") if kept.size else np.zeros(0, np.float32)
-        levels = np.unique(np.append(values, np.float32(0)) if zero else values)
-        return Coded(np.concatenate([assign(rows, levels).ravel() for rows in _blocks(w)]), levels)
-    grids, codes, highest = [], [], 2 ** (bits - 1) - 1
-    for rows in _blocks(w):
-        grids.append(choose_qparams(rows, bits=bits, axis=0))
-        codes.append((quantize(rows, grids[-1]) + highest).astype(np.uint8).ravel())
-    scales = np.concatenate([grid.scale for grid in grids])
-    return Coded(np.concatenate(codes), range(-highest, highest + 1), scales)
+def _zeros(values):
+    return f", {np.count_nonzero(values == 0) / values.size:.1%} zero"
+
+
+def _on_a_grid(w, bits):  # -> Coded
+    grid, highest = choose_qparams(_rows(w), bits=bits, axis=0), 2 ** (bits - 1) - 1
+    codes = (quantize(_rows(w), grid) + highest).astype(np.uint8)
+    return Coded(codes.ravel(), range(-highest, highest + 1), grid.scale)
+
+
+def _shared(w, bits):  # -> Coded
+    kept = w[w != 0]
+    step = -(-kept.size // SAMPLE) or 1
+    zeros = np.zeros(int(kept.size < w.size), np.float32)  # a value of its own, if it is needed
+    values = kmeans(kept[::step], 2**bits - len(zeros), init="k-means++") if kept.size else kept
+    levels = np.unique(np.append(values, zeros))
+    return Coded(assign(w, levels).ravel(), levels)
+
+
+def _rows(array):  # -> [out, ...], a vector as one row
+    return array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
+
+
+def _blocks(array):  # -> its rows, as many at a time as make about BLOCK numbers
+    rows = _rows(array)
+    count = max(1, BLOCK // rows.shape[1])
+    return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
 def _sqnr(array, back):  # [...], [...] -> dB
@@ -187,10 +151,6 @@ def _power_db(blocks):  # () -> iterator of [...] -> dB of the sum of their squa
         return -math.inf
     total = sum(float(np.sum(np.divide(rows, largest, dtype=np.float64) ** 2)) for rows in blocks())
     return 20 * math.log10(largest) + 10 * math.log10(total)
-
-
-def _told(start, values):
-    return f"{start}, {np.count_nonzero(values == 0) / values.size:.1%} zero"
 
 
 # All tensors
@@ -211,46 +171,32 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
     with _opened(source) as arrays:
         for name, stored in arrays.items():
             check_array(name, stored.dtype, stored.shape)
-        for pattern, _ in per_tensor:
-            if not any(_matches(name, pattern) for name in arrays):
+        weights = [name for name, (shape, dtype, _) in arrays.items() if dtype in LARGEST and len(shape) > 1]
+        chosen, rows = dict.fromkeys(arrays, AS_IT_IS) | dict.fromkeys(weights, options), []
+        for pattern, own in reversed(per_tensor):
+            named = [name for name in arrays if name == pattern or fnmatchcase(name, pattern)]  # brackets may be meant
+            if not named:
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
-        chosen = {name: _options_for(name, stored, options, per_tensor) for name, stored in arrays.items()}
-        rows = []
+            chosen |= dict.fromkeys(named, own)
         with writing_arrays(path) as add:
-            for dtype, parts, row in _mapped(source, arrays, chosen, executor):
-                add(row.name, dtype, row.shape, parts)
+            for dtype, data, row in _mapped(source, arrays, chosen, executor):
+                add(row.name, dtype, row.shape, data)
                 rows.append(row)
                 if progress:
-                    print(
-                        f"{len(rows)}/{len(chosen)}  {row.name}: {row.before:,} to {row.after:,} bytes", file=sys.stderr
-                    )
+                    done = f"{len(rows)}/{len(chosen)}  {row.name}"
+                    print(f"{done}: {row.before:,} to {row.after:,} bytes", file=sys.stderr)
     return rows
 
 
-@contextmanager
-def _opened(source):  # -> {name: Stored}
+def _opened(source):  # -> context of {name: Stored}
     name, _, seed = str(source).partition(":")
     if name not in zoo.BUILD:
-        with open_tensors(source) as arrays:
-            yield arrays
-        return
+        return open_tensors(source)
     one_of(*map(str, zoo.SEEDS))(seed or "0", f"the seed of {name}")
-    arrays = zoo.trained(name, seed=int(seed or 0)).parameters()
-    yield {key: Stored(array.shape, array.dtype.name, lambda array=array: array) for key, array in arrays.items()}
+    return nullcontext(stored_parameters(zoo.trained(name, seed=int(seed or 0))))
 
 
-def _matches(name, pattern):
-    return name == pattern or fnmatchcase(name, pattern)  # brackets of a name are no pattern
-
-
-def _options_for(name, stored, options, per_tensor):
-    for pattern, own in per_tensor:
-        if _matches(name, pattern):
-            return own
-    return options if stored.dtype in FLOATS and len(stored.shape) > 1 and math.prod(stored.shape) else AS_IT_IS
-
-
-def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, parts, Row)
+def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, bytes, Row)
     if executor is None:
         return (_zip_one(arrays[name], name, options) for name, options in chosen.items())
     names = list(chosen)
@@ -264,59 +210,22 @@ def _zip_some(source, chosen):
         return [_zip_one(arrays[name], name, options) for name, options in chosen.items()]
 
 
-def _zip_one(stored, name, options):  # -> dtype, parts, Row
+def _zip_one(stored, name, options):  # -> dtype, bytes, Row
     start = time.perf_counter()
-    parts, told, sqnr = compress(stored.read(), stored.dtype, options)
-    before, after = tensor_bytes(stored.shape, stored.dtype), _size(parts)
-    return stored.dtype, parts, Row(name, stored.shape, told, before, after, sqnr, time.perf_counter() - start)
+    data, told, sqnr = compress(stored.read(), stored.dtype, options)
+    before = tensor_bytes(stored.shape, stored.dtype)
+    return stored.dtype, data, Row(name, stored.shape, told, before, len(data), sqnr, time.perf_counter() - start)
 
 
 def unzip_arrays(path, output):
-    """Write the arrays of a .nnz file to a .npz or .safetensors file, as `output` ends; return {name: (dtype, shape)}.
+    """Write the arrays of a .nnz file to a .npz or .safetensors file, as `output` ends; return their names.
 
     A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`. In .npz bfloat16
     goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
     """
-    suffix = one_of(".npz", ".safetensors")(Path(output).suffix.lower(), "the suffix of what is unzipped to")
-    shapes, arrays, metadata = _contents(path)
-    with atomic_write(output) as file:
-        if suffix == ".npz":
-            write_npz(file, arrays)
-        else:
-            write_safetensors(file, shapes, arrays, metadata)
-    return shapes
-
-
-def _contents(path):  # -> {name: (dtype, shape)}, iterator of (name, dtype, array), metadata
-    if holds_network(path):
-        parameters = unrotate_network(load(path)).parameters()
-        arrays = ((name, "float32", array) for name, array in parameters.items())
-        return {name: ("float32", array.shape) for name, array in parameters.items()}, arrays, None
-    shapes, metadata = {}, None
-    for name, dtype, packed in reading_arrays(path):
-        if dtype == "metadata":
-            with errors_name(path):
-                metadata = json.loads(decode_tensor(packed, dtype="uint8").tobytes())
-        else:
-            shapes[name] = dtype, packed.shape
-    return shapes, _all_decoded(path), metadata
-
-
-def _all_decoded(path):  # -> iterator of (name, dtype, array)
-    for name, dtype, packed in reading_arrays(path):
-        if dtype != "metadata":
-            with errors_name(path):
-                array = _decoded(dtype, packed)
-            yield name, dtype, array
-
-
-def _decoded(dtype, packed):
-    if packed.is_plain:
-        array = decode_tensor(packed, dtype=BITS.get(dtype, dtype))
-        return from_bfloat16(array) if dtype == "bfloat16" else array
-    if dtype not in FLOATS:
-        raise ValueError(f"{dtype} has no levels")
-    return restored(decode_tensor(packed), dtype, packed.signs, packed.block_size)
+    with open_arrays(path) as arrays:
+        write_tensors(output, arrays)
+        return [name for name, stored in arrays.items() if stored.dtype != "metadata"]
 
 
 def report(rows, size):  # list of Row, int -> str
@@ -326,9 +235,7 @@ def report(rows, size):  # list of Row, int -> str
     how = max(len(row.technique) for row in rows) if rows else 9
     lines = [f"{'tensor':<{wide}} {'technique':<{how}} {'bytes':>13} {'ratio':>7} {'SQNR dB':>8} {'s':>6}"]
     for name, row in zip(names, rows, strict=True):
-        ratio = f"{row.before / max(1, row.after):.1f}"
-        lines.append(
-            f"{name:<{wide}} {row.technique:<{how}} {row.after:>13,} {ratio:>7} {row.sqnr:>8.1f} {row.seconds:>6.2f}"
-        )
-    before = sum(row.before for row in rows)
-    return "\n".join([*lines, f"{'the file':<{wide}} {'':<{how}} {size:>13,} {before / size:>7.1f}"])
+        start = f"{name:<{wide}} {row.technique:<{how}} {row.after:>13,} {row.before / max(1, row.after):>7.1f}"
+        lines.append(f"{start} {row.sqnr:>8.1f} {row.seconds:>6.2f}")
+    ratio = sum(row.before for row in rows) / size
+    return "\n".join([*lines, f"{'the file':<{wide}} {'':<{how}} {size:>13,} {ratio:>7.1f}"])
