@@ -40,13 +40,13 @@ def predicted(ranks):
     ranks : {criterion: (ranks by the criterion, ranks by the change, their correlation)}
     """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(ranks), figsize=(11, 2.4), sharex=True, sharey=True)
+        figure, axes = plt.subplots(1, len(ranks), figsize=(11, 2.3), sharex=True, sharey=True)
         for axis, (name, (guess, change, agreement)) in zip(axes, ranks.items(), strict=True):
             axis.plot(guess, change, "o", color=BLUE, markersize=2.5)
             axis.set_title(f"{name}: {agreement:.1f}", fontsize=10)
             axis.set(aspect="equal", xticks=[0, 50, 100, 150], yticks=[0, 50, 100, 150])
             axis.tick_params(labelsize=8)
-        figure.supxlabel("rank by the criterion", fontsize=9.5)
+        figure.supxlabel("rank by the criterion", fontsize=10)
         axes[0].set_ylabel("rank by the change\nof the loss")
         return figure
 
