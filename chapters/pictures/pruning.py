@@ -34,6 +34,23 @@ def histograms(weights, thresholds):
         return figure
 
 
+def predicted(ranks):
+    """Draw how criteria rank some weights against how much the loss changed without each: a panel for each criterion.
+
+    ranks : {criterion: (ranks by the criterion, ranks by the change, their correlation)}
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(ranks), figsize=(11, 2.3), sharex=True, sharey=True)
+        for axis, (name, (guess, change, agreement)) in zip(axes, ranks.items(), strict=True):
+            axis.plot(guess, change, "o", color=BLUE, markersize=2.5)
+            axis.set_title(f"{name}: {agreement:.1f}", fontsize=10)
+            axis.set(aspect="equal", xticks=[0, 50, 100, 150], yticks=[0, 50, 100, 150])
+            axis.tick_params(labelsize=8)
+        figure.supxlabel("rank by the criterion", fontsize=10)
+        axes[0].set_ylabel("rank by the change\nof the loss")
+        return figure
+
+
 def criteria(errors, sparsities):
     """Draw the test error after pruning by each criterion: a row each, a dot for each way to share among the layers.
 
@@ -136,12 +153,13 @@ def beside_dense(curves):
             for epoch, stage, error in zip(
                 epochs, stages, 100 * np.mean(errors["pruned"], axis=0), strict=True
             ):
+                rising = float(stage.rstrip("%")) > 95  # beside the steep line, not on it
                 axis.annotate(
                     stage,
                     (epoch, error),
-                    (0, 9),
+                    (-7, 4) if rising else (0, 9),
                     textcoords="offset points",
-                    ha="center",
+                    ha="right" if rising else "center",
                     fontsize=8,
                 )
             axis.set_title(title, loc="left", fontsize=10)

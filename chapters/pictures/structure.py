@@ -23,9 +23,9 @@ def _cells(axis, matrix, x, y, *, colours=None, size=9):
 def csr(matrix, values, columns, starts):
     """Draw a small sparse matrix, and the three arrays that store it by rows."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(9.5, 2.6))
+        figure, axis = plt.subplots(figsize=(9, 2.4))
         axis.set_axis_off()
-        left, tints = matrix.shape[1] + 4.5, ("#CFE3F2", "#FBE3C0", "#D5EBDD", "#F3D9E6")
+        left, tints = matrix.shape[1] + 3.5, ("#CFE3F2", "#FBE3C0", "#D5EBDD", "#F3D9E6")
         own = [
             [tints[i % 4] if value else "white" for value in row] for i, row in enumerate(matrix)
         ]
@@ -70,7 +70,7 @@ def bytes_by_format(sparsities, curves):
         "dense": (GREY, "-"),
         "CSR": (RED, "-"),
         "bitmap": (BLUE, "-"),
-        "shortest possible": (GREEN, "--"),
+        "values + shortest positions": (GREEN, "--"),
     }
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(curves), figsize=(11, 3.3))
@@ -92,10 +92,10 @@ def bytes_by_format(sparsities, curves):
 def removed_unit(first, second, kept):
     """Draw two weight matrices: the rows of the first and the columns of the second that go with a removed neuron."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(9, 2.6))
+        figure, axis = plt.subplots(figsize=(8, 2.9))
         axis.set_axis_off()
         gone, stays = "#F2C4B3", "#CFE3F2"
-        place, height = first.shape[1] + 5.5, len(first)
+        place, height = first.shape[1] + 4.5, len(first)
         rows = [[stays if kept[i] else gone] * first.shape[1] for i in range(len(first))]
         _cells(axis, 0 * first, 0, height, colours=rows)
         _cells(
@@ -132,13 +132,17 @@ def removed_unit(first, second, kept):
 
 
 def where_the_work_is(shares):
-    """Draw what each layer holds of the weights and of the multiply-adds: {what: {layer: share}}, a bar each."""
+    """Draw what each layer holds of the weights and of the multiply-adds: {what: {layer: share}}, a bar each.
+
+    A bar is as long as its shares add up to.
+    """
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(9.5, 0.8 + 0.42 * len(shares)))
         layers = list(next(iter(shares.values())))
         colours = dict(zip(layers, (ORANGE, RED, BLUE, GREEN), strict=False))
         for row, (_, parts) in enumerate(shares.items()):
             left = 0.0
+            axis.barh(row, 1, color="#F2F2F2", height=0.7)  # what is gone
             for layer, share in parts.items():
                 axis.barh(
                     row, share, left=left, color=colours[layer], edgecolor="white", height=0.7
