@@ -24,7 +24,7 @@ def patches(image, places, codes, weight):
             axis.imshow(values, cmap="RdBu", vmin=-reach, vmax=reach)
             for (row, column), value in np.ndenumerate(values):
                 axis.text(column, row, value, ha="center", va="center", fontsize=8)
-        titles = ("the 7, three places", "25 codes", "25 weights", "25 products")
+        titles = ("the 7, three places", "25 codes, upper edge", "x 25 weights", "= 25 products")
         for axis, title in zip(axes, titles, strict=True):
             axis.set_title(title, fontsize=11)
             axis.set_axis_off()
