@@ -106,7 +106,7 @@ def gradient_sizes(temperatures, sizes):
         axis.plot(temperatures, slope, "--", color="grey", label="a slope of $1/T^2$")
         axis.set(xlabel="temperature T", ylabel="size of the gradient")
         axis.set(xscale="log", yscale="log")
-        ticks(axis.xaxis, (1, 2, 4, 8, 20, 64), "{:g}")
+        ticks(axis.xaxis, temperatures, "{:g}")
         axis.legend()
         return figure
 
@@ -118,19 +118,9 @@ def pulls(margins, right, swapped):
         axis.plot(margins, right, color=BLUE, linewidth=2, label="teacher first: KL(p || q)")
         axis.plot(margins, swapped, "--", color=RED, linewidth=2, label="student first: KL(q || p)")
         axis.axhline(0, color=GREY, linewidth=0.8)
-        axis.set(xlabel="student's logit of the class that the teacher holds likely", ylabel="pull")
+        axis.axvline(np.log(9), color=GREY, linewidth=0.8, linestyle=":")
+        axis.text(np.log(9) + 0.15, 0.45, "here both\nsay 0.9", fontsize=9, color=GREY)
+        axis.set(xlabel="student's logit of the first class", ylabel="pull (minus the gradient)")
+        axis.set_xticks(range(-12, 7, 2))
         axis.legend()
-        return figure
-
-
-def attention(networks):
-    """Draw attention maps of the same images, a row for each network: {name: [N, H, W]}."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        columns = len(next(iter(networks.values())))
-        figure, axes = plt.subplots(len(networks), columns, figsize=(10, 2.9))
-        for row, (name, maps) in zip(axes, networks.items(), strict=True):
-            for axis, attended in zip(row, maps, strict=True):
-                axis.imshow(attended, cmap="magma")
-                axis.set(xticks=[], yticks=[])
-            row[0].set_ylabel(name)
         return figure
