@@ -28,8 +28,8 @@ SIGNATURES = {  # of each chapter's figure: the message of its columns, and wher
     },
     "06_distillation": {
         "titles": (
-            "Trained again after the rounding, two bits are enough",
-            "Trained again after the pruning: the teacher adds little",
+            "Trained again, two bits are almost enough",
+            "After pruning the teacher adds little to it",
         ),
         "bits": FLOAT,
     },
