@@ -354,7 +354,7 @@ def a_photograph(conv2d):
     expect(conv2d(x, weight, np.array([0, 1], np.float32)), right, tolerance=0.01)
 
 
-@conv2d.unlocked("the feature maps of LeNet-5, drawn by your conv2d")
+@conv2d.unlocked("the feature maps of LeNet-5, computed by your conv2d", "draws")
 def draws_feature_maps(conv2d):
     def forward(x, *, layer):
         return conv2d(x, layer.params["weight"], layer.params["bias"], stride=layer.stride, padding=layer.padding)
