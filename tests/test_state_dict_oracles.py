@@ -1,6 +1,5 @@
 """State dicts that PyTorch and safetensors wrote give PyTorch's logits, and theirs load what nnzip wrote."""
 
-
 import numpy as np
 import pytest
 

@@ -39,6 +39,9 @@ def chain(layers, arrays):
     with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(10, 2.6))
         names = [*layers, "loss L"]
+        first = list(layers.values()).index(
+            True
+        )  # nothing needs the gradient at what enters this layer
         axis.set(xlim=(-1.9, 2.4 * len(names) - 1.3), ylim=(-1.55, 1.2))
         axis.set_axis_off()
         for i, name in enumerate(names):
@@ -46,7 +49,7 @@ def chain(layers, arrays):
             _box(axis, 2.4 * i, 0, name, RED if i == len(layers) else BLUE)
             _arrow(axis, (left, 0.15), (right, 0.15), BLUE)
             axis.text((left + right) / 2, 0.3, arrays[i], ha="center", color=BLUE)
-            if i:  # nothing needs the gradient at the images
+            if i > first:
                 _arrow(axis, (right, -0.15), (left, -0.15), RED)
                 axis.text((left + right) / 2, -0.55, f"∂L/∂{arrays[i]}", ha="center", color=RED)
             if layers.get(name):
@@ -109,7 +112,14 @@ def sliding(image, kernel, rows, out):
         _ring(axis, middle[1] + 0.5, -1 - middle[0])
         for n, (i, j) in enumerate(places):
             _ring(axis, 5.7 + k * (middle[0] - i) + middle[1] - j, -n - 0.5)
-        axis.text(1.5, -4.0, "four windows", ha="center", va="center", fontsize=9)
+        axis.text(
+            1.5,
+            -4.2,
+            "four windows of 2 x 2,\ndrawn smaller to show all",
+            ha="center",
+            va="center",
+            fontsize=9,
+        )
         axis.text(4.1, -2, "→", ha="center", va="center", fontsize=20)
         marks = [[WINDOWS[n]] * k * k for n in range(len(places))]
         _grid(axis, rows, 5.2, 0, colours=marks, title="each window is a row")
@@ -234,11 +244,11 @@ def weight_shares(networks):
             axis.barh(list(shares), list(shares.values()), color=BLUE)
             for row, (name, share) in enumerate(shares.items()):
                 text = f"{counts[name]:,} = {share:.1f} %"
-                axis.text(share + 1, row, text, va="center", fontsize=9)
+                axis.text(share + 2.5, row, text, va="center", fontsize=9)
             axis.invert_yaxis()
             axis.grid(False)
-            axis.set(xlim=(0, 145), xticks=[0, 50, 100])
+            axis.set(xlim=(0, 148), xticks=[0, 50, 100])
             axis.spines["bottom"].set_bounds(0, 100)
-            axis.set_xlabel("share of all weights, %", x=50 / 145)
+            axis.set_xlabel("share of all weights, %", x=50 / 148)
             axis.set_title(NAMES[network], loc="left", fontsize=10)
         return figure

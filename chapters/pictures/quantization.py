@@ -4,8 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, RED, SKY, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PINK, RED, SKY, STYLE
 from nnzip.quantization import dequantize, fake_quantize
+
+
+def signed(number):
+    """Return a number with its sign and two decimals, and no minus before 0.00."""
+    return f"{number:+z.2f}"
 
 
 def bits_of_a_weight(weight, code, scale):
@@ -46,15 +51,17 @@ def _boxes(axis, bits, x, y, colour):
 
 def scales_of_a_matrix(matrix, grids):
     """Draw a matrix once for each grid: a colour for each scale, and what each number becomes."""
-    colours = (SKY, ORANGE, GREEN)
+    different = sorted({round(float(s), 6) for grid in grids for s in np.atleast_1d(grid.scale)})
+    colours = dict(zip(different, (SKY, GREEN, PINK, ORANGE), strict=True))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(grids), figsize=(10.5, 2.5))
         for axis, grid in zip(axes, grids):
             back = fake_quantize(matrix, grid)
             for (row, column), value in np.ndenumerate(matrix):
                 own = 0 if grid.axis is None else (row, column)[grid.axis]
+                colour = colours[round(float(np.atleast_1d(grid.scale)[own]), 6)]
                 place = (column, 1 - row)
-                look = {"facecolor": colours[own], "alpha": 0.35, "edgecolor": "white"}
+                look = {"facecolor": colour, "alpha": 0.35, "edgecolor": "white"}
                 axis.add_patch(Rectangle(place, 1, 1, linewidth=3, **look))
                 middle = column + 0.5
                 axis.text(middle, 1.63 - row, f"{value:g}", ha="center", va="center", fontsize=11)
@@ -111,14 +118,18 @@ def grids_over_numbers(x, grids, *, span):
         return figure
 
 
-def sqnr_by_bits(bits, measured, theory):
-    """Draw decibels against bits for several sources: marks are measured, lines are theory."""
+def sqnr_by_bits(bits, ratios):
+    """Draw decibels against bits: {source: [(measured, theory) for each width]}; marks are measured.
+
+    The marks of a source are smaller than those before, so that all are seen where they meet.
+    """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7.5, 4.2))
-        for name, colour, marker in zip(measured, COLOURS, MARKERS):
-            axis.plot(bits, theory[name], color=colour, linewidth=1, linestyle=":")
-            look = {"color": colour, "marker": marker, "linewidth": 0}
-            axis.plot(bits, measured[name], label=name, **look)
+        for name, colour, marker, size in zip(ratios, COLOURS, MARKERS, (11, 9.5, 7, 4)):
+            measured, theory = np.transpose(ratios[name])
+            axis.plot(bits, theory, color=colour, linewidth=1, linestyle=":")
+            look = {"color": colour, "marker": marker, "markersize": size, "linewidth": 0}
+            axis.plot(bits, measured, label=name, markerfacecolor="none", **look)
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.text(12, 1, "noise as large as the signal", ha="right", color="grey", fontsize=8.5)
         axis.set(xlabel="bits", ylabel="SQNR, dB (dotted: theory)")
@@ -186,7 +197,7 @@ def roundings(x, ways):
         for axis, (name, rounded) in zip(axes, ways.items()):
             axis.plot(x, x, color="grey", linewidth=1)
             axis.plot(x, rounded, ".", color=BLUE, markersize=3, alpha=0.12)
-            axis.set_title(f"{name}: bias {np.mean(rounded - x):+z.2f}", fontsize=10)
+            axis.set_title(f"{name}: bias {signed(np.mean(rounded - x))}", fontsize=10)
             axis.set(xlabel="x", aspect="equal", xticks=range(-3, 4), yticks=range(-3, 4))
             axis.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3))
         axes[0].set_ylabel("rounded")

@@ -12,10 +12,9 @@ Codes q_x and q_y are uint8, q_w int8, the bias q_b = round(b / (s_x s_w)) and a
 arXiv:1712.05877, eq. 4 and 7). For example q_x = [6, 2], z_x = 2, q_w = [3, -2], q_b = 5 have acc = 12 + 0 + 5 = 17,
 and with M = 0.25, z_y = 0 the code is 4.
 
-M is applied as a float32 number, as ONNX Runtime does, or as an integer and a shift, as gemmlowp and TFLite do. The
-grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling between
-them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. The float layers compute the
-sums: a float32, or a float64, holds the whole numbers exactly, see `matmul.exact_depth`.
+The grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling
+between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. The float layers
+compute the sums: a float32, or a float64, holds the whole numbers exactly, see `matmul.exact_depth`.
 """
 
 from dataclasses import dataclass

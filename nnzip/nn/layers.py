@@ -112,7 +112,7 @@ def conv2d_by_definition(x, weight, bias, *, stride=1, padding=0):  # [N, C, H, 
     for i in range(H_out):
         for j in range(W_out):
             window = x[:, :, s * i : s * i + k, s * j : s * j + k]  # [N, C, k, k]
-            y[:, :, i, j] = np.einsum("nckl,ockl->no", window, weight) + bias
+            y[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, weight) + bias
     return y
 
 

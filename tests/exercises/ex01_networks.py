@@ -295,7 +295,7 @@ def _any_convolution(rng):  # images, filters and options
     size="ten lines",
     task="A call may take 5 s, and one check gives an image of four million pixels: four Python loops over images, "
     "filters and pixels are too slow, and so are the two over pixels of the chapter's conv2d_by_definition. Loops over "
-    "the k * k places of a filter are few; np.lib.stride_tricks.sliding_window_view shows all windows without a copy.",
+    "the k * k entries of a filter are few; np.lib.stride_tricks.sliding_window_view shows all windows without a copy.",
     seconds=5,
 )
 def conv2d(x, weight, bias, *, stride=1, padding=0):  # [N, C, H, W], [O, C, k, k], [O] -> [N, O, H', W']
@@ -379,7 +379,7 @@ def draws_feature_maps(conv2d):
     difficulty=3,
     size="fifteen lines",
     task="A call may take 5 s, and one check gives 128 digits and 20 filters: Python loops over images and filters and "
-    "pixels are too slow. Loops over the k * k places of a filter are few.",
+    "pixels are too slow. Loops over the k * k entries of a filter are few.",
     parts=("grad_x", "grad_weight", "grad_bias"),
     seconds=5,
 )

@@ -162,7 +162,7 @@ def any_zero_point(rng):
     )
 
 
-@exercise(section="3. One number, all the way", difficulty=2, size="five lines")
+@exercise(section="4. A zero point that is not zero", difficulty=2, size="five lines")
 def integer_linear(codes, weight, bias, multiplier, input_zero_point, output_zero_point):  # uint8 [N, in] -> [N, out]
     """Return the uint8 codes that leave a linear layer: all sums in integers, one multiplication by a float32 each.
 
@@ -293,7 +293,7 @@ def any_pool(rng):
 
 
 @exercise(
-    section="3. One number, all the way",
+    section="4. A zero point that is not zero",
     difficulty=3,
     size="fifteen lines",
     task="A loop over the places of the window is fast enough; a loop over every single product is not.",
