@@ -62,15 +62,10 @@ def _check(asked):
     path, names = _file_and_names(asked)
     if not path.is_file() and not asked.gradescope:
         raise FileNotFoundError(f"no file {path.resolve()}")
-    results = []
-
-    def graded():  # and told at once
-        for result in exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed):
-            results.append(result)
-            yield result
-
-    for line in exercises.told(graded()):
+    results, coming = itertools.tee(exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed))
+    for line in exercises.told(coming):  # at once
         print(line, flush=True)
+    results = list(results)
     if asked.gradescope:
         write_gradescope(asked.gradescope, results)
     passed = [result.state for result in results].count("passed")

@@ -137,7 +137,8 @@ def told(results, *, here=False):
 
 def _shown(exercise, here):
     name, draws = exercise.name, exercise.verb == "draws"
-    how = f"unlock({name}={name})" if here else f"python -m nnzip exercises unlock {name}"
+    there = f"python -m nnzip exercises unlock {name}"
+    how = f"from nnzip.book.exercises import unlock; unlock({name}={name})" if here else there
     return f"; {how} {exercise.verb} {exercise.unlocks}" + (f", into {name}.png" if draws and not here else "")
 
 
@@ -241,13 +242,15 @@ def _with_arrays(exercise):
     def array(items):
         return ast.parse(f"np.array({ast.unparse(items)})", mode="eval").body
 
+    def of_numbers(a):  # not of texts, nor of arrays
+        inside = [type(getattr(node, "value", node)) for node in ast.walk(a)]
+        return isinstance(a, ast.List) and str not in inside and ast.Call not in inside
+
     class Arrays(ast.NodeTransformer):
         def visit_Call(self, call):
             self.generic_visit(call)
             if getattr(call.func, "id", "") == exercise.name:
-                call.args = [
-                    array(a) if isinstance(a, ast.List) and "np.array" not in ast.unparse(a) else a for a in call.args
-                ]
+                call.args = [array(a) if of_numbers(a) else a for a in call.args]
             return call
 
     def line_with_arrays(line):
@@ -282,24 +285,19 @@ def unlock(**functions):
     if len(functions) != 1:
         raise ValueError(f"unlock takes one function at a time, got {', '.join(functions) or 'none'}")
     [(name, function)] = functions.items()
-    exercise = _unlocking(name)
+    exercise = named(exercises(), name)
+    if not exercise.unlock:
+        own = [e.name for e in exercises(exercise.chapter[:2]).values() if e.unlock]
+        raise ValueError(f"{name} unlocks nothing; in its chapter {', '.join(own)} does")
     result = _graded_here(exercise, function)
     if result.state != "passed":
         raise ValueError(f"what {name} unlocks needs one that passes. {result.message}")
     return exercise.unlock(function)
 
 
-def _unlocking(name):
-    exercise = named(exercises(), name)
-    if not exercise.unlock:
-        own = [e.name for e in exercises(exercise.chapter[:2]).values() if e.unlock]
-        raise ValueError(f"{name} unlocks nothing; in its chapter {', '.join(own)} does")
-    return exercise
-
-
 def unlock_file(name, folder="exercises"):
     """Let the function of that name from one's own file work inside the book, as `unlock` does."""
-    path = file_of(_unlocking(name), folder)
+    path = file_of(named(exercises(), name), folder)
     function = runpy.run_path(str(path)).get(name)  # one's own code on one's own machine, so not in the sandbox
     if function is None:
         raise ValueError(f"{path} has no function {name}")

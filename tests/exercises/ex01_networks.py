@@ -146,10 +146,7 @@ def any_logits(rng):
 
 
 @exercise(
-    section="5. The loss",
-    difficulty=2,
-    size="ten lines",
-    task="Your cross_entropy, if it passes, gives the loss.",
+    section="5. The loss", difficulty=2, size="ten lines", task="Your cross_entropy, if it passes, gives the loss."
 )
 def numerical_gradient(weight, x, labels, *, epsilon=1e-6):  # [out, in], [N, in], [N] -> float64 [out, in]
     """Return the gradient of the cross-entropy of the logits x weight^T, by central differences in float64.

@@ -276,11 +276,7 @@ HALVES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
 
 round_to_integer.case("half_even is np.rint.", HALVES, gives=[-2, -2, 0, 0, 2, 2])
 round_to_integer.case(
-    "half_away rounds halves away from zero.",
-    HALVES,
-    "half_away",
-    gives=[-3, -2, -1, 1, 2, 3],
-    likely="on |x|, then the sign back",
+    "half_away: away from zero.", HALVES, "half_away", gives=[-3, -2, -1, 1, 2, 3], likely="of |x|, then the sign back"
 )
 round_to_integer.case(
     "half_up rounds halves towards +infinity, also below zero.", HALVES, "half_up", gives=[-2, -1, 0, 1, 2, 3]

@@ -75,8 +75,8 @@ magnitude_mask.case(
 def counts(magnitude_mask):
     """round() takes halves to the even number: at 0.5 go 2 of 5 weights, and 4 of 7."""
     for size, pruned in ((5, 2), (7, 4)):
-        likely = "round(): int(), floor and // cut off, ceil rounds up"
-        expect(magnitude_mask(np.arange(1.0, size + 1), 0.5), np.arange(size) >= pruned, likely)
+        right = np.arange(size) >= pruned
+        expect(magnitude_mask(np.arange(1.0, size + 1), 0.5), right, "round(): int(), floor and // cut off")
 
 
 magnitude_mask.case(

@@ -98,15 +98,9 @@ log_softmax.case(
 )
 
 
-@log_softmax.draw(
-    "the largest of each row is subtracted, no small number added in the logarithm",
-    ulps=16,
-    dtype=True,
-    largest=_exponents,
-)
-def any_log_classes(rng):
-    """Logits of one to four axes, float32 or float64, one class or more, cold and hot."""
-    return any_classes(rng)
+log_softmax.draw(
+    "the largest of each row is subtracted, nothing added in the logarithm", ulps=16, dtype=True, largest=_exponents
+)(any_classes)
 
 
 @exercise(section="3. The loss", difficulty=2, size="eight lines", parts=("value", "gradient"))

@@ -158,8 +158,7 @@ def optimal_codebook(x, k):  # [...] -> float32 [k]
 
         E(j, m) = min over i of E(i, m - 1) + the squared error of the sorted numbers i to j around their mean
 
-    E(j, m) is the least error of the first j numbers in m groups. Where there are fewer numbers than values, the
-    largest is repeated. Source: Wang and Song 2011, Ckmeans.1d.dp.
+    of j numbers in m groups. Of fewer numbers than k the largest is repeated. (Wang and Song 2011, Ckmeans.1d.dp.)
 
     >>> optimal_codebook(np.array([0.0, 1.0, 10.0, 12.0, 30.0]), 3)
     array([ 0.5, 11. , 30. ], dtype=float32)

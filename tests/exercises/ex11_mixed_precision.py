@@ -78,10 +78,7 @@ def any_pieces(rng):
 
 
 @exercise(
-    section="5. Rows and columns",
-    difficulty=2,
-    size="ten lines",
-    task="A column may be all zeros; no other bad input.",
+    section="5. Rows and columns", difficulty=2, size="ten lines", task="A column may be all zeros; no other bad input."
 )
 def column_costs(weight, hessian, bits):  # [out, in], [out, in], int [K] -> float64 [in, K]
     """Return what each column of a weight costs at each width, from second derivatives.
