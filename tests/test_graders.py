@@ -519,6 +519,10 @@ def test_errors_have_their_likely_cause():
     exercise = grading.Exercise(lambda x: x, "", 1, "")
     exercise.case("Sum.", np.ones((2, 3)), gives=1, likely="give them shape (2, 1)")
     assert "likely:   give them" in in_notebook(exercise, lambda x: x + np.ones(2)).message
+    exercise.checks.clear()
+    exercise.case("Sum.", np.ones((2, 3)), gives=(1, 2), likely="the mean, no sum")
+    assert "keepdims=True keeps" in in_notebook(exercise, lambda x: x + np.ones(2)).message
+    assert "return a, b gives two" in in_notebook(exercise, lambda x: x).message
 
 
 def test_of_a_large_array_the_place_that_differs_is_shown():

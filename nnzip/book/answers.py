@@ -13,10 +13,12 @@ from nnzip.quantization import QuantParams
 
 SHOWN = 16  # elements of an array that a message shows; of a larger one, eight around the first difference
 LIKELY = "likely:   "
-OF_ERRORS = {  # what NumPy and Python say: what it comes of; "" leaves it to the check
+OF_SHAPES = r"shape|\bax[ie]s\b|row|column|keepdims"  # what a check says of them goes first
+OF_ERRORS = {  # what NumPy and Python say: what it comes of
     r"0-dimensional|too many indices|to scalar variable": "a single number comes here too, an array without axes that "
     "no index fits: np.reshape(value, shape) takes both",
-    r"could not be broadcast|broadcast together|mismatch in its core|not aligned|out of bounds": "",
+    r"could not be broadcast|broadcast together|mismatch in its core|not aligned|out of bounds": "shapes that do not "
+    "fit: print them; keepdims=True keeps an axis, np.reshape gives one number for each row the shape (rows, 1)",
     r"truth value of an array": "`if` asks one question: where each element has its own answer, np.where or a mask",
     r"Cannot cast ufunc": "an operation in place keeps the dtype of its array: x = x * s in the place of x *= s",
     r"positional argument|unexpected keyword|required keyword": "the arguments are those of the stub, named as there",
@@ -43,11 +45,11 @@ def expect(got, expected, likely="", *, tolerance=0.0, ulps=0, dtype=None, large
 
 
 def of_error(message, likely=""):
-    """Return what an error comes of, as a line to add to its message, or nothing; the check's word where it knows."""
-    for pattern, cause in OF_ERRORS.items():
-        if re.search(pattern, message):
-            return f"\n{LIKELY}{cause or likely}" if cause or likely else ""
-    return ""
+    """Return what an error comes of, as a line to add to its message, or nothing; of shapes the check knows more."""
+    cause = next((cause for pattern, cause in OF_ERRORS.items() if re.search(pattern, message)), "")
+    if cause.startswith("shapes") and re.search(OF_SHAPES, likely):
+        cause = likely
+    return f"\n{LIKELY}{cause}" if cause else ""
 
 
 def _difference(got, expected, *how):
@@ -59,7 +61,8 @@ def _difference(got, expected, *how):
         return _first_difference(((f"under {key!r}", got[key], expected[key]) for key in expected), how)
     if isinstance(expected, tuple) or (isinstance(expected, list) and any(isinstance(e, np.ndarray) for e in expected)):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
-            return _said(got, f"{len(expected)} values, {brief(expected)}")
+            hint = [] if isinstance(got, tuple | list) else [f"{LIKELY}one value came: return a, b gives two"]
+            return [*_said(got, f"{len(expected)} values, {brief(expected)}"), *hint]
         pairs = zip(got, expected, strict=True)
         return _first_difference(((f"in value {i}", *pair) for i, pair in enumerate(pairs, 1)), how)
     if expected is None or isinstance(expected, str):
