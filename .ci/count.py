@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENGINE = {"course", "exercise_commands", "exercises", "grading", "impl_option", "messages", "sandbox"}  # of nnzip/book
+ENGINE = {
+    "answers",
+    "course",
+    "exercise_commands",
+    "exercises",
+    "grading",
+    "impl_option",
+    "messages",
+    "sandbox",
+    "unlocking",
+}  # of nnzip/book
 LIMITS = {  # part: lines at most; None is only reported
     "package without files/ and the exercise engine": 6900,
     "nnzip/files": None,

@@ -23,7 +23,7 @@ from headings import headings
 from planted import CHAPTERS, KNOWN, bugs, functions, of_chapter, plant, solution
 
 from nnzip import cli, quantization
-from nnzip.book import exercises, grading, sandbox
+from nnzip.book import answers, exercises, grading, sandbox, unlocking
 from nnzip.quantization import QuantParams
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -133,7 +133,7 @@ HOSTILE = {
     "import numpy as np\ndef dequantize(codes, qparams): return np.ones((10**6, 10**6))": "MemoryError",
     "import numpy as np\ndef dequantize(codes, qparams): return [np.zeros(10**8) for _ in range(10**3)]": "MemoryError",
     "def dequantize(codes, qparams): raise SystemExit(0)": "raised:   SystemExit",
-    "raise SystemExit(0)": "raised:   SystemExit",
+    "raise SystemExit(0)": "does not load: line 1: raise SystemExit(0) (SystemExit",
     "import os\ndef dequantize(codes, qparams): os._exit(0)": "ended its process without an answer",
     "def dequantize(codes, qparams): return 10**100000": "Exceeds the limit",
     "def dequantize(codes, qparams): return 'x' * 10**8": "is too large",
@@ -389,6 +389,15 @@ def test_stubs_are_the_references_without_their_bodies(chapter):
         assert examples.examples and not doctest.DocTestRunner().run(examples, out=said.write).failed, said.getvalue()
 
 
+def test_the_examples_of_a_stub_give_what_graders_give():
+    for name, given in (
+        ("jobs_left", "jobs_left(['[3"),
+        ("global_magnitude_masks", "masks([np.array"),
+        ("entropy", "np"),
+    ):
+        assert given.replace("'", '"') in exercises.stubs([KNOWN[name]]).split(">>>", 1)[1].replace("'", '"')
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_an_exercise_belongs_to_a_section(name):
     exercise = KNOWN[name]
@@ -429,6 +438,119 @@ def test_messages_show_the_digits_that_differ_and_name_the_part():
     assert "expected: 2 values" in single.message
 
 
+def test_a_file_that_does_not_load_says_so_once_and_where(tmp_path, capsys):
+    asked = ["dequantize", "quantize", "sqnr_db"]
+    stub = exercises.stubs([KNOWN["sqnr_db"]])
+    done = RIGHT.split("def sqnr_db")[0] + stub
+    line = done.count("\n") + 1
+    for source, said in (
+        (f"{done}print(sqnr_db(np.ones(2), np.ones(2)))", f"line {line}: print(sqnr_db(np.ones(2), np.ones(2)))"),
+        (f"{done}print(sqnr_db(1, 2))", "(NotImplementedError: sqnr_db is not written yet): take that line out"),
+        ("def f():\nreturn 1", "line 2: return 1 (IndentationError: expected an indented block"),
+        ("import no_such_package", "line 1: import no_such_package (ModuleNotFoundError"),
+    ):
+        _, code, told = by_command(student_file(tmp_path, source), capsys, *asked)
+        assert code == 1 and said in told and "0 of 3 passed" in told
+        assert told.count("the file does not load") == 1 and "not written yet: " not in told
+
+
+def test_begun_is_what_is_begun():
+    exercise, calls = KNOWN["round_to_integer"], functions(exercises.stubs([KNOWN["round_to_integer"]]))
+
+    def round_to_integer(x, rounding="half_even", *, rng=None):
+        if rounding == "half_even":
+            return np.rint(x)
+        raise NotImplementedError
+
+    part = in_notebook(exercise, round_to_integer)
+    assert part.state == "failing" and part.passed == 1 and "raised:   NotImplementedError" in part.message
+    helped = in_notebook(exercise, lambda *a, **k: calls["round_to_integer"](*a, **k))
+    assert helped.state == "failing" and "round_to_integer is not written yet" in helped.message
+
+
+def test_slow_calls_add_up(tmp_path):
+    path = student_file(tmp_path, "import time\ndef f(): time.sleep(0.4)\ndef g(): return 1")
+    with sandbox.Sandbox(path) as student:
+        for _ in range(3):
+            student.call("f", (), {}, seconds=0.5)
+        with pytest.raises(sandbox.Cut, match="s together: too slow"):
+            student.call("f", (), {}, seconds=0.5)
+        assert student.call("g", (), {}, seconds=0.5) == {"value": 1}
+
+
+ROWS = np.float32([[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    "got, expected, hint",
+    [
+        (ROWS.astype(float), ROWS, "their dtype is not: .astype(np.float32)"),
+        (ROWS.astype(float) / 3, ROWS / 3, "their dtype is not: .astype(np.float32)"),
+        (ROWS.astype(float) + 1, ROWS, "the check's"),
+        (np.array([1.0, 0.0]), np.array([True, False]), "their dtype is not: .astype(bool)"),
+        (ROWS.ravel(), ROWS, "their shape is not: .reshape(2, 3)"),
+        (ROWS[None, :1], ROWS[0], "their shape is not: .reshape(3,)"),
+        (ROWS[0, :1], np.float32(1), "a number is asked for"),
+        (ROWS.T, ROWS, "rows and columns are exchanged: .T"),
+        (ROWS[:1], ROWS, "the check's"),
+        (np.array([254, 2], np.uint8), np.array([-2, 2], np.int8), "uint8 has no negative numbers, -2 becomes 254"),
+        (np.array([253, 2], np.uint8), np.array([-2, 2], np.int8), "the check's"),
+    ],
+)
+def test_what_an_answer_tells_goes_before_the_checks_likely(got, expected, hint):
+    with pytest.raises(answers.Wrong) as wrong:
+        answers.expect(got, expected, "the check's", dtype=True)
+    [likely] = [line for line in str(wrong.value).split("\n") if line.startswith("likely:")]
+    assert hint in likely
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_none_is_told_as_a_missing_return(name):
+    assert "no `return`" in in_notebook(KNOWN[name], lambda *a, **k: None).message or "refuse" in name
+
+
+def test_errors_have_their_likely_cause():
+    for body, hint in (
+        (lambda c, q: (c.astype(float) - q.zero_point[:, None]) * q.scale, "np.reshape(value, shape) takes both"),
+        (lambda c: c, "the arguments are those of the stub"),
+        (lambda c, q: c if c > 0 else -c, "each element has its own answer"),
+    ):
+        assert hint in in_notebook(KNOWN["dequantize"], body).message
+    exercise = grading.Exercise(lambda x: x, "", 1, "")
+    exercise.case("Sum.", np.ones((2, 3)), gives=1, likely="give them shape (2, 1)")
+    assert "likely:   give them" in in_notebook(exercise, lambda x: x + np.ones(2)).message
+    exercise.checks.clear()
+    exercise.case("Sum.", np.ones((2, 3)), gives=(1, 2), likely="the mean, no sum")
+    assert "keepdims=True keeps" in in_notebook(exercise, lambda x: x + np.ones(2)).message
+    assert "return a, b gives two" in in_notebook(exercise, lambda x: x).message
+
+
+def test_of_a_large_array_the_place_that_differs_is_shown():
+    right = np.arange(66.0).reshape(6, 11)
+    wrong = right.copy()
+    wrong[3, 5] = 0.5
+    with pytest.raises(answers.Wrong) as said:
+        answers.expect(wrong, right)
+    got, expected, where = str(said.value).split("\n")
+    assert got == "got:      at [3, 2:10] [35. , 36. , 37. , 0.5, 39. , 40. , 41. , 42. ] (float64, shape (6, 11))"
+    assert expected.startswith("expected: at [3, 2:10] [35., 36., 37., 38.,") and "float64" not in expected
+    assert "first at [3, 5]: got 0.5, expected 38.0; 1 of 66 differ" in where
+
+
+def test_the_dtype_is_told_where_it_is_asked_for():
+    for dtype, told in ((None, "[1, 2] (shape (2,))"), (np.float32, "[1., 2.] (float32, shape (2,))")):
+        with pytest.raises(answers.Wrong) as said:
+            answers.expect(np.array([1.0, 3.0]), [1, 2], dtype=dtype)
+        assert f"expected: {told}" in str(said.value)
+
+
+def test_int_for_round_is_told_on_a_small_array():
+    source = solution("05_pruning")
+    for name in ("magnitude_mask", "global_magnitude_masks"):
+        said = in_notebook(KNOWN[name], functions(source.replace("round(", "int("))[name]).message
+        assert "no int()" in said or "int(), floor" in said
+
+
 def test_files_of_ones_own(tmp_path, capsys):
     folder = ["exercises", "--folder", str(tmp_path / "new")]
     assert cli.main([*folder, "start", "02"]) == 0
@@ -448,12 +570,18 @@ def test_files_of_ones_own(tmp_path, capsys):
     for arguments, message in (
         (["check", str(tmp_path / "mine.py")], "defines no exercise"),
         (["check", str(tmp_path / "none.py")], "no file"),
-        (["check", "quantize", "nonsense"], "exercise must be one of"),
+        (["check", "quantize", "nonsense"], "no exercise nonsense; python -m nnzip exercises lists"),
+        (["check", "quantise"], "no exercise quantise; did you mean quantize?"),
+        (["check", "02", "quantise"], "no exercise quantise; did you mean quantize?"),
         (["check", "99"], "chapter must be one of"),
         (["start", "99"], "chapter must be one of"),
+        (["start", "05b"], "chapter 05b are among those of 05"),
         (["--folder", str(tmp_path), "check", "02"], "exercises start 02"),
+        (["--folder", str(tmp_path), "check", "02"], f"no file {(tmp_path / 'ex02_quantization.py').resolve()}"),
+        (["--folder", str(tmp_path), "check", "02"], "give --folder"),
         (["--folder", str(tmp_path), "unlock", "quantize"], "no file"),
-        (["--folder", str(tmp_path), "unlock", "nothing"], "exercise must be one of"),
+        (["--folder", str(tmp_path), "unlock", "nothing"], "no exercise nothing"),
+        (["unlock", "dequantize"], "unlocks nothing; in its chapter quantize does"),
     ):
         given = arguments if arguments[0] == "--folder" else [*folder[1:], *arguments]
         assert cli.main(["exercises", *given]) == 2
@@ -461,7 +589,7 @@ def test_files_of_ones_own(tmp_path, capsys):
 
 
 def test_the_notebook_door(capsys):
-    with pytest.raises(ValueError, match=r"exercise must be one of .*, got 'nothing'"):
+    with pytest.raises(ValueError, match="no exercise nothing"):
         exercises.check(nothing=abs)
     with pytest.raises(TypeError, match="quantize must be a function, got int"):
         exercises.check(quantize=3)
@@ -491,8 +619,26 @@ def test_an_exercise_in_place_gives_the_books_function_until_ones_own_passes(cap
     assert exercises.yours(quantize)(np.float32([0.5]), GRID) == [2]  # as the book has it
     said = capsys.readouterr().out
     assert "expected" in said and said.endswith("Until your quantize passes, the cells below use the book's.\n")
+    again = exercises.yours(exercises.yours(quantize))
+    assert again(np.float32([0.5]), GRID) == [2] and "run the cell with your `def quantize`" in capsys.readouterr().out
     right = functions(RIGHT)["quantize"]
-    assert exercises.yours(right) is right and "quantize: passed" in capsys.readouterr().out
+    assert exercises.yours(right) is right
+    assert "unlock(quantize=quantize) draws" in capsys.readouterr().out
+
+    def quantise(x, qparams):
+        return x
+
+    with pytest.raises(ValueError, match="no exercise quantise; did you mean quantize"):
+        exercises.yours(quantise)
+
+
+def test_the_book_is_closed_within_a_function_too():
+    lines = "from nnzip import quantization as q", "import nnzip.quantization as q", "import nnzip as q"
+    for line in (*lines, "from nnzip.quantization import dequantize as q"):
+        own = functions(f"def f(x):\n    {line}\n    return 1\n")["f"]
+        assert "the book's own" in sandbox.call(own, (1,), {})["message"], line
+    own = functions("def f(x):\n    from nnzip.quantization import QuantParams\n    import math\n    return 1\n")["f"]
+    assert sandbox.call(own, (1,), {}) == {"value": 1}
 
 
 def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, capsys):
@@ -503,12 +649,21 @@ def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, 
 
 
 def test_unlock_runs_the_students_function(digits, monkeypatch):
-    monkeypatch.setattr(exercises, "load_mnist", lambda: digits)
+    monkeypatch.setattr(unlocking, "load_mnist", lambda: digits)
     original = quantization.quantize
     figure = exercises.unlock(quantize=functions(RIGHT)["quantize"])
     assert len(figure.axes) == 2 and quantization.quantize is original
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert any("the book's" in text for text in legend) and any("with your quantize" in text for text in legend)
+    own, book = (line.get_xdata() for line in figure.axes[1].get_lines()[-2:])
+    assert list(own) == list(book) and "should lie on the book's" in figure.axes[0].get_title("left")
+
+
+def test_unlocked_masks_draw_the_columns_of_chapter_05(digits, monkeypatch):
+    monkeypatch.setattr(unlocking, "load_mnist", lambda: digits)
+    left, right = exercises.unlock(magnitude_mask=functions(solution("05_pruning"))["magnitude_mask"]).axes
+    assert "90% of the weights zero" in left.get_xlabel() and "floats" in right.get_xlabel()
+    assert len(right.get_legend().get_texts()) == 2
 
 
 # What INSTRUCTORS.md says

@@ -93,6 +93,14 @@ def cross_entropy_v2(logits, labels):
 
 
 @right
+def cross_entropy_v3(logits, labels):
+    log_p, rows = log_softmax_v2(logits), np.arange(len(labels))
+    gradient = np.exp(log_p)
+    gradient[rows, labels] -= 1
+    return -log_p[rows, labels].mean(), gradient / len(labels)
+
+
+@right
 def numerical_gradient_v1(weight, x, labels, *, epsilon=1e-6):
     def loss(w):
         logits = x @ w.T
@@ -489,9 +497,23 @@ def softmax_v1(logits, *, temperature=1.0):
 
 
 @right
+def softmax_v2(logits, *, temperature=1.0):  # as textbooks have it: divided first, in the dtype of the logits
+    z = logits / temperature
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@right
 def log_softmax_v1(logits, *, temperature=1.0):
     z = np.float64(logits) / temperature
     return (z - np.logaddexp.reduce(z, axis=-1)[..., None]).astype(logits.dtype)
+
+
+@right
+def log_softmax_v2(logits, *, temperature=1.0):
+    z = logits / temperature
+    top = z.max(axis=-1, keepdims=True)
+    return z - (top + np.log(np.exp(z - top).sum(axis=-1, keepdims=True)))
 
 
 @right
@@ -501,6 +523,23 @@ def kl_divergence_v1(teacher_logits, student_logits, *, temperature=1.0):
     p = np.exp(log_p)
     value = np.einsum("nc,nc->", p, log_p - log_q) / len(p)
     return float(value), ((np.exp(log_q) - p) / temperature / len(p)).astype(student_logits.dtype)
+
+
+@right
+def kl_divergence_v2(teacher_logits, student_logits, *, temperature=1.0):
+    log_p, log_q = (log_softmax_v2(z, temperature=temperature) for z in (teacher_logits, student_logits))
+    p, q = np.exp(log_p), np.exp(log_q)
+    gradient = (q - p) / (temperature * len(p))
+    return np.sum(p * (log_p - log_q), axis=1).mean(), gradient.astype(student_logits.dtype)
+
+
+@right
+def distillation_loss_v2(student_logits, teacher_logits, labels, *, temperature=4.0, alpha=0.5):
+    soft, soft_grad = kl_divergence_v2(teacher_logits, student_logits, temperature=temperature)
+    hard, hard_grad = cross_entropy_v3(student_logits, labels)
+    value = alpha * temperature**2 * soft + (1 - alpha) * hard
+    gradient = alpha * temperature**2 * soft_grad + (1 - alpha) * hard_grad
+    return value, gradient.astype(student_logits.dtype)
 
 
 @right

@@ -14,7 +14,7 @@ def options(parser):
     start.set_defaults(run=_start)
     check = actions.add_parser("check", help="grade a chapter's file, an exercise of it, or any other file")
     check.add_argument("what", help="such as 02, or an exercise, or a file")
-    check.add_argument("names", nargs="*", metavar="NAME", help="these exercises only")
+    check.add_argument("names", nargs="*", default=(), metavar="NAME", help="these exercises only")
     check.add_argument("--gradescope", type=Path, metavar="FILE", help="write results.json too")
     check.set_defaults(run=_check)
     unlock = actions.add_parser("unlock", help="let your function work inside the book: a figure, or numbers")
@@ -39,11 +39,13 @@ def list_all(asked):
         for e in group:
             where = f"{e.notebook} {e.section}".strip()
             print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {where}")
-    print(f"\n{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
+    print("\n* a line or a few, ** an hour, *** an afternoon: the points that it is worth")
+    print(f"{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]
     begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
     if left:
-        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}")
+        other = "" if begun else ", or any other chapter"
+        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}{other}")
 
 
 def _start(asked):
@@ -59,11 +61,11 @@ def _check(asked):
 
     path, names = _file_and_names(asked)
     if not path.is_file() and not asked.gradescope:
-        hint = "" if Path(asked.what).suffix else f": python -m nnzip exercises start {path.stem[2:4]} writes it"
-        raise FileNotFoundError(f"no file {path}{hint}")
-    results = list(exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed))
-    for line in exercises.told(results):
+        raise FileNotFoundError(f"no file {path.resolve()}")
+    results, coming = itertools.tee(exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed))
+    for line in exercises.told(coming):  # at once
         print(line, flush=True)
+    results = list(results)
     if asked.gradescope:
         write_gradescope(asked.gradescope, results)
     passed = [result.state for result in results].count("passed")
@@ -77,16 +79,18 @@ def _file_and_names(asked):  # `check` takes a chapter, an exercise or a file
     if Path(asked.what).suffix:
         return Path(asked.what), asked.names
     known = exercises.exercises()
-    if asked.what in known:
-        return asked.folder / f"ex{known[asked.what].chapter}.py", [asked.what, *asked.names]
-    chapter = next(iter(exercises.exercises(asked.what).values())).chapter
-    return asked.folder / f"ex{chapter}.py", asked.names
+    if asked.what[:1].isdigit():
+        chapter = exercises.exercises(asked.what)
+        return exercises.file_of(next(iter(chapter.values())), asked.folder), asked.names
+    return exercises.file_of(exercises.named(known, asked.what), asked.folder), [asked.what, *asked.names]
 
 
 def _unlock(asked):
     from nnzip.book import exercises
     from nnzip.book.plots import save_figure
 
+    exercises.named(exercises.exercises(), asked.name)  # a wrong name first
+    print(f"checking {asked.name}, then at work with it: 10 s to a minute ...", flush=True)
     shown = exercises.unlock_file(asked.name, asked.folder)
     if isinstance(shown, str):
         print(shown)

@@ -9,7 +9,7 @@ Behind all three stand the same graders, in tests/exercises of the clone, and th
 """
 
 import ast
-import contextlib
+import difflib
 import functools
 import importlib.util
 import inspect
@@ -21,14 +21,8 @@ from pathlib import Path
 
 from nnzip.atomic import atomic_write
 from nnzip.book import sandbox
-from nnzip.book.grading import Exercise, grade
-from nnzip.book.plots import error_curves
-from nnzip.book.records import read_records, select
-from nnzip.book.study import error_grid
-from nnzip.book.techniques import FLOAT
+from nnzip.book.grading import UNLOADED, Exercise, grade
 from nnzip.checks import one_of
-from nnzip.data import load_mnist
-from nnzip.nn.zoo import trained
 
 CLONE = Path(__file__).resolve().parents[2]
 GRADERS = CLONE / "tests" / "exercises"
@@ -36,7 +30,8 @@ GRID = """
 A QuantParams is a grid. Its fields:
     scale, zero_point        float32 and int32: a number each; with an axis an array each, an entry for each index of it
     axis                     None, or which axis of the array has scales of its own
-    bits, signed, narrow     what codes there are: qmin to qmax, kept in arrays of the dtype `dtype`
+    bits, signed             what codes there are: from qmin to qmax, kept in arrays of the dtype `dtype`
+    narrow                   True: a signed grid without its lowest code, -127 to 127, as many below 0 as above
 """
 
 
@@ -48,9 +43,20 @@ def exercises(chapter=None):
         )
     paths = {path.stem[2:4]: path for path in sorted(GRADERS.glob("ex[0-9][0-9]_*.py"))}
     if chapter is not None:
-        number = one_of(*paths)(str(chapter).zfill(2), "chapter")
-        paths = {number: paths[number]}
+        number = str(chapter).zfill(2)
+        if number[:2] in paths and any(e.notebook == number for e in _load(paths[number[:2]])):
+            raise ValueError(f"the exercises of chapter {number} are among those of {number[:2]}")
+        paths = {number: paths[one_of(*paths)(number, "chapter")]}
     return {e.name: e for path in paths.values() for e in _load(path)}
+
+
+def named(known, name):
+    """Return what has that name in a dict; ValueError, with the name that is most like it, if nothing has."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1)
+        like = f"did you mean {near[0]}?" if near else "python -m nnzip exercises lists them"
+        raise ValueError(f"no exercise {name}; {like}")
+    return known[name]
 
 
 @functools.cache
@@ -76,8 +82,8 @@ def check(**functions):
     except FileNotFoundError as error:  # a chapter runs to its end from a wheel too
         print(error)
         return False
-    results = [_graded_here(known[one_of(*known)(name, "exercise")], given) for name, given in functions.items()]
-    print("\n".join(told(results)))
+    results = [_graded_here(named(known, name), given) for name, given in functions.items()]
+    print("\n".join(told(results, here=True)))
     return all(result.state == "passed" for result in results)
 
 
@@ -88,13 +94,16 @@ def yours(function):
     """
     name = function.__name__
     try:
-        exercise = exercises()[name]
+        exercise = named(exercises(), name)
     except FileNotFoundError as error:
         print(error)
         return function
+    if function is exercise.reference:
+        print(f"This {name} is the book's, not yours: run the cell with your `def {name}` again.")
+        return function
     result = _graded_here(exercise, function)
     if result.state != "not begun":
-        print("\n".join(told([result])))
+        print("\n".join(told([result], here=True)))
     if result.state == "passed":
         return function
     print(f"Until your {name} passes, the cells below use the book's.")
@@ -107,20 +116,30 @@ def _graded_here(exercise, function):
     return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
 
 
-def told(results):
-    """Yield what to say of graded exercises: what is wrong, one after the other, and last what is not written yet."""
-    known, missing = exercises(), []
+def told(results, *, here=False):
+    """Yield what to say of graded exercises as they come: what is wrong, and last what is not written yet.
+
+    here : in a notebook, which has `unlock`, and needs no command
+    """
+    known, missing, unloaded = exercises(), [], ""
     for result in results:
         each = known[result.exercise]
         if result.state == "not begun":
             missing.append(result.exercise)
         elif result.state == "passed":
-            shown = f"; python -m nnzip exercises unlock {each.name} shows {each.unlocks}" if each.unlock else ""
-            yield f"{each.name}: passed, {len(each.checks)} checks{shown}"
-        else:
+            yield f"{each.name}: passed, {len(each.checks)} checks{_shown(each, here) if each.unlock else ''}"
+        elif result.message != unloaded:  # what is wrong with a whole file once
+            unloaded = result.message if result.message.startswith(UNLOADED) else ""
             yield f"{result.message}\n"
     if missing:
         yield f"not written yet: {', '.join(missing)}"
+
+
+def _shown(exercise, here):
+    name, draws = exercise.name, exercise.verb == "draws"
+    there = f"python -m nnzip exercises unlock {name}"
+    how = f"from nnzip.book.exercises import unlock; unlock({name}={name})" if here else there
+    return f"; {how} {exercise.verb} {exercise.unlocks}" + (f", into {name}.png" if draws and not here else "")
 
 
 def grade_file(path, wanted=None, *, chapter=None, seed=0):
@@ -142,7 +161,7 @@ def asked_of(path, wanted=None, *, chapter=None):
     """
     path, known = Path(path), exercises(chapter)
     if wanted:
-        return [known[one_of(*known)(name, "exercise")] for name in wanted]
+        return [named(known, name) for name in wanted]
     number = re.search(r"ex(\d\d)(?!\d)", path.stem)
     if chapter is None and number and (own := [e for e in known.values() if e.chapter.startswith(number[1])]):
         return own
@@ -223,11 +242,15 @@ def _with_arrays(exercise):
     def array(items):
         return ast.parse(f"np.array({ast.unparse(items)})", mode="eval").body
 
+    def of_numbers(a):  # not of texts, nor of arrays
+        inside = [type(getattr(node, "value", node)) for node in ast.walk(a)]
+        return isinstance(a, ast.List) and str not in inside and ast.Call not in inside
+
     class Arrays(ast.NodeTransformer):
         def visit_Call(self, call):
             self.generic_visit(call)
             if getattr(call.func, "id", "") == exercise.name:
-                call.args = [array(a) if isinstance(a, ast.List) else a for a in call.args]
+                call.args = [array(a) if of_numbers(a) else a for a in call.args]
             return call
 
     def line_with_arrays(line):
@@ -246,6 +269,7 @@ def states(folder="exercises"):
     for stem in dict.fromkeys(e.chapter for e in known.values()):
         path = Path(folder) / f"ex{stem}.py"
         if path.is_file():
+            print(f"grading {path} ...", file=sys.stderr, flush=True)  # which may take a while
             found |= {result.exercise: result.state for result in grade_file(path)}
     return found
 
@@ -261,8 +285,10 @@ def unlock(**functions):
     if len(functions) != 1:
         raise ValueError(f"unlock takes one function at a time, got {', '.join(functions) or 'none'}")
     [(name, function)] = functions.items()
-    unlocking = {e.name: e for e in exercises().values() if e.unlock}
-    exercise = unlocking[one_of(*unlocking)(name, "exercise (that unlocks something)")]
+    exercise = named(exercises(), name)
+    if not exercise.unlock:
+        own = [e.name for e in exercises(exercise.chapter[:2]).values() if e.unlock]
+        raise ValueError(f"{name} unlocks nothing; in its chapter {', '.join(own)} does")
     result = _graded_here(exercise, function)
     if result.state != "passed":
         raise ValueError(f"what {name} unlocks needs one that passes. {result.message}")
@@ -271,43 +297,17 @@ def unlock(**functions):
 
 def unlock_file(name, folder="exercises"):
     """Let the function of that name from one's own file work inside the book, as `unlock` does."""
-    path = Path(folder) / f"ex{exercises()[one_of(*exercises())(name, 'exercise')].chapter}.py"
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+    path = file_of(named(exercises(), name), folder)
     function = runpy.run_path(str(path)).get(name)  # one's own code on one's own machine, so not in the sandbox
     if function is None:
         raise ValueError(f"{path} has no function {name}")
     return unlock(**{name: function})
 
 
-@contextlib.contextmanager
-def in_place_of(reference, function):
-    """Put a function in the place of nnzip's own, in every module that uses it, for the length of a block."""
-    places = [
-        (module, name)
-        for key, module in list(sys.modules.items())
-        if key.split(".")[0] == "nnzip"
-        for name, value in list(vars(module).items())
-        if value is reference
-    ]
-    for module, name in places:
-        setattr(module, name, function)
-    try:
-        yield
-    finally:
-        for module, name in places:
-            setattr(module, name, reference)
-
-
-def signature_of(reference, function, *, technique, stem):
-    """Return the signature figure of the MLP, seed 0: with a student's function, and nnzip's own behind it."""
-    network, data = trained("lenet_300_100"), load_mnist()
-    with in_place_of(reference, function):
-        bits = error_grid(network, data, technique=technique, bits=(2, 3, 4, 6, 8, FLOAT), sparsities=(0,))
-        zeros = error_grid(
-            network, data, technique=technique, bits=(4, FLOAT), sparsities=(0, 0.5, 0.7, 0.8, 0.9, 0.95)
-        )
-    own = [{**record, "network": "lenet_300_100", "seed": 0, "technique": "yours"} for record in bits + zeros]
-    book = read_records(CLONE / "figures" / f"{stem}.csv")
-    book = select(book, network="lenet_300_100", seed=0, technique=technique)
-    return error_curves(book + own, names={technique: "the book's", "yours": f"with your {reference.__name__}"})
+def file_of(exercise, folder="exercises"):
+    """Return the path of the file of one's own that holds an exercise; FileNotFoundError if there is none."""
+    path = Path(folder) / f"ex{exercise.chapter}.py"
+    if not path.is_file():
+        start = f"python -m nnzip exercises start {exercise.chapter[:2]}"
+        raise FileNotFoundError(f"no file {path.resolve()}: {start} writes it; if yours is elsewhere, give --folder")
+    return path

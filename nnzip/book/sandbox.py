@@ -14,6 +14,7 @@ import dis
 import importlib.abc
 import importlib.machinery
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from nnzip.quantization import QuantParams
 
 GIVEN = {"nnzip.quantization": {"QuantParams": QuantParams}}  # what a student's file may use of nnzip
 WHOLE = 600  # seconds that all calls of a file may take together
+TIMES = 2  # so many times as long as one call may all calls of a function take together
 
 
 class Cut(Exception):
@@ -42,20 +44,42 @@ class Sandbox:
     megabytes : what the file may take more than Python at its start, where the system can limit it (Linux)
     whole : seconds that all calls may take together
 
-    `call` returns {"value": ...}, {"error": type, "message": ..., "where": ...} or {"changed": names of arguments}.
+    `call` returns {"value": ...}, {"error": type, "message": ..., "where": ..., "stub": whether it is one},
+    {"changed": names of arguments}, or {"unloaded": why no function of the file can be called}.
     """
 
     def __init__(self, path, *, megabytes=1000, whole=WHOLE):
         self.path, self.megabytes, self.left, self.process = Path(path).resolve(), megabytes, whole, None
+        self.spent, self.unloaded = {}, ""
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # where a file that it writes would go
 
     def call(self, name, args, kwargs, *, seconds=20, forbidden=()):
-        """Call a function of the file. What forbids itself, or does not load, is told as an error."""
-        if self.process is None:
-            self._start()
-            self.loaded = self._ask({"path": str(self.path), "megabytes": self.megabytes}, seconds, "its loading ")
+        """Call a function of the file. What forbids itself is told as an error."""
+        if self.process is None and not self.unloaded:
+            self._load(seconds)
+        if self.unloaded:
+            return {"unloaded": self.unloaded}
         request = {"name": name, "args": args, "kwargs": kwargs, "forbidden": list(forbidden)}
-        return self.loaded or self._ask(request, seconds)
+        spent, before = self.spent.get(name, 0), self.left
+        if spent > TIMES * seconds:
+            self._end()
+            raise Cut(f"its calls took more than {TIMES * seconds} s together: too slow")
+        answer = self._ask(request, seconds)
+        self.spent[name] = spent + before - self.left
+        return answer
+
+    def _load(self, seconds):
+        self._start()
+        try:
+            problem = self._ask({"path": str(self.path), "megabytes": self.megabytes}, seconds, "its loading ")
+        except Cut as cut:
+            if self.left <= 0:
+                raise
+            self.unloaded = str(cut)
+        else:
+            if problem:
+                self.unloaded = f"{problem['where'] or self.path.name} ({problem['error']}: {problem['message']})"
+                self.unloaded += ": take that line out" if problem["error"] == "NotImplementedError" else ""
 
     def _start(self):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads reserve memory
@@ -114,7 +138,7 @@ def call(function, args, kwargs, forbidden=()):
     """Call a function on copies, unless it uses what it must not; return its answer as `Sandbox.call` does."""
     objections = "; ".join(_objections(function, forbidden))
     if objections:
-        return {"error": "not allowed", "message": objections, "where": ""}
+        return {"error": "not allowed", "message": objections, "where": "", "stub": False}
     own_args, own_kwargs = copy.deepcopy(args), copy.deepcopy(kwargs)
     try:
         with warnings.catch_warnings():
@@ -159,23 +183,35 @@ def uses(function):
         if not isinstance(own, types.FunctionType) or own in seen:
             continue
         seen.append(own)
-        for line, name in _names(own.__code__):
-            value = own.__globals__.get(name)
+        for line, name, module in _names(own.__code__):
+            value = _imported(module, name) if module else own.__globals__.get(name)
             called = inspect.unwrap(value) if callable(value) else None
             if getattr(called, "__globals__", None) is own.__globals__:
                 waiting.append(called)
             yield line, name, value
 
 
-def _names(code):
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
-            yield step.positions.lineno, step.argval
+def _names(code):  # (line, name, module of nnzip's that it is imported from)
+    module, steps = "", list(dis.get_instructions(code))
+    for step, following in itertools.pairwise(steps):
+        line = step.positions.lineno
+        if step.opname == "IMPORT_NAME":
+            module = step.argval if step.argval.split(".")[0] == "nnzip" else ""
+            if module and following.opname != "IMPORT_FROM":
+                yield line, module, module
+        elif step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+            yield line, step.argval, module if step.opname == "IMPORT_FROM" else ""
         elif step.opname == "BINARY_OP" and step.argrepr in ("@", "@="):
-            yield step.positions.lineno, "@"
+            yield line, "@", ""
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _names(inner)
+
+
+def _imported(module, name):
+    with contextlib.suppress(ImportError):
+        found = importlib.import_module(module)
+        return found if name in (module, module.rpartition(".")[2]) else getattr(found, name, None)  # import a.b as c
 
 
 def _differ(value, other):
@@ -187,11 +223,17 @@ def _differ(value, other):
 
 def _failure(error, code=None):
     path = code.co_filename if code else ""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == path]
+    message, stub = str(error), False
+    if isinstance(error, NotImplementedError):
+        stub = bool(own) and frames[-1] is own[-1] and own[-1].name == getattr(code, "co_name", "")
+        if not stub and frames[-1].name != "<module>":  # a stub that is called
+            message, own = f"{frames[-1].name} is not written yet", [f for f in own if f is not frames[-1]]
     where = f"line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
     if isinstance(error, SyntaxError):
-        where = f"line {error.lineno}: {(error.text or '').strip()}"
-    return {"error": type(error).__name__, "message": str(error), "where": where}
+        where, message = f"line {error.lineno}: {(error.text or '').strip()}", error.msg
+    return {"error": type(error).__name__, "message": message, "where": where, "stub": stub}
 
 
 def serve():
@@ -209,14 +251,14 @@ def serve():
         if function is None:
             own = ", ".join(name for name, value in functions.items() if isinstance(value, types.FunctionType))
             said = f"no function {request['name']} in the file, which has: {own or 'none'}"
-            answer = {"error": "NameError", "message": said, "where": ""}
+            answer = {"error": "NameError", "message": said, "where": "", "stub": False}
         else:
             answer = call(function, request["args"], request["kwargs"], request["forbidden"])
         sys.stdout.flush()
         try:
             data = message(answer)
         except (TypeError, ValueError, RecursionError) as error:
-            data = message({"error": "TypeError", "message": str(error), "where": ""})
+            data = message({"error": "TypeError", "message": str(error), "where": "", "stub": False})
         write(answers, data)
 
 

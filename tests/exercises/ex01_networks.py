@@ -146,10 +146,7 @@ def any_logits(rng):
 
 
 @exercise(
-    section="5. The loss",
-    difficulty=2,
-    size="ten lines",
-    task="Your cross_entropy, if it passes, gives the loss.",
+    section="5. The loss", difficulty=2, size="ten lines", task="Your cross_entropy, if it passes, gives the loss."
 )
 def numerical_gradient(weight, x, labels, *, epsilon=1e-6):  # [out, in], [N, in], [N] -> float64 [out, in]
     """Return the gradient of the cross-entropy of the logits x weight^T, by central differences in float64.
@@ -354,7 +351,7 @@ def a_photograph(conv2d):
     expect(conv2d(x, weight, np.array([0, 1], np.float32)), right, tolerance=0.01)
 
 
-@conv2d.unlocked("the feature maps of LeNet-5, drawn by your conv2d")
+@conv2d.unlocked("the feature maps of LeNet-5, computed by your conv2d", "draws")
 def draws_feature_maps(conv2d):
     def forward(x, *, layer):
         return conv2d(x, layer.params["weight"], layer.params["bias"], stride=layer.stride, padding=layer.padding)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nnzip import quantization as reference
-from nnzip.book.exercises import signature_of
 from nnzip.book.grading import Exercise, any_floats, any_shape, exercise, expect, given
+from nnzip.book.unlocking import signature_of
 from nnzip.quantization import QuantParams
 
 
@@ -39,7 +39,7 @@ dequantize.case(
     np.array([0, 10, 11, 255], np.uint8),
     QuantParams(scale=0.5, zero_point=10, bits=8, signed=False),
     gives=[-5, 0, 0.5, 122.5],
-    likely="the zero point is subtracted first, then the scale multiplies",
+    likely="uint8 has no negative numbers, 0 - 10 is 246: convert first; subtract the zero point, then multiply",
 )
 dequantize.case(
     "The difference of an int8 code and its zero point is larger than int8.",
@@ -70,7 +70,7 @@ def any_codes(rng):
 
 @exercise(section="2. The grid", difficulty=1, size="four lines")
 def quantize(x, qparams):  # [...] -> codes [...], of the dtype qparams.dtype
-    """Return the nearest codes of an array, ties to even; what lies outside the grid gets its last code.
+    """Return the nearest codes of an array, ties to even; what lies outside the grid gets its nearest end.
 
     A code is the number of scales from 0, counted from the zero point on. The grid has one scale and zero point, or
     one for each index of an axis.
@@ -88,6 +88,7 @@ quantize.case(
     np.array([-1.0, 0.0, 0.6, 3.0]),
     QuantParams(scale=0.5, zero_point=10, bits=8, signed=False),
     gives=[8, 10, 11, 16],
+    likely="round x / scale, add the zero point",
 )
 quantize.case(
     "Halves go to the even neighbour, above and below zero.",
@@ -101,10 +102,10 @@ quantize.case(
     TIES,
     QuantParams(1.0, 101, 8, False),
     gives=[101, 103, 103, 101, 99, 99],
-    likely="rint(0.5 + 1) is 2, rint(0.5) + 1 is 1",
+    likely="round x / scale, then add the zero point: rint(0.5 + 101) is 102, rint(0.5) + 101 is 101",
 )
 quantize.case(
-    "What lies outside the grid gets its last code: clip first, then cast.",
+    "What lies outside the grid gets its nearest end: clip first, then cast.",
     np.array([300.0, -300.0, 128.0, -129.0, 127.4]),
     QuantParams(1.0, 0, 8, True),
     gives=[127, -128, 127, -128, 127],
@@ -137,7 +138,7 @@ def any_numbers(rng):
     return given(np.where(halves, np.round(2 * steps) / 2, steps) * np.reshape(grid.scale, along), grid)
 
 
-@quantize.unlocked("the signature figure of chapter 02, drawn by your quantizer")
+@quantize.unlocked("test error against bits and zeros, the weights rounded by your quantizer", "draws")
 def draws(quantize):
     def with_options(x, qparams, **options):
         return quantize(x, qparams)
@@ -275,11 +276,7 @@ HALVES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
 
 round_to_integer.case("half_even is np.rint.", HALVES, gives=[-2, -2, 0, 0, 2, 2])
 round_to_integer.case(
-    "half_away rounds halves away from zero.",
-    HALVES,
-    "half_away",
-    gives=[-3, -2, -1, 1, 2, 3],
-    likely="on |x|, then the sign back",
+    "half_away: away from zero.", HALVES, "half_away", gives=[-3, -2, -1, 1, 2, 3], likely="of |x|, then the sign back"
 )
 round_to_integer.case(
     "half_up rounds halves towards +infinity, also below zero.", HALVES, "half_up", gives=[-2, -1, 0, 1, 2, 3]

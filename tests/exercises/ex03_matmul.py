@@ -5,8 +5,8 @@ import time
 import numpy as np
 
 from nnzip import matmul, requantization
-from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Wrong, exercise, given
+from nnzip.book.unlocking import in_place_of
 from nnzip.compression.integer import integer_network
 from nnzip.data import load_mnist
 from nnzip.nn.zoo import trained
@@ -228,7 +228,7 @@ def as_fast_as_floats(fast_int8_matmul):
 def requantize(acc, multiplier, zero_point, *, out_dtype):  # int32 [..., N], number or [N] -> codes [..., N]
     """Return the codes of sums: the float32 product with the multiplier, rounded, ties to even, plus the zero point.
 
-    What lies outside of the dtype gets its last code. Sums and multipliers are float32 numbers, and so is their
+    What lies outside of the dtype gets its nearest end. Sums and multipliers are float32 numbers, and so is their
     product, as in ONNX Runtime.
 
     >>> requantize(np.array([-1000, 1000, 10**6]), 0.01, 100, out_dtype="uint8")
@@ -344,7 +344,7 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype):  # int32 [
 
     A negative shift multiplies acc by 2^-shift, saturated at the ends of int32. The product with m0 has 64 bits;
     divided by 2^31 it is rounded, halves upward. A positive shift then divides by 2^shift, rounded, halves away from
-    zero. The zero point comes last, and what lies outside of the dtype gets its last code. m0 and shift are numbers,
+    zero. The zero point comes last, and what lies outside of the dtype gets its nearest end. m0 and shift are numbers,
     or one for each index of the last axis.
 
     >>> requantize_fixed_point(np.array([-3, -2, 2, 3], np.int32), 2**30, 1, 10, out_dtype="int8")  # times 1/4

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nnzip import pruning as reference
-from nnzip.book.exercises import in_place_of, signature_of
 from nnzip.book.grading import Exercise, any_floats, any_shape, exercise, expect, given
+from nnzip.book.unlocking import in_place_of, signature_of
 from nnzip.nn.training import SGD
 
 
@@ -49,13 +49,17 @@ def any_threshold(rng):
     return given(w, float(rng.choice([0.0, np.abs(w.ravel()[0]), np.abs(w).max(), 2 * np.abs(w).max()])))
 
 
-magnitude_mask = Exercise(
-    reference.magnitude_mask,
-    section="2. A mask",
-    difficulty=2,
-    size="five lines",
-    task="sparsity in [0, 1] is the fraction that goes: exactly round(sparsity * size), of equal ones the first.",
-)
+@exercise(section="2. A mask", difficulty=2, size="five lines")
+def magnitude_mask(w, sparsity):  # [...] -> bool [...]
+    """Return the mask, True for what is kept, without the smallest magnitudes: exactly round(sparsity * size) go.
+
+    Of equal ones the first go. sparsity is in [0, 1].
+
+    >>> magnitude_mask(np.array([-0.5, 0.1, 0.25, 0.3]), 0.5).tolist()
+    [True, False, False, True]
+    """
+    return reference.magnitude_mask(w, sparsity)
+
 
 magnitude_mask.case(
     "The smallest magnitudes of the whole array go, False, the others stay.",
@@ -63,15 +67,18 @@ magnitude_mask.case(
     0.5,
     gives=[[True, False], [False, True]],
     dtype=bool,
-    likely="-0.5 is the largest of these four; argsort says which is smallest, and gives no ranks",
+    likely="rank |w|, True is what is kept; argsort says which is smallest, and gives no ranks",
 )
-magnitude_mask.case(
-    "round() takes halves to the even number: of 5 weights 2 go.",
-    np.arange(1.0, 6.0),
-    0.5,
-    gives=[False, False, True, True, True],
-    likely="int() and floor cut off, ceil rounds up",
-)
+
+
+@magnitude_mask.check
+def counts(magnitude_mask):
+    """round() takes halves to the even number: at 0.5 go 2 of 5 weights, and 4 of 7."""
+    for size, pruned in ((5, 2), (7, 4)):
+        right = np.arange(size) >= pruned
+        expect(magnitude_mask(np.arange(1.0, size + 1), 0.5), right, "round(): int(), floor and // cut off")
+
+
 magnitude_mask.case(
     "Sparsity 0 prunes nothing, not even zeros.",
     np.zeros(3),
@@ -89,7 +96,7 @@ def any_layer(rng):
     return given(_with_ties(rng, any_shape(rng, most=int(rng.choice([6, 12])))), _any_sparsity(rng))
 
 
-@magnitude_mask.unlocked("the signature figure of chapter 05, every layer pruned by your mask")
+@magnitude_mask.unlocked("test error against bits and zeros, every layer pruned by your mask", "draws")
 def draws_layers(magnitude_mask):
     with in_place_of(reference.saliency_mask, magnitude_mask):  # what the study gives |w| to
         return signature_of(reference.magnitude_mask, magnitude_mask, technique="per_channel", stem="05_pruning")
@@ -117,11 +124,11 @@ global_magnitude_masks.case(
     likely="rank |w| of all layers together, in no unit of a layer; then cut the long mask where the layers end",
 )
 global_magnitude_masks.case(
-    "The count is rounded once, over all layers: round(0.5 * 9) is 4.",
-    [np.arange(1.0, 4.0), np.arange(4.0, 7.0), np.arange(7.0, 10.0)],
-    0.5,
-    gives=[np.array([False] * 3), np.array([False, True, True]), np.array([True] * 3)],
-    likely="no int(), no quantile, no sum of a count a layer",
+    "The count is rounded once, over all layers: round(0.7 * 8) is 6.",
+    [np.arange(1.0, 3.0), np.arange(3.0, 6.0), np.arange(6.0, 9.0)],
+    0.7,
+    gives=[np.array([False] * 2), np.array([False] * 3), np.array([False, True, True])],
+    likely="round(), no int(), no quantile, no sum of a count a layer",
 )
 
 

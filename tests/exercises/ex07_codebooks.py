@@ -147,13 +147,23 @@ def clusters(lloyd):
     return "\n".join(lines)
 
 
-optimal_codebook = Exercise(
-    reference.optimal_codebook,
+@exercise(
     section="4. Where to start, and what is best",
     difficulty=3,
     size="twenty lines",
     task="Graded by squared error, up to 400 numbers and 12 values; k n^2 steps are few enough.",
 )
+def optimal_codebook(x, k):  # [...] -> float32 [k]
+    """Return the k values, in ascending order, of least squared error: what every other codebook is judged by.
+
+        E(j, m) = min over i of E(i, m - 1) + the squared error of the sorted numbers i to j around their mean
+
+    of j numbers in m groups. Of fewer numbers than k the largest is repeated. (Wang and Song 2011, Ckmeans.1d.dp.)
+
+    >>> optimal_codebook(np.array([0.0, 1.0, 10.0, 12.0, 30.0]), 3)
+    array([ 0.5, 11. , 30. ], dtype=float32)
+    """
+    return reference.optimal_codebook(x, k)
 
 
 def _squared_error(x, codebook):
@@ -254,13 +264,18 @@ def weights_of_any_size(rng):
     return given(x, bits=int(rng.integers(2, 7)))
 
 
-ternary = Exercise(
-    reference.ternary,
-    section="6. One bit, three values",
-    difficulty=2,
-    size="six lines",
-    task="With axis=None and axis=0.",
-)
+@exercise(section="6. One bit, three values", difficulty=2, size="six lines")
+def ternary(w, *, axis=None):  # [C, ...] -> float32 [3] or [C, 3]
+    """Return the codebook (-a, 0, a) of ternary weights: a is the mean of the magnitudes above 0.7 mean|w|.
+
+    Of all weights one codebook; with axis=0 one for each of the C rows. Zeros alone have a = 0. Source: Li and Liu 2016
+    (arXiv:1605.04711), eqs. 5 and 6.
+
+    >>> ternary(np.array([0.0, 0.1, -0.1, 1.0, -2.0]))
+    array([-1.5,  0. ,  1.5], dtype=float32)
+    """
+    return reference.ternary(w, axis=axis)
+
 
 ternary.case(
     "a is the mean of the magnitudes above 0.7 times the mean of all.",

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from nnzip.book.exercises import in_place_of
 from nnzip.book.grading import Exercise, Wrong, exercise, expect, given
+from nnzip.book.unlocking import in_place_of
 from nnzip.compression import mixed_precision, search
 from nnzip.compression.quantization import quantize_weights
 from nnzip.data import load_mnist
@@ -78,10 +78,7 @@ def any_pieces(rng):
 
 
 @exercise(
-    section="5. Rows and columns",
-    difficulty=2,
-    size="ten lines",
-    task="A column may be all zeros; no other bad input.",
+    section="5. Rows and columns", difficulty=2, size="ten lines", task="A column may be all zeros; no other bad input."
 )
 def column_costs(weight, hessian, bits):  # [out, in], [out, in], int [K] -> float64 [in, K]
     """Return what each column of a weight costs at each width, from second derivatives.

@@ -190,9 +190,7 @@ canonical_words.case(
 
 
 canonical_words.case(
-    "From one bit to four at once: 0, then 1 with three zeros appended.",
-    np.array([4, 0, 1, 4]),
-    gives=[0b1000, -1, 0, 0b1001],
+    "From one bit to four at once: 0, then 1 with three zeros.", np.array([4, 0, 1, 4]), gives=[0b1000, -1, 0, 0b1001]
 )
 
 
@@ -227,11 +225,7 @@ relative_index.case(
     likely="a filler covers 7 zeros before it and its own place, 2^bits in all",
 )
 relative_index.case(
-    "A mask without weights has no steps.",
-    np.zeros(50, bool),
-    bits=4,
-    gives=(np.zeros(0), np.zeros(0)),
-    likely="two empty arrays",
+    "Without weights no steps.", np.zeros(50, bool), bits=4, gives=(np.zeros(0), np.zeros(0)), likely="two empty arrays"
 )
 
 
