@@ -166,9 +166,12 @@ def exact_shares(depths, shares, certain):
     """Draw the share of float32 sums that are exact against the depth, points for each kind of codes."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 3.6))
-        for (kind, values), colour, marker in zip(shares.items(), COLOURS, MARKERS, strict=False):
-            shares_in_percent = [100 * value for value in values]
-            axis.plot(depths, shares_in_percent, marker, label=kind, color=colour, markersize=7)
+        looks = zip(COLOURS, MARKERS, (13, 9, 5), strict=False)  # hollow, one inside the other
+        hollow = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 2}
+        for (kind, values), (colour, marker, size) in zip(shares.items(), looks, strict=False):
+            percent = [100 * value for value in values]
+            look = hollow | {"marker": marker, "color": colour, "markersize": size}
+            axis.plot(depths, percent, label=kind, **look)
         axis.axvline(
             certain,
             color="black",
