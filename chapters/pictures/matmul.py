@@ -123,13 +123,15 @@ def _codes(axis, codes, left, colour, *, filled=False, top=0.0):
             )
 
 
-def path(*lanes):
-    """Draw ways of one number through its steps, each a list of (what is done, what comes out)."""
+def path(lanes):
+    """Draw ways of one number through its steps: {way: [(what is done, what comes out), ...]}."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(9.6, 1.2 * len(lanes)))
         axis.set_axis_off()
         box = {"boxstyle": "round,pad=0.4", "facecolor": "white"}
-        for lane, (colour, steps) in enumerate(zip((BLUE, GREEN, RED), lanes, strict=False)):
+        for lane, (way, steps) in enumerate(lanes.items()):
+            colour = (BLUE, GREEN, RED)[lane]
+            axis.text(-1.1, -lane, way, ha="right", va="center", fontsize=10, color=colour)
             places = [12 * i / (len(steps) - 1) for i in range(len(steps))]
             for i, (x, (done, number)) in enumerate(zip(places, steps, strict=True)):
                 axis.text(
@@ -156,18 +158,20 @@ def path(*lanes):
                         fontsize=8.5,
                         color=GREY,
                     )
-        axis.set(xlim=(-1, 13), ylim=(0.5 - len(lanes), 0.5))
+        axis.set(xlim=(-2.3, 13), ylim=(0.5 - len(lanes), 0.5))
         return figure
 
 
 def exact_shares(depths, shares, certain):
-    """Draw the share of float32 sums that are exact against the depth, a curve for each kind of codes."""
+    """Draw the share of float32 sums that are exact against the depth, points for each kind of codes."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 3.6))
-        for (kind, values), colour, marker in zip(shares.items(), COLOURS, MARKERS, strict=False):
-            axis.plot(
-                depths, [100 * value for value in values], label=kind, color=colour, marker=marker
-            )
+        looks = zip(COLOURS, MARKERS, (13, 9, 5), strict=False)  # hollow, one inside the other
+        hollow = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 2}
+        for (kind, values), (colour, marker, size) in zip(shares.items(), looks, strict=False):
+            percent = [100 * value for value in values]
+            look = hollow | {"marker": marker, "color": colour, "markersize": size}
+            axis.plot(depths, percent, label=kind, **look)
         axis.axvline(
             certain,
             color="black",
