@@ -80,14 +80,17 @@ def bytes_by_format(sparsities, curves):
                 axis.plot(
                     sparsities, bits, color=colour, linestyle=style, label=name, linewidth=1.8
                 )
-                saves = np.flatnonzero(np.asarray(bits) < formats["dense"])
-                if len(saves) and 0 < saves[0]:  # the first sparsity at which it is the smaller one
-                    here = sparsities[saves[0]], formats["dense"][0]
-                    axis.plot(*here, "o", color=colour, markersize=6, zorder=5)
+                spare = formats["dense"] - np.asarray(bits)  # above 0 where the format is smaller
+                if spare[0] < 0:
+                    first = np.argmax(spare > 0)
+                    here = np.interp(
+                        0, spare[first - 1 : first + 1], sparsities[first - 1 : first + 1]
+                    )
+                    axis.plot(here, formats["dense"][0], "o", color=colour, markersize=6, zorder=5)
                     axis.annotate(
-                        f"{here[0]:.0%}",
-                        here,
-                        (4, 6),
+                        f"{here:.0%}",
+                        (here, formats["dense"][0]),
+                        (-14, -14) if style == "--" else (4, 6),
                         textcoords="offset points",
                         fontsize=9,
                         color=colour,
