@@ -93,7 +93,7 @@ def sensitivities(curves):
                 )
             axis.set_title(title, loc="left", fontsize=10)
             axis.set_xlabel("weights of this layer that are zero")
-            ticks(axis.xaxis, (0.5, 0.6, 0.7, 0.8, 0.9, 0.99), "{:.0%}")
+            ticks(axis.xaxis, (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99), "{:.0%}")
             axis.legend(fontsize=8.5, loc="upper left")
         _error_axis(axes[0])
         return figure
@@ -134,7 +134,7 @@ def beside_dense(curves):
     """
     looks = {
         "pruned": (BLUE, "o", "pruned and retrained"),
-        "dense": (GREY, "s", "dense, trained as long"),
+        "dense": (GREY, "s", "dense, trained equally long"),
     }
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(curves), figsize=(11, 3.4))
@@ -150,14 +150,13 @@ def beside_dense(curves):
                     alpha=0.15,
                     linewidth=0,
                 )
-            for epoch, stage, error in zip(
-                epochs, stages, 100 * np.mean(errors["pruned"], axis=0), strict=True
-            ):
+            means = [100 * np.mean(errors[kind], axis=0) for kind in ("pruned", "dense")]
+            for epoch, stage, error, other in zip(epochs, stages, *means, strict=True):
                 rising = float(stage.rstrip("%")) > 95  # beside the steep line, not on it
                 axis.annotate(
                     stage,
                     (epoch, error),
-                    (-7, 4) if rising else (0, 9),
+                    (-7, 4) if rising else (0, 9 if error >= other else -15),
                     textcoords="offset points",
                     ha="right" if rising else "center",
                     fontsize=8,
@@ -172,15 +171,17 @@ def beside_dense(curves):
 
 
 def tickets(errors):
-    """Draw the error from each start as a bar, a panel for each sparsity: {title: {start: error}}."""
+    """Draw the mean error from each start as a bar, and a dot for each seed: {start: [errors]}."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(errors), figsize=(11, 2.6), sharey=True, sharex=True)
-        for axis, (title, found) in zip(axes, errors.items(), strict=True):
-            values = [100 * error for error in found.values()]
-            bars = axis.barh(list(found), values, color=[COLOURS[i] for i in (5, 2, 4, 1)])
-            axis.bar_label(bars, fmt="%.1f %%", padding=3)
-            axis.set_xlabel("test error, %")
-            axis.set_title(title, loc="left", fontsize=10)
-            axis.margins(x=0.15)
-        axes[0].invert_yaxis()
+        figure, axis = plt.subplots(figsize=(8.5, 2.4))
+        means = [100 * np.mean(seeds) for seeds in errors.values()]
+        axis.barh(list(errors), means, color=[COLOURS[i] for i in (5, 2, 4, 1)])
+        for row, (seeds, mean) in enumerate(zip(errors.values(), means, strict=True)):
+            axis.plot(100 * np.array(seeds), [row] * len(seeds), "k.", markersize=5)
+            right = max(100 * max(seeds), mean)
+            axis.annotate(
+                f"{mean:.1f} %", (right, row), (6, 0), textcoords="offset points", va="center"
+            )
+        axis.set(xlabel="test error, %", xlim=(0, 100 * np.max(list(errors.values())) * 1.15))
+        axis.invert_yaxis()
         return figure

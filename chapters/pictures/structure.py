@@ -80,6 +80,21 @@ def bytes_by_format(sparsities, curves):
                 axis.plot(
                     sparsities, bits, color=colour, linestyle=style, label=name, linewidth=1.8
                 )
+                spare = formats["dense"] - np.asarray(bits)  # above 0 where the format is smaller
+                if spare[0] < 0:
+                    first = np.argmax(spare > 0)
+                    here = np.interp(
+                        0, spare[first - 1 : first + 1], sparsities[first - 1 : first + 1]
+                    )
+                    axis.plot(here, formats["dense"][0], "o", color=colour, markersize=6, zorder=5)
+                    axis.annotate(
+                        f"{here:.0%}",
+                        (here, formats["dense"][0]),
+                        (-14, -14) if style == "--" else (4, 6),
+                        textcoords="offset points",
+                        fontsize=9,
+                        color=colour,
+                    )
             axis.set_title(title, loc="left", fontsize=10)
             axis.set_xlabel("weights that are zero")
             axis.set_ylim(0, 1.6 * formats["dense"][0])
@@ -123,8 +138,10 @@ def removed_unit(first, second, kept):
             fontsize=9,
             va="center",
         )
-        start, end = (first.shape[1] + 3, -0.6), (first.shape[1] + 1.55, height - removed - 0.5)
+        start, end = (first.shape[1] + 2.4, -0.6), (first.shape[1] - 0.45, height - removed - 0.95)
         axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": RED})
+        bias = first.shape[1] + 1.0, height - removed - 0.95
+        axis.annotate("", bias, start, arrowprops={"arrowstyle": "->", "color": RED})
         axis.set(
             xlim=(-0.5, place + second.shape[1] + 1.5), ylim=(-1.4, height + 0.9), aspect="equal"
         )
@@ -137,28 +154,31 @@ def where_the_work_is(shares):
     A bar is as long as its shares add up to.
     """
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(9.5, 0.8 + 0.42 * len(shares)))
+        figure, axis = plt.subplots(figsize=(9.5, 0.8 + 0.5 * len(shares)))
         layers = list(next(iter(shares.values())))
         colours = dict(zip(layers, (ORANGE, RED, BLUE, GREEN), strict=False))
         for row, (_, parts) in enumerate(shares.items()):
             left = 0.0
-            axis.barh(row, 1, color="#F2F2F2", height=0.7)  # what is gone
+            axis.barh(row, 1, color="#F2F2F2", height=0.6)  # what is gone
             for layer, share in parts.items():
                 axis.barh(
-                    row, share, left=left, color=colours[layer], edgecolor="white", height=0.7
+                    row, share, left=left, color=colours[layer], edgecolor="white", height=0.6
                 )
-                if share > 0.05:
-                    text = f"{share:.0%}"
+                inside = share > 0.05
+                if share > 0.005:  # a narrow piece has its number above it
                     axis.text(
                         left + share / 2,
-                        row,
-                        text,
+                        row if inside else row - 0.38,
+                        f"{share:.0%}",
                         ha="center",
-                        va="center",
-                        fontsize=8.5,
-                        color="white",
+                        va="center" if inside else "bottom",
+                        fontsize=8.5 if inside else 7.5,
+                        color="white" if inside else colours[layer],
                     )
                 left += share
+            if left < 0.99:
+                text = f"{left:.0%} in all"
+                axis.text(left + 0.02, row, text, va="center", fontsize=9)
         axis.set_yticks(range(len(shares)), list(shares))
         axis.invert_yaxis()
         axis.set(xticks=[], xlim=(0, 1))
