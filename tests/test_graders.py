@@ -610,6 +610,8 @@ def test_an_exercise_in_place_gives_the_books_function_until_ones_own_passes(cap
     def quantize(x, qparams):
         raise NotImplementedError
 
+    with pytest.raises(ValueError, match="no exercise 'quantize'; did you mean quantize"):
+        exercises.yours("quantize")
     assert exercises.yours(quantize)(np.float32([0.5]), GRID) == [2]  # as the book has it
     assert capsys.readouterr().out == "Until your quantize passes, the cells below use the book's.\n"
 
@@ -646,6 +648,12 @@ def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, 
     assert cli.main(["exercises"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert exercises.check(quantize=abs) is False and "need a clone" in capsys.readouterr().out
+
+
+def test_unlock_says_why_a_file_does_not_load(tmp_path):
+    (tmp_path / f"ex{C02}.py").write_text("def quantize(x, qparams):\n    return (x\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ex02_quantization.py does not load: SyntaxError: .*never closed.* line 2"):
+        exercises.unlock_file("quantize", tmp_path)
 
 
 def test_unlock_runs_the_students_function(digits, monkeypatch):

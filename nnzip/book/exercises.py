@@ -92,7 +92,7 @@ def yours(function):
 
     In a chapter the cells after an exercise go on with what this returns: sqnr_db = yours(sqnr_db).
     """
-    name = function.__name__
+    name = getattr(function, "__name__", repr(function))
     try:
         exercise = named(exercises(), name)
     except FileNotFoundError as error:
@@ -298,7 +298,10 @@ def unlock(**functions):
 def unlock_file(name, folder="exercises"):
     """Let the function of that name from one's own file work inside the book, as `unlock` does."""
     path = file_of(named(exercises(), name), folder)
-    function = runpy.run_path(str(path)).get(name)  # one's own code on one's own machine, so not in the sandbox
+    try:
+        function = runpy.run_path(str(path)).get(name)  # one's own code on one's own machine, so not in the sandbox
+    except Exception as error:  # whatever the file does
+        raise ValueError(f"{path} does not load: {type(error).__name__}: {error}") from error
     if function is None:
         raise ValueError(f"{path} has no function {name}")
     return unlock(**{name: function})
