@@ -6,10 +6,19 @@ import io
 from nnzip.atomic import atomic_write
 
 INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters")
-INTEGERS += ("epochs", "cpu_seconds")
+INTEGERS += ("epochs",)
 FLOATS = ("sparsity", "error", "sqnr_db", "zeros", "loss", "train_error", "test_error", "seconds")
-FLOATS += ("operations_per_second", "ratio_to_float32", "error_0", "error_1", "error_2", "times")
-FLOATS += ("beside", "rate", "l2", "held_out_error", "limit")
+FLOATS += (
+    "operations_per_second",
+    "ratio_to_float32",
+    "error_0",
+    "error_1",
+    "error_2",
+    "times",
+    "beside",
+    "rate",
+    "l2",
+)
 TYPES = dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
 TYPES["genome"] = lambda text: [int(gene) for gene in text.split()]
 
