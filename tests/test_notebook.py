@@ -1,5 +1,6 @@
 """What chapters show: source under its full name, with the sentence and the formula of its docstring and no more."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -80,3 +81,12 @@ def test_a_chapter_shows_no_private_function(path):
     shown = re.findall(r"show_source\((.*?)\)\n", code + "\n", re.DOTALL)
     private = [name for call in shown for name in re.findall(r"\b_\w+", call)]
     assert not private
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_what_a_cell_displays_is_its_last_line(path):  # a table in the middle of a cell is made and never seen
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "raises-exception" not in cell["metadata"].get("tags", ()):
+            before = [node.value for node in ast.parse("".join(cell["source"])).body[:-1] if isinstance(node, ast.Expr)]
+            names = {getattr(call.func, "id", "") for call in before if isinstance(call, ast.Call)}
+            assert not names & {"table", "show_source", "beside"}, cell["id"]
