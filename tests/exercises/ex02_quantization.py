@@ -39,7 +39,7 @@ dequantize.case(
     np.array([0, 10, 11, 255], np.uint8),
     QuantParams(scale=0.5, zero_point=10, bits=8, signed=False),
     gives=[-5, 0, 0.5, 122.5],
-    likely="uint8 has no negative numbers, 0 - 10 is 246: convert first; subtract the zero point, then multiply",
+    likely="subtract the zero point, then multiply; uint8 has no negative numbers, 0 - 10 is 246: convert first",
 )
 dequantize.case(
     "The difference of an int8 code and its zero point is larger than int8.",
@@ -54,7 +54,7 @@ dequantize.case(
     QuantParams(scale=[1.0, 10.0], zero_point=[0, 1], bits=8, signed=False, axis=0),
     gives=[[1, 2], [0, 10]],
     dtype=np.float32,
-    likely="scale and zero_point have shape (2,): give them shape (2, 1)",
+    likely="scale and zero_point have shape (2,): give them shape (2, 1), 1 everywhere but along the axis",
 )
 
 
@@ -95,7 +95,7 @@ quantize.case(
     TIES,
     QuantParams(1.0, 0, 8, True),
     gives=[0, 2, 2, 0, -2, -2],
-    likely="np.rint rounds halves to even; floor(x + 0.5) rounds them up, a cast cuts them off",
+    likely="np.rint rounds halves to even, floor(x + 0.5) up; the ends are qparams.qmin and qmax, here signed",
 )
 quantize.case(
     "Rounding comes before the zero point.",
@@ -127,7 +127,7 @@ quantize.case(
 )
 
 
-@quantize.draw("reshape scales and zero points along qparams.axis; the dtype is qparams.dtype", dtype=True)
+@quantize.draw("shape scales along qparams.axis; use qparams.qmin, qmax (mind narrow) and dtype", dtype=True)
 def any_numbers(rng):
     """Arrays of one to four axes, some values on ties and beyond the grid, and grids of any width."""
     shape = any_shape(rng)
