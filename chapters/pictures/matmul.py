@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
 from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PINK, RED, STYLE
+from pictures import cells
 
 
 def running_sums(exact, wrapped):
@@ -110,17 +111,8 @@ def matrices_with_sums(a, b):
 
 
 def _codes(axis, codes, left, colour, *, filled=False, top=0.0):
-    for row, line in enumerate(codes):
-        for column, code in enumerate(line):
-            place, face = (left + column, top - row - 1), colour if filled else "white"
-            axis.add_patch(
-                Rectangle(
-                    place, 1, 1, facecolor=face, edgecolor=colour, alpha=0.35 if filled else 1
-                )
-            )
-            axis.text(
-                place[0] + 0.5, place[1] + 0.5, str(code), ha="center", va="center", fontsize=11
-            )
+    look = {"faces": colour, "alpha": 0.35} if filled else {"faces": "white"}
+    cells(axis, codes, left, top, fontsize=11, edgecolor=colour, linewidth=1, **look)
 
 
 def path(lanes):

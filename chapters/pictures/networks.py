@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
 from nnzip.book.plots import BLUE, GREEN, GREY, NAMES, ORANGE, RED, STYLE
+from pictures import cells
 
 PLAIN = STYLE | {"axes.grid": False}
 WINDOWS = (BLUE, RED, GREEN, ORANGE)
@@ -71,15 +72,11 @@ def _arrow(axis, start, end, colour):
     axis.annotate("", end, start, arrowprops=look)
 
 
-def _grid(axis, array, left, top, *, colours=None, text_colours=None, size=1.0, title=""):
-    """Draw an array [rows, columns] as squares with its numbers in them, the upper left corner at (left, top)."""
-    for (i, j), value in np.ndenumerate(array):
-        face = PALE[colours[i][j]] if colours else "white"
-        place = (left + j * size, top - (i + 1) * size)
-        axis.add_patch(Rectangle(place, size, size, facecolor=face, edgecolor=GREY, linewidth=0.8))
-        middle = (place[0] + size / 2, place[1] + size / 2)
-        axis.text(*middle, f"{value:g}", ha="center", va="center", fontsize=10)
-    middle = left + array.shape[1] * size / 2
+def _grid(axis, array, left, top, *, colours=None, title=""):
+    """Draw an array [rows, columns] as squares, with a title above them; colours are keys of PALE."""
+    faces = [[PALE[key] for key in row] for row in colours] if colours is not None else "white"
+    cells(axis, array, left, top, faces=faces)
+    middle = left + array.shape[1] / 2
     axis.text(middle, top + 0.3, title, ha="center", fontsize=9.5, color=GREY)
 
 

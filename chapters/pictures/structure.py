@@ -5,19 +5,15 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, ticks
+from pictures import cells
 
 
 def _cells(axis, matrix, x, y, *, colours=None, size=9):
-    """Draw a matrix as squares with its numbers, the upper left corner at (x, y); 0 is an empty square."""
-    for (i, j), value in np.ndenumerate(matrix):
-        colour = colours[i][j] if colours is not None else ("#CFE3F2" if value else "white")
-        axis.add_patch(
-            Rectangle((x + j, y - i - 1), 1, 1, facecolor=colour, edgecolor="grey", linewidth=0.7)
-        )
-        if value:
-            axis.text(
-                x + j + 0.5, y - i - 0.5, f"{value:g}", ha="center", va="center", fontsize=size
-            )
+    """Draw a matrix as squares, those that are not 0 coloured; 0 is an empty square."""
+    faces = np.where(matrix, "#CFE3F2", "white") if colours is None else colours
+    cells(
+        axis, matrix, x, y, faces=faces, zeros=False, fontsize=size, edgecolor="grey", linewidth=0.7
+    )
 
 
 def csr(matrix, values, columns, starts):
