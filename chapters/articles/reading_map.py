@@ -109,11 +109,11 @@ def beside(chapter):  # "02"
     """Display what the articles have beside each section of a chapter (needs IPython)."""
     from IPython.display import Markdown
 
-    lines = ["| here | in the articles |", "|---|---|"]
+    rows, lines = read("sections.csv"), ["| here | in the articles |", "|---|---|"]
     for number, heading in headings(files()[chapter]).items():
         there = [
             f"**{row['article']} {row['section']}** {row['about']}"
-            for row in read("sections.csv")
+            for row in rows
             if f"[{chapter} §{number}]" in row["here"]
         ]
         if there:

@@ -5,20 +5,9 @@ import io
 
 from nnzip.atomic import atomic_write
 
-INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters")
-INTEGERS += ("epochs",)
-FLOATS = ("sparsity", "error", "sqnr_db", "zeros", "loss", "train_error", "test_error", "seconds")
-FLOATS += (
-    "operations_per_second",
-    "ratio_to_float32",
-    "error_0",
-    "error_1",
-    "error_2",
-    "times",
-    "beside",
-    "rate",
-    "l2",
-)
+INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters", "epochs")
+FLOATS = ("sparsity", "error", "sqnr_db", "zeros", "loss", "train_error", "test_error", "seconds", "times")
+FLOATS += ("operations_per_second", "ratio_to_float32", "error_0", "error_1", "error_2", "beside", "rate", "l2")
 TYPES = dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
 TYPES["genome"] = lambda text: [int(gene) for gene in text.split()]
 
