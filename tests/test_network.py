@@ -8,7 +8,7 @@ import pytest
 from layer_cases import tiny_cnn
 
 from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
-from nnzip.nn.network import Network, lenet_5, lenet_300_100
+from nnzip.nn.network import Cost, Network, costs, lenet_5, lenet_300_100
 from nnzip.nn.training import gradient_check
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 2, 9, 8))
@@ -154,6 +154,23 @@ def test_what_is_no_layer_is_refused_by_its_place(layers):
         Network([Flatten(), *layers])
     with pytest.raises(ValueError, match="at least one layer"):
         Network([])
+
+
+def test_costs_are_those_counted_by_hand():
+    network = lenet_300_100()
+    assert costs(network) == {
+        "1.Linear": Cost(784 * 300, 4 * 784 * 300, 4 * (784 + 300)),
+        "3.Linear": Cost(300 * 100, 4 * 300 * 100, 4 * (300 + 100)),
+        "5.Linear": Cost(100 * 10, 4 * 100 * 10, 4 * (100 + 10)),
+    }
+    network.parameters()["5.weight"][:, :50] = 0
+    few = costs(network, weight_bits=4, activation_bits=8)["5.Linear"]
+    assert few == Cost(50 * 10, 100 * 10 / 2, 100 + 10) and few.moved_bytes == 610
+    conv1, pool1, conv2, pool2, *_ = costs(lenet_5()).values()
+    assert conv1 == Cost(20 * 25 * 24 * 24, 4 * 20 * 25, 4 * (28 * 28 + 20 * 24 * 24))
+    assert pool1 == Cost(0, 0, 4 * 20 * (24 * 24 + 12 * 12)) and pool2 == Cost(0, 0, 4 * 50 * (8 * 8 + 4 * 4))
+    assert conv2.multiply_adds == 50 * 20 * 25 * 8 * 8
+    assert costs(Network([Conv2d(2, 3, 3)]), (2, 5, 5))["0.Conv2d"].multiply_adds == 3 * 2 * 9 * 9
 
 
 def test_a_layer_may_stand_in_a_network_once():
