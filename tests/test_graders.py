@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -163,6 +164,26 @@ def test_a_crash_costs_its_own_exercise_alone(tmp_path):
     source = solution(C02) + "\n\ndef quantize(x, qparams):\n    __import__('os')._exit(1)\n"
     states = {result.exercise: result.state for result in exercises.grade_file(student_file(tmp_path, source))}
     assert states.pop("quantize") == "failing" and set(states.values()) == {"passed"}
+
+
+def test_an_endless_loop_in_a_notebook_is_stopped(monkeypatch, capsys):
+    def dequantize(codes, qparams):
+        while True:
+            pass
+
+    monkeypatch.setattr(KNOWN["dequantize"], "seconds", 0.25)
+    before = signal.getsignal(signal.SIGALRM)
+    assert exercises.yours(dequantize) is KNOWN["dequantize"].reference
+    assert "cut off:  took more than 0.5 s" in capsys.readouterr().out and signal.getsignal(signal.SIGALRM) is before
+
+
+def test_the_list_tells_a_file_that_does_not_load_and_is_the_same_inside_the_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "ex02_quantization.py").write_text("def quantize(:")
+    for folder in (tmp_path, tmp_path / "exercises"):
+        monkeypatch.chdir(folder)
+        assert cli.main(["exercises"]) == 0
+        assert capsys.readouterr().out.count("does not load") == len(of_chapter(C02))
 
 
 def test_a_whole_file_has_a_limit_of_its_own(tmp_path):
@@ -420,7 +441,8 @@ def test_a_chapter_names_its_exercises_and_unlocks_something(chapter):
 
 
 def test_messages_teach(capsys):
-    assert not exercises.check(quantize=lambda x, grid: (np.floor(x / grid.scale + 0.5) + grid.zero_point).astype(int))
+    upward = lambda x, grid: (np.floor(x / grid.scale + 0.5) + grid.zero_point).astype(grid.dtype)  # noqa: E731
+    assert not exercises.check(quantize=upward)
     said = capsys.readouterr().out
     for part in ("input:", "got:", "expected:", "likely:", "rint rounds halves to even", "checks pass)"):
         assert part in said
@@ -514,6 +536,10 @@ def test_errors_have_their_likely_cause():
         (lambda c, q: (c.astype(float) - q.zero_point[:, None]) * q.scale, "np.reshape(value, shape) takes both"),
         (lambda c: c, "the arguments are those of the stub"),
         (lambda c, q: c if c > 0 else -c, "each element has its own answer"),
+        (lambda c, q: None, "122.5] (shape (4,))"),  # with what was expected
+        (lambda c, q: c * q.zp, "a grid has scale, zero_point, axis"),
+        (lambda c, q: round(c * q.scale), "of arrays it is np.rint"),
+        (lambda c, q: c * scale, "what a grid has is written qparams.scale"),  # noqa: F821
     ):
         assert hint in in_notebook(KNOWN["dequantize"], body).message
     exercise = grading.Exercise(lambda x: x, "", 1, "")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 def options(parser):
     """Add the actions and their options to the command's parser."""
-    parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
+    own = Path("." if Path.cwd().name == "exercises" else "exercises")
+    parser.add_argument("--folder", type=Path, default=own, help="where yours are (default: exercises)")
     actions = parser.add_subparsers(title="what to do (without it: list)", metavar="")
     actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
     start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
@@ -38,7 +39,7 @@ def list_all(asked):
         print(f"\nchapter {chapter.replace('_', ' ', 1)}")
         for e in group:
             where = f"{e.notebook} {e.section}".strip()
-            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {where}")
+            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<13}  {where}")
     print("\n* a line or a few, ** an hour, *** an afternoon: the points that it is worth")
     print(f"{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]

@@ -73,7 +73,7 @@ def _load(path):
 def check(**functions):
     """Grade functions in a notebook: check(quantize=my_quantize). Prints what is wrong; true if all passed.
 
-    The functions run in the notebook's own process: nothing stops an endless loop there but the stop button.
+    The functions run in the notebook's own process, and are stopped there after an exercise's time where signals can.
 
     Raises ValueError for a name that is no exercise, TypeError for what is no function.
     """
@@ -113,7 +113,8 @@ def yours(function):
 def _graded_here(exercise, function):
     if not callable(function):
         raise TypeError(f"{exercise.name} must be a function, got {type(function).__name__}")
-    return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
+    with sandbox.time_limit(sandbox.TIMES * exercise.seconds):
+        return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
 
 
 def told(results, *, here=False):
@@ -263,14 +264,16 @@ def _with_arrays(exercise):
 
 
 def states(folder="exercises"):
-    """Return the state of every exercise by name, "not begun", "failing" or "passed": each file there is graded."""
+    """Return by name whether each exercise is "not begun", "failing", "passed", or its file "does not load"."""
     known = exercises()
     found = dict.fromkeys(known, "not begun")
     for stem in dict.fromkeys(e.chapter for e in known.values()):
         path = Path(folder) / f"ex{stem}.py"
         if path.is_file():
             print(f"grading {path} ...", file=sys.stderr, flush=True)  # which may take a while
-            found |= {result.exercise: result.state for result in grade_file(path)}
+            for result in grade_file(path):
+                loads = not result.message.startswith(UNLOADED)
+                found[result.exercise] = result.state if loads else "does not load"
     return found
 
 
