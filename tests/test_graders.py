@@ -711,3 +711,34 @@ def test_the_table_of_exercises_is_true():
     lines.append(f"| | {len(KNOWN)} exercises | {points} | {checks} |")
     text = (CHAPTERS_FOLDER / "INSTRUCTORS.md").read_text(encoding="utf-8")
     assert text.split("<!-- table of exercises -->")[1].split("## ")[0].strip() == "\n".join(lines)
+
+
+def test_the_frame_of_a_message_is_chinese_where_that_is_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["exercises", "--lang", "zh", "start", "02"]) == 0
+    path = tmp_path / "exercises" / "ex02_quantization.py"
+    wrong = "\n\ndef dequantize(codes, qparams):\n    return codes * qparams.scale\n"
+    path.write_text(
+        path.read_text(encoding="utf-8") + solution(C02).split("def dequantize")[0] + wrong, encoding="utf-8"
+    )
+    assert cli.main(["exercises", "--lang", "zh", "check", "02"]) == 1
+    monkeypatch.setenv("NNZIP_LANG", "zh")
+    assert cli.main(["exercises"]) == 0
+    exercises.yours(functions(wrong)["dequantize"])
+    said = capsys.readouterr().out
+    for word in (
+        "由你来填写",
+        "输入：",
+        "得到：",
+        "应为：",
+        "首个不同在",
+        "可能：",
+        "检查中通过",
+        "还没有写：",
+        "题中通过",
+        "第 02 章",
+    ):
+        assert word in said, word
+    for word in ("未通过", "未开始", "下一步：", "使用书中的函数"):
+        assert word in said, word
+    assert not any(word in said for word in ("input:", "got:", "expected:", "likely:", "passed", "not begun", "Next"))
