@@ -18,6 +18,7 @@ import xml.etree.ElementTree as ElementTree
 import mutants
 import numpy as np
 import pytest
+from headings import CHAPTERS as CHAPTERS_FOLDER
 from headings import FILES, headings
 from planted import CHAPTERS, KNOWN, bugs, functions, of_chapter, plant, solution
 
