@@ -3,14 +3,14 @@
 import ast
 import json
 import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from headings import FILES
 
 from nnzip.book.notebook import show, show_source, source_of, table
 
-CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("*.ipynb"))
+CHAPTERS = [*FILES.values()]
 
 
 class Doubled:

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import pytest
 from articles import reading_map
+from headings import FILES as CHAPTERS
 
 from nnzip.quantization import ROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {path.name.partition("_")[0]: path for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))}
 TECHNIQUES = [number for number in CHAPTERS if number != "13"]  # 13 goes through the articles in their own order
 
 # The sections of the five articles, in their order; a question at the end is "9 Q1" where the article numbers it.
