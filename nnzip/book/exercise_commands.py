@@ -37,8 +37,7 @@ def list_all(asked):
 
     known, states, say = exercises.exercises(), exercises.states(asked.folder), exercises.frame_words(asked.lang)
     for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
-        print()
-        print(say(f"chapter {chapter.replace('_', ' ', 1)}"))
+        print(say(f"\nchapter {chapter.replace('_', ' ', 1)}"))
         for e in group:
             where = f"{e.notebook} {e.section}".strip()
             print(say(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<13}  {where}"))

@@ -282,9 +282,8 @@ def states(folder="exercises"):
         path = Path(folder) / f"ex{stem}.py"
         if path.is_file():
             print(f"grading {path} ...", file=sys.stderr, flush=True)  # which may take a while
-            for result in grade_file(path):
-                loads = not result.message.startswith(UNLOADED)
-                found[result.exercise] = result.state if loads else "does not load"
+            for name, state, message, _ in grade_file(path):
+                found[name] = "does not load" if message.startswith(UNLOADED) else state
     return found
 
 

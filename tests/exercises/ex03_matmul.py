@@ -124,6 +124,13 @@ exact_depth.case(
     likely="at most 2^24, not below it",
 )
 exact_depth.case(
+    "The magnitude of -128 is 128, not -128.",
+    "uint8",
+    np.full((1030, 2), -128, np.int8),
+    gives=514,
+    likely="np.abs and - of an int8 -128 are -128 again: convert first; 2^24 / (255 * 128)",
+)
+exact_depth.case(
     "For uint8 codes weights of the other sign only take away: the larger side counts.",
     "uint8",
     np.tile(np.array([[127], [-127]], np.int8), (1000, 1)),
