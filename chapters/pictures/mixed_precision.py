@@ -58,7 +58,8 @@ def all_ways(taken, measured, priced, same, added):
         figure, axes = plt.subplots(1, 2, figsize=(11, 3.9))
         x = taken / 1000
         axes[0].plot(x, measured, ".", color=PALE, markersize=4, label=f"all {len(x)} ways")
-        axes[0].plot(x[priced], measured[priced], "o-", color=BLUE, label="found by a price")
+        look = {"color": BLUE, "drawstyle": "steps-post", "label": "found by a price"}
+        axes[0].plot(x[priced], measured[priced], "o-", **look)
         axes[0].plot(x[same], measured[same], "s", color=RED, label="one width for all")
         axes[0].set(yscale="log", xlabel="kilobytes", ylabel="KL, measured (log scale)")
         axes[0].set_title("One width is hard to beat", loc="left", fontsize=11)
