@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnzip.checks import check_finite, number, one_of, real, same_shape, whole
+from nnzip.checks import check_finite, number, one_of, real, real32, reals, same_shape, whole, wide
 
 FLOATS = (np.float16, np.float32, np.float64)
 ARRAYS = [np.array([0, 1, 100], dtype) for dtype in (*FLOATS, np.int8, np.uint8, np.int64, np.uint64)]
@@ -16,6 +16,13 @@ def test_floats_pass_as_they_are_and_the_rest_becomes_float64(x):
     array = real(x)
     assert array is x if getattr(x, "dtype", None) in FLOATS else array.dtype == np.float64
     assert np.array_equal(array, np.array(x))
+
+
+@pytest.mark.parametrize("kind", [real, real32, wide, reals(1), whole(0), number(0, 1)])
+def test_what_is_no_number_is_a_type_error(kind):
+    for wrong in ([True], True, "1", None, 1j):
+        with pytest.raises(TypeError, match=r"^rate must "):
+            kind(wrong, "rate")
 
 
 @pytest.mark.parametrize(
