@@ -65,7 +65,8 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
     array([-2, -1, -1, -1,  0,  0,  0,  1,  1,  1,  2,  2], dtype=int8)
     """
     acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
-    m0, shift = _integers(m0, "m0", (2**30, INT32.max), acc.shape), _integers(shift, "shift", SHIFTS, acc.shape)
+    m0, shift = integers(m0, "m0", 2**30, INT32.max), integers(shift, "shift", *SHIFTS)
+    m0, shift = (np.broadcast_to(given.astype(np.int64), acc.shape) for given in (m0, shift))
     if double_rounding:
         left, right = np.maximum(-shift, 0), np.maximum(shift, 0)
         sums = np.clip(acc.astype(np.int64) << left, INT32.min, INT32.max)
@@ -107,7 +108,3 @@ def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_p
         raise ValueError(f"out_dtype must be int8, uint8, int16 or uint16, got {dtype}")
     codes = np.iinfo(dtype)
     return acc, codes, whole(codes.min, codes.max)(zero_point, "zero_point")
-
-
-def _integers(values, name, ends, shape):  # -> int64, broadcast to shape
-    return np.broadcast_to(integers(values, name, *ends).astype(np.int64), shape)
