@@ -179,9 +179,6 @@ def vectors(x, name):
     return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
 
 
-vectors.refused = real.refused
-
-
 @door
 def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None):  # [..., n, ...] -> [..., n, ...]
     """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
