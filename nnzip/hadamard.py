@@ -212,10 +212,7 @@ def _matrices(n, dtype):
 
 @lru_cache
 def _passes(orders):  # (2, 2, 2, 2, 2, 2, 2) -> ((2, 2, 2), (2, 2, 2, 2)), which multiplies by orders 8 and 16
-    """Group neighbouring orders so that all passes together cost least: each costs `PASS`, and its order.
-
-    For 128: one of 128 costs 188, those of 8 and 16 cost 144, those of 4, 4 and 8 cost 196.
-    """
+    """Group neighbouring orders so that all passes together cost least: each costs `PASS`, and its order."""
     if not orders:
         return ()
     ways = ((orders[:k], *_passes(orders[k:])) for k in range(1, len(orders) + 1))
