@@ -1,4 +1,4 @@
-"""Second-order pruning and rounding of a layer: against least squares, the explicit loop, and all 2^n roundings."""
+"""Second-order pruning and rounding of a layer: against least squares, the published loop, and all 2^n roundings."""
 
 import itertools
 from dataclasses import replace
@@ -113,6 +113,31 @@ def test_gptq_is_the_explicit_loop_in_any_blocks(layout, bits, monkeypatch):
         w, x = layer(seed)
         h, grid = input_hessian(x), choose_qparams(w, bits=bits, **LAYOUTS[layout])
         assert np.array_equal(gptq(w, h, grid), gptq_by_definition(w, h, grid))
+
+
+def published(weight, hessian, scale, qmin, qmax, block_size):
+    """Frantar et al. 2023, Algorithm 1: errors go to the rest of a block at once, to the rest of a row in one go."""
+    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    left, rounded = weight.copy(), np.empty_like(weight)
+    for start in range(0, weight.shape[1], block_size):
+        end = min(start + block_size, weight.shape[1])
+        errors = np.empty((len(weight), end - start))
+        for k in range(start, end):
+            rounded[:, k] = np.clip(np.rint(left[:, k] / scale), qmin, qmax) * scale
+            errors[:, k - start] = (left[:, k] - rounded[:, k]) / upper[k, k]
+            left[:, k:end] -= np.outer(errors[:, k - start], upper[k, k:end])
+        left[:, end:] -= errors @ upper[start:end, end:]
+    return rounded
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("block_size", [16, 50])
+def test_gptq_is_the_published_algorithm(bits, block_size, monkeypatch):
+    monkeypatch.setattr(reconstruction, "BLOCK", block_size)
+    weight, x = layer(bits, out=20, n=70, samples=200)
+    h, grid = input_hessian(x), choose_qparams(weight, bits=bits, axis=0)
+    expected = published(weight, h, grid.scale.astype(np.float64), grid.qmin, grid.qmax, block_size)
+    assert np.allclose(gptq(weight, h, grid), expected, rtol=1e-6, atol=0)  # the scales are float32, the codes equal
 
 
 def test_descending_order_rounds_the_largest_diagonal_first():
