@@ -107,16 +107,19 @@ def test_the_blocks_that_go_have_the_least_norms(pruned):
 @pytest.mark.parametrize(
     "w",
     [
-        np.float16([[6e-5, 6e-5, 1e-4, 1e-4, 100, 100]]),
-        np.float32([[2e-30, 1e-30, 1e-30, 3e-30, 1, 1]]),
-        1e200 * np.array([[2.0, 1.0, 1.0, 3.0, 4.0, 4.0]]),
-        np.zeros((1, 6)),
+        np.float16([[1e-4, 1e-4, 6e-5, 6e-5, 100, 100]]),
+        np.float32([[1e-30, 3e-30, 2e-30, 1e-30, 1, 1]]),
+        1e200 * np.array([[1.0, 3.0, 2.0, 1.0, 4.0, 4.0]]),
     ],
 )
-def test_the_smallest_of_tiny_huge_and_zero_blocks_goes(w):
-    mask = block_mask(w, 1 / 3, block_size=(1, 2))
-    assert mask.tolist() == [[False, False, True, True, True, True]]
-    mask[0, 0] = True  # the caller's own array
+def test_the_smallest_of_tiny_and_huge_blocks_goes(w):
+    assert block_mask(w, 1 / 3, block_size=(1, 2)).tolist() == [[True, True, False, False, True, True]]
+
+
+def test_of_zero_blocks_the_first_go_and_the_mask_is_the_callers_own():
+    mask = block_mask(np.zeros((2, 2)), 0.5, block_size=(1, 1))
+    assert mask.tolist() == [[False, False], [True, True]]
+    mask[0, 0] = True
 
 
 @pytest.mark.parametrize(
