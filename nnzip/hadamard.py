@@ -156,10 +156,14 @@ def kronecker_product(x, matrices, out):  # [R, n, after], a few [m, m] whose or
     """
     after = x.shape[2]  # how far apart in memory the neighbours along the axis are
     for i, matrix in reversed(list(enumerate(matrices))):
-        shape = (-1, len(matrix), after) if after > 1 else (-1, len(matrix))
-        x = x.reshape(shape)
-        left, right = (matrix.T, x) if after > 1 else (x, matrix)  # A^T X, or X B
-        x = np.matmul(left, right, out=None if i else out.reshape(shape), casting="same_kind")  # float16 only in out
+        if after == 1:  # X B
+            shape = -1, len(matrix)
+            left, right = x.reshape(shape), matrix
+        else:  # A^T X
+            shape = -1, len(matrix), after
+            left, right = matrix.T, x.reshape(shape)
+        into = out.reshape(shape) if i == 0 else None
+        x = np.matmul(left, right, out=into, casting="same_kind")  # float16 only in out
         after *= len(matrix)
     return out
 

@@ -173,11 +173,10 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
 
 @door
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
-    """Return how far the network's C outputs move if w becomes 0, to first order.
+    """Return mean_n sum_c (w dz_c/dw)^2: how far the network's C outputs z move, squared and to first order, if w goes.
 
-    Output c moves by -w dz_c/dw. The saliency is the squared move, summed over outputs, on average over the samples:
-    w^2 mean_n sum_c (dz_c/dw)^2, w^2 times `gauss_newton_diag` of the Jacobian. For the last layer, whose Jacobian is
-    the identity, it is activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
+    That is w^2 times `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
+    activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
