@@ -2,10 +2,10 @@
 
     H H^T = n I         so that  H / sqrt(n)  is orthogonal: it turns vectors and keeps lengths and angles
 
-A rotation (any orthogonal map is called one here) makes of a vector with one large entry one whose entries are all of
-like magnitude, which a uniform grid rounds best. Of a constant vector H makes one with a single large entry, so random
-signs come first, D on the diagonal: R = D H / sqrt(n). Inputs and weights that are rotated alike have the same
-products, (x R) (w R)^T = x w^T.
+A rotation (any orthogonal map is called one here) mixes each number into all the others: a vector with one large entry
+becomes one whose entries are all of like magnitude, which a uniform grid rounds best. H makes of a constant vector one
+with a single large entry, so random signs come first, D on the diagonal: R = D H / sqrt(n). Inputs and weights that are
+rotated alike have the same products, (x R) (w R)^T = x w^T.
 
 `transform_by_definition` and `transform_by_butterfly` say what is computed; `hadamard_transform` computes it fast, as a
 few matrix products: more arithmetic than the butterfly, less reading and writing of memory.
