@@ -233,14 +233,13 @@ def decode_adaptive(data, count, *, alphabet: whole(1, 256), mask=None, middle=N
 
 def _run_values(coder, codes, alphabet, mask, middle):
     """Code the symbols; return them, or what the decoder reads."""
-    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
+    near, before = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
     middle = (alphabet + 1) // 2 if middle is None else whole(1, max(1, alphabet - 1))(middle, "middle")
-    nodes, upper, out = {}, [], []
+    nodes, out, upper = {}, [], [0] * (len(codes) + 1)  # upper: 1 or -1 for each code so far, and 0 for place -1
     for i, symbol in enumerate(codes):
         context = 0
-        if before:
-            votes = sum(upper[j] for j in before[i] if j >= 0)  # upper: 1 or -1
-            context = max(-2, min(2, votes)) or 4 * (last_in_row[i] >= 0 and upper[last_in_row[i]])
+        if near:
+            context = max(-2, min(2, sum(upper[j] for j in near[i]))) or 4 * upper[before[i]]
         low, high = 0, alphabet
         while high - low > 1:
             split = middle if high - low == alphabet else (low + high + 1) // 2
@@ -250,7 +249,7 @@ def _run_values(coder, codes, alphabet, mask, middle):
             node[1] += 2
             low, high = (split, high) if bit else (low, split)
             context = 0
-        upper.append(1 if low >= middle else -1)
+        upper[i] = 1 if low >= middle else -1
         out.append(low)
     return out
 
