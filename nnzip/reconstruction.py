@@ -169,8 +169,6 @@ def gptq(
 
         H = R R^T, R upper triangular        column k <- round(w_k + sum_{i<k} (w_i - w^_i) R_ik / R_kk)
 
-    The k-th term of the error, |d R|^2 / 2, is the last one that column k can still make small.
-
     hessian : positive definite, as `input_hessian` gives it with damping
     order : "natural", the first input first, or "descending", the largest H_jj first
     mask : bool (out, in), optional: where it is False the weight becomes zero, and the others make up for that too
