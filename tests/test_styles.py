@@ -515,23 +515,19 @@ def lloyd_v1(x, start, *, iterations):  # by np.add.reduceat on the sorted numbe
 def optimal_codebook_v1(x, k):  # by recursion
     x = np.sort(x.ravel().astype(float))
     sums, squares = np.insert(np.cumsum(x - x[0]), 0, 0), np.insert(np.cumsum((x - x[0]) ** 2), 0, 0)
-    best, cuts = [0.0] + [math.inf] * len(x), []
-    for _ in range(k):
-        new, cut = [0.0] + [math.inf] * len(x), [0] * (len(x) + 1)
-        for j in range(1, len(x) + 1):
-            i = np.arange(j)
-            costs = np.array(best[:j]) + (squares[j] - squares[i]) - (sums[j] - sums[i]) ** 2 / (j - i)
-            cut[j] = int(costs.argmin())
-            new[j] = min(costs[cut[j]], best[j])
-            if best[j] <= costs[cut[j]]:
-                cut[j] = j
-        best, cuts = new, [*cuts, cut]
-    j, values = len(x), []
-    for cut in cuts[::-1]:
-        if cut[j] < j:
-            values.append(x[cut[j] : j].mean())
-            j = cut[j]
-    values = values[::-1]
+
+    @functools.cache
+    def best(j, groups):  # of the first j numbers -> the least squared error, the ends of the groups
+        if j == 0 or groups == 0:
+            return (0.0 if j == 0 else math.inf), ()
+        i = np.arange(j)
+        costs = (squares[j] - squares[i]) - (sums[j] - sums[i]) ** 2 / (j - i)
+        ways = [best(start, groups - 1)[0] + cost for start, cost in enumerate(costs.tolist())]
+        start = int(np.argmin(ways))
+        return ways[start], (*best(start, groups - 1)[1], j)
+
+    ends = best(len(x), k)[1]
+    values = [x[i:j].mean() for i, j in itertools.pairwise((0, *ends))]
     return np.float32(values + [values[-1]] * (k - len(values)))
 
 
@@ -717,7 +713,8 @@ def best_rounding_v1(weight, hessian, qparams):
     out = np.zeros(weight.shape, np.float32)
     for i, row in enumerate(np.float64(weight)):
         scale, zero = (float(np.broadcast_to(v, len(weight))[i]) for v in (qparams.scale, qparams.zero_point))
-        ends = [sorted({min(max(c, qparams.qmin), qparams.qmax) for c in (math.floor(w / scale) + zero, math.floor(w / scale) + zero + 1)}) for w in row]  # fmt: skip # noqa: E501
+        below = [math.floor(w / scale) + zero for w in row]
+        ends = [sorted({min(max(code, qparams.qmin), qparams.qmax) for code in (b, b + 1)}) for b in below]
         ways = [(np.array(way) - zero) * scale for way in itertools.product(*ends)]
         out[i] = min(ways, key=lambda way, row=row: (way - row) @ hessian @ (way - row))
     return out
@@ -784,13 +781,8 @@ def best_allocation_v1(costs, sizes, budget):
     def best(i, left):
         if i == len(costs):
             return 0.0, ()
-        ways = [(costs[i, k], k) for k in range(costs.shape[1]) if sizes[i, k] <= left]
-        found = []
-        for cost, k in ways:
-            rest = best(i + 1, left - int(sizes[i, k]))
-            if rest:
-                found.append((cost + rest[0], (k, *rest[1])))
-        return min(found, default=None)
+        ways = [(k, best(i + 1, left - int(sizes[i, k]))) for k in range(costs.shape[1]) if sizes[i, k] <= left]
+        return min(((costs[i, k] + rest[0], (k, *rest[1])) for k, rest in ways if rest), default=None)
 
     found = best(0, min(int(budget), int(sizes.max(axis=1).sum())))
     if found is None:
@@ -821,10 +813,7 @@ def jobs_left_v1(jobs, log, head):
         if not found or line.count("{") != line.count("}"):
             raise ValueError("damaged")
         done.add(found[1])
-    first = {}
-    for place, job in enumerate(jobs):
-        first.setdefault(job, place)
-    return np.array([place for job, place in first.items() if job not in done], int)
+    return np.array([i for i, job in enumerate(jobs) if job not in done and job not in jobs[:i]], int)
 
 
 # 12
@@ -846,25 +835,24 @@ def entropy_v1(codes):
     return math.log2(codes.size) - sum(n * math.log2(n) for n in counts.values()) / codes.size
 
 
-def huffman_lengths_v1(counts):  # a tree on a heap
-    heap = [(int(n), i, None, None) for i, n in enumerate(counts) if n]
-    lengths = [0] * len(counts)
-    if len(heap) == 1:
-        lengths[heap[0][1]] = 1
-        return np.array(lengths)
+def huffman_lengths_v1(counts):  # a tree on a heap, then its depths by recursion
+    heap = [(int(n), i, i) for i, n in enumerate(counts) if n]
     heapq.heapify(heap)
-    tick = len(counts)
+    tick, lengths = len(counts), [0] * len(counts)
     while len(heap) > 1:
         a, b = heapq.heappop(heap), heapq.heappop(heap)
-        tick += 1
-        heapq.heappush(heap, (a[0] + b[0], tick, a, b))
-    waiting = [(heap[0], 0)] if heap else []
-    while waiting:
-        (_, i, a, b), depth = waiting.pop()
-        if a is None:
-            lengths[i] = depth
+        tick += 1  # of equal counts the older goes first
+        heapq.heappush(heap, (a[0] + b[0], tick, (a[2], b[2])))
+
+    def descend(tree, depth):
+        if isinstance(tree, tuple):
+            descend(tree[0], depth + 1)
+            descend(tree[1], depth + 1)
         else:
-            waiting += [(a, depth + 1), (b, depth + 1)]
+            lengths[tree] = max(depth, 1)
+
+    if heap:
+        descend(heap[0][2], 0)
     return np.array(lengths)
 
 
@@ -882,26 +870,13 @@ def canonical_words_v1(lengths):  # RFC 1951
     return np.array(words, np.int64)
 
 
-def relative_index_v1(mask, *, bits):
-    steps, kept, run = [], [], 0
-    for place in np.append(np.flatnonzero(mask), -1) if mask.size < 10_000 else ():
-        if place < 0:
-            break
-        gap = int(place) - run
-        while gap >= 2**bits:
-            steps.append(2**bits - 1)
-            kept.append(False)
-            gap -= 2**bits
-        steps.append(gap)
-        kept.append(True)
-        run = int(place) + 1
-    if mask.size >= 10_000:
-        gaps = np.diff(np.flatnonzero(mask), prepend=-1) - 1
-        full = gaps // 2**bits
-        kept = np.zeros(int(np.sum(full + 1)), bool)
-        kept[np.cumsum(full + 1) - 1] = True
-        steps = np.where(kept, 0, 2**bits - 1)
-        steps[kept] = gaps % 2**bits
+def relative_index_v1(mask, *, bits):  # one after the other
+    steps, kept, last = [], [], -1
+    for place in np.flatnonzero(mask).tolist():
+        fillers, rest = divmod(place - last - 1, 2**bits)
+        steps += [2**bits - 1] * fillers + [rest]
+        kept += [False] * fillers + [True]
+        last = place
     return np.array(steps, np.uint8), np.array(kept, bool)
 
 
