@@ -106,16 +106,13 @@ def plan(*, quick=False, everything=False):  # -> [(network, seed, technique, bi
     for network, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS):
         cnn = network == "lenet_5"
         widths, zeros = EXTENTS[quick + (cnn and not everything)]
-        for technique in TECHNIQUES.values():
-            if not (everything or technique.name in MAIN):
-                continue
-            for bits, sparsities in technique.cnn if cnn else technique.mlp:
-                if not everything and sparsities != UNPRUNED:
-                    bits = [b for b in bits if b in (4, FLOAT)]  # the curves; other widths are for maps and tables
-                bits = tuple(b for b in bits if b in (1, *widths))
+        for name in TECHNIQUES if everything else MAIN:
+            for bits, sparsities in TECHNIQUES[name].cnn if cnn else TECHNIQUES[name].mlp:
+                curves = not everything and sparsities != UNPRUNED  # other widths are for maps and tables
+                bits = tuple(b for b in bits if b in ((4, FLOAT) if curves else (1, *widths)))
                 sparsities = tuple(s for s in sparsities if s in zeros)
                 if bits and sparsities:
-                    grids.append((network, seed, technique.name, bits, sparsities))
+                    grids.append((network, seed, name, bits, sparsities))
     return grids
 
 

@@ -164,23 +164,15 @@ INTEGER_MLP = (EVERY, ((4,), (*FEW_ZEROS, 0.99)), ((2, 3, 6, 8), MAP_SPARSITIES[
 
 
 class Technique(NamedTuple):
-    """A technique of the study, from which its names, files, tables and plans follow.
+    """A technique of the study, from which its names, files, tables and plans follow."""
 
-    name : of its records
-    title : of its lines in tables and figures
-    colour : of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
-    function : (network, data, *, bits, sparsity) -> what predicts; None: it is trained (figures/retraining.py)
-    mlp, cnn : the grids that are measured of LeNet-300-100, and of LeNet-5, which takes ten times as long
-    chapter : the stem of the chapter it belongs to, whose file has its records
-    """
-
-    name: str
-    title: str
-    colour: str = ""
-    function: Callable | None = None
-    mlp: tuple = ()
-    cnn: tuple = ()
-    chapter: str = ""
+    name: str  # of its records
+    title: str  # of its lines in tables and figures
+    colour: str = ""  # of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
+    function: Callable | None = None  # (network, data, *, bits, sparsity) -> what predicts; None: it has to be trained
+    mlp: tuple = ()  # the grids that are measured of LeNet-300-100,
+    cnn: tuple = ()  # and of LeNet-5, which takes ten times as long
+    chapter: str = ""  # the stem of the chapter whose file has its records
 
 
 def integers(bits, colour, *points):
