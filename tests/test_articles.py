@@ -2,16 +2,15 @@
 
 import importlib
 import itertools
-import json
 import math
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from articles import formulas as printed
 from articles.findings import EXAMPLE, FINDINGS, VERDICTS
+from headings import headings
 
 from nnzip import pruning
 from nnzip.compression.quantization import quantize_weights
@@ -19,7 +18,6 @@ from nnzip.nn.layers import Linear
 from nnzip.nn.network import Network
 from nnzip.quantization import QuantParams, choose_qparams, dequantize, fake_quantize, qparams_from_range, quantize
 
-CHAPTERS = Path(__file__).parent.parent / "chapters"
 BY_HEADING = {finding.heading: finding for finding in FINDINGS}
 ROWS = {  # how many claims of each place are on record, read off the articles and not off the list
     "A0": "2.2 1, 3.1 1, 3.2.1 1, 3.2.2 2, 3.3 1, 4.1 1, 4.2 1, 4.3 1, 5.2 3, 8.2 1",
@@ -90,11 +88,11 @@ def test_what_happens_is_what_is_recorded(finding):
 def test_the_better_function_and_the_section_exist(finding):
     module, _, name = finding.better.function.rpartition(".")
     assert callable(getattr(importlib.import_module(module), name))
-    assert finding.better.section in headings(CHAPTERS / f"{finding.better.chapter}.ipynb")
+    assert finding.better.section in headings(finding.better.chapter.partition("_")[0])
 
 
 def test_chapter_13_has_a_section_for_each_finding_in_order():
-    found = [heading for heading in headings(CHAPTERS / "13_articles.ipynb") if heading in BY_HEADING]
+    found = [heading for heading in headings("13") if heading in BY_HEADING]
     assert found == [finding.heading for finding in FINDINGS]
 
 
@@ -114,12 +112,6 @@ def test_values_are_shown_briefly():
     assert "a1_4_1([0.12, -0.05, 0.2], 8)` gives [0, 0, 0]." in shown  # and no -0
     assert "The article says 2." in BY_HEADING["A3 4.2: the bit width"]._repr_markdown_()
     assert "gives ValueError" in BY_HEADING["A0 5.2: the images"]._repr_markdown_()
-
-
-def headings(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return [line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")]
 
 
 # ---------------------------------------------------------------- A0
