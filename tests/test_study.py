@@ -259,6 +259,7 @@ def test_a_larger_plan_has_all_points_of_a_smaller_one_and_none_twice():
     for extent in EXTENTS:
         points = points_of(**extent)
         assert smaller < set(points) and len(points) == len(set(points))
+        assert "everything" in extent or {p[3] for p in points if p[4] > 0} == {4, FLOAT}  # in three minutes
         assert {p[:2] for p in points} == set(itertools.product(NETWORKS, [0] if "quick" in extent else [0, 1, 2]))
         smaller = set(points)
 
