@@ -455,6 +455,10 @@ def test_a_second_run_on_another_cpu_leaves_the_folder_as_it_is(tmp_path, drawn)
     everything, changes = report.write_report([other], tmp_path)
     assert [new for _, new in changes] == [other] and other in everything
     assert drawn[0] == "11_mixed_precision_signature" and "02_quantization_signature" not in drawn
+    drawn.clear()
+    [other] = [{**r, "error": 0.9} for r in select(records, technique="mixed", bits=4, sparsity=0.8, seed=1)[:1]]
+    report.write_report([other], tmp_path)
+    assert "results" in drawn  # although no table has this point
     report.write_report([r for r in records if r["technique"] != "smoothed"], tmp_path, complete=True)
     assert not select(read_records(tmp_path / "10_reconstruction.csv"), technique="smoothed")  # measured no more
 
@@ -572,6 +576,7 @@ def test_the_integer_map_has_the_mean_error_at_every_pair_of_widths():
             for column, bits in enumerate((2, 3, 4, 8))
             for row, inputs in enumerate((2, 3, 4, 6, 8))
         }
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "3", "4", "8"]
         assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3", "4", "6", "8"]
 
 
