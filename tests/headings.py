@@ -1,6 +1,7 @@
 """The English chapters and their headings."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ FILES = {  # "05b": its path
 
 @cache
 def headings(number):
-    """The texts of a chapter's second-level headings, in their order; its number is such as 05 or 05b."""
+    """The texts of a chapter's headings, in their order; its number is such as 05 or 05b."""
     cells = json.loads(FILES[number].read_text(encoding="utf-8"))["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
-    return [line[3:].strip() for line in lines if line.startswith("## ")]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return [heading.strip() for heading in re.findall("^#+ (.*)", text, re.MULTILINE)]

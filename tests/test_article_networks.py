@@ -94,14 +94,6 @@ def test_the_schedule_is_the_article_s_and_stops_with_the_training():
     assert f"{networks.SCHEDULE(last):.1%}" == f"{networks.SCHEDULE(steps):.1%}" == "28.6%"
 
 
-def test_loaded_is_a_copy():
-    network = networks.mlp_64()
-    twice = networks.loaded(network, {name: 2 * array for name, array in network.parameters().items()})
-    for name, array in network.parameters().items():
-        np.testing.assert_array_equal(twice.parameters()[name], 2 * array)
-        assert not np.shares_memory(twice.parameters()[name], array)
-
-
 @pytest.mark.parametrize("section", STEPS)
 def test_a_section_measures_what_the_records_hold(section, digits, monkeypatch):
     few = Mnist(*(array[:64] for array in digits))
