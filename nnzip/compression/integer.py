@@ -98,12 +98,6 @@ class IntegerLayer:
             codes = np.minimum(codes, dtype.type(self.output.qmax))
         return np.moveaxis(codes, -1, 1)
 
-    def float_parameters(self):
-        """Return what the codes stand for: the weight of the float layer's shape, and its bias, as float32."""
-        scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
-        bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
-        return {"weight": self.weight * scale, "bias": bias}
-
 
 def float_layer(weight, stride):  # int8 [out, in] or [O, C, k, k] -> Linear or Conv2d
     """Return a layer with the codes as its weight and no bias or padding: those come in as integers.
@@ -191,11 +185,6 @@ class IntegerNetwork:
         if codes.dtype != np.uint8:
             raise TypeError(f"codes must be uint8, as quantize_input gives them, got {codes.dtype}")
         return codes
-
-    def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
-        """Return the floats that weights and biases stand for, by the index in `layers`, which has no ReLUs."""
-        layers = ((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, IntegerLayer))
-        return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
     def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
         return self.forward(self.quantize_input(images)).argmax(axis=1)
@@ -299,22 +288,19 @@ def compare_layers(network, integer, images):
     Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that `integer` was
     made of. The last layer is left out.
     """
-    floats = [layer for layer in network.copy().layers if layer.params]
-    own = {i: layer for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)}
-    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in own.values()]:
+    layers, floats = integer.layers, [layer for layer in network.copy().layers if layer.params]
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, IntegerLayer)]
+    if [layer.params["weight"].shape for layer in floats] != [layers[i].weight.shape for i in places]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for fake, layer in zip(floats, own.values(), strict=True):
-        fake.params["weight"][...] = layer.float_parameters()["weight"]
-    fakes = dict(zip(list(own)[:-1], floats[:-1], strict=True))
-    found = {i: LayerDifference(str(fake), 0, 0, 0) for i, fake in fakes.items()}
+    fakes = dict(zip(places[:-1], floats, strict=False))
+    for i, fake in fakes.items():
+        scale = layers[i].weight_scale.reshape(-1, *[1] * (layers[i].weight.ndim - 1))
+        fake.params["weight"][...] = layers[i].weight * scale
+    steps = {i: [] for i in fakes}  # how far each code is off, batch by batch
     for codes in _batches(integer.quantize_input(images)):
-        for i, layer in enumerate(integer.layers):
-            leaving = layer.forward(codes)
-            if i in fakes:
-                expected = quantize(fakes[i].forward(dequantize(codes, layer.input)), layer.output)
-                off = np.abs(leaving.astype(np.int32) - expected)  # in steps
-                name, outputs, different, largest = found[i]
-                different += int(np.count_nonzero(off))
-                found[i] = LayerDifference(name, outputs + off.size, different, max(largest, int(off.max())))
-            codes = leaving
-    return list(found.values())
+        passed = [codes, *integer.trace(codes)]  # passed[i] enters layer i
+        for i, fake in fakes.items():
+            expected = quantize(fake.forward(dequantize(passed[i], layers[i].input)), layers[i].output)
+            steps[i].append(np.abs(passed[i + 1].astype(np.int32) - expected).ravel())
+    off = {i: np.concatenate(parts) for i, parts in steps.items()}
+    return [LayerDifference(str(fakes[i]), a.size, int(np.count_nonzero(a)), int(a.max())) for i, a in off.items()]
