@@ -1,11 +1,13 @@
 """Network: names, copies, loading, predicting, and the two networks of the book."""
 
 import copy
+import importlib
 import pickle
 
 import numpy as np
 import pytest
 from layer_cases import tiny_cnn
+from public_calls import CALLS
 
 from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
@@ -118,6 +120,23 @@ def test_a_copy_is_independent_in_both_directions(duplicate):
     assert np.array_equal(network.forward(IMAGES), logits)
     network.parameters()["7.bias"][...] = 1
     assert not other.forward(IMAGES).any()
+
+
+TECHNIQUES = [(module, name) for module in CALLS if module.startswith("compression.") for name in CALLS[module]]
+
+
+@pytest.mark.parametrize(("module", "name"), TECHNIQUES)
+def test_a_technique_changes_no_network_and_shares_no_memory_with_it(module, name):
+    args, kwargs = CALLS[module][name]
+    args = [arg.copy() if isinstance(arg, Network) else arg for arg in args]
+    given = [arg for arg in args if isinstance(arg, Network)]
+    before = copy.deepcopy([network.parameters() for network in given])
+    made = getattr(importlib.import_module(f"nnzip.{module}"), name)(*args, **kwargs)
+    for network in made if isinstance(made, tuple) else [made]:
+        for array in network.parameters().values() if isinstance(network, Network) else ():
+            array[...] = 7
+    for network, arrays in zip(given, before, strict=True):
+        assert all(np.array_equal(array, arrays[key]) for key, array in network.parameters().items())
 
 
 # ---------------------------------------------------------------- the two networks
