@@ -51,14 +51,6 @@ def test_the_networks_have_the_sizes_of_the_articles():
         assert Network(cnn.layers[:depth]).forward(np.ones((2, 1, 28, 28), np.float32)).shape[2:] == shape
 
 
-def test_seeds_give_other_weights():
-    for build in (networks.mlp_64, networks.cnn_32_64):
-        one, same, other = (weights_of(build(seed=seed)) for seed in (1, 1, 2))
-        for name in one:
-            np.testing.assert_array_equal(one[name], same[name])
-            assert not np.array_equal(one[name], other[name])
-
-
 def test_without_pruning_it_is_fit(digits):
     options = {"epochs": 2, "batch_size": 64, "seed": 3}
     network = networks.mlp_64()
@@ -92,14 +84,6 @@ def test_the_schedule_is_the_article_s_and_stops_with_the_training():
     last = steps - networks.EVERY
     assert steps % networks.EVERY == 0 and networks.SCHEDULE(last) == pytest.approx(0.1 + 0.2 * (last - 1000) / 9000)
     assert f"{networks.SCHEDULE(last):.1%}" == f"{networks.SCHEDULE(steps):.1%}" == "28.6%"
-
-
-def test_loaded_is_a_copy():
-    network = networks.mlp_64()
-    twice = networks.loaded(network, {name: 2 * array for name, array in network.parameters().items()})
-    for name, array in network.parameters().items():
-        np.testing.assert_array_equal(twice.parameters()[name], 2 * array)
-        assert not np.shares_memory(twice.parameters()[name], array)
 
 
 @pytest.mark.parametrize("section", STEPS)

@@ -6,14 +6,13 @@ from layer_cases import CASES, case, tiny_cnn
 from speed import torch_twin
 
 from nnzip.nn.layers import MaxPool2d
-from nnzip.nn.network import Network, lenet_5, lenet_300_100
+from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, Adam, cross_entropy, training_step
-from nnzip.nn.zoo import trained
+from nnzip.nn.zoo import BUILD, trained
 
 pytestmark = pytest.mark.oracle
 
 EXACT = {"rtol": 1e-10, "atol": 1e-11}  # float64 on both sides: only the order of the sums differs
-BUILD = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
 
 
 @pytest.fixture(autouse=True)

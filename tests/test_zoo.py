@@ -5,11 +5,10 @@ import pytest
 
 from nnzip.data import Mnist
 from nnzip.nn import zoo
-from nnzip.nn.network import lenet_5, lenet_300_100
+from nnzip.nn.network import lenet_300_100
 from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import RECIPES, SEEDS, save, train, trained
+from nnzip.nn.zoo import BUILD, RECIPES, SEEDS, save, train, trained
 
-BUILD = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
 # LeCun et al. 1998 has 3.05 % for 784-300-100-10 and 0.95 % for LeNet-5, Han et al. 2015 1.64 % and 0.80 %
 WORST = {"lenet_300_100": 0.016, "lenet_5": 0.008}
 
@@ -25,12 +24,9 @@ def short_recipe(monkeypatch, digits):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", BUILD)
-def test_a_committed_network_has_the_shapes_of_its_kind_in_float32(name, seed):
-    parameters, own = trained(name, seed=seed).parameters(), BUILD[name]().parameters()
-    assert parameters.keys() == own.keys()
-    for key, array in parameters.items():
-        assert array.dtype == np.float32 and array.shape == own[key].shape
-        assert np.isfinite(array).all() and array.any()
+def test_a_committed_network_is_there_in_float32(name, seed):
+    for array in trained(name, seed=seed).parameters().values():  # names and shapes: `load_parameters` asks for them
+        assert array.dtype == np.float32 and array.any()
 
 
 @pytest.mark.parametrize(  # the other two convolutional ones: test_nn_oracles.py
@@ -82,4 +78,4 @@ def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     monkeypatch.setattr(zoo, "FOLDER", path.parent)
     for key, array in trained("lenet_300_100", seed=2).parameters().items():
-        assert np.array_equal(array, network.parameters()[key]) and array.dtype == np.float32
+        assert np.array_equal(array, network.parameters()[key])

@@ -98,6 +98,12 @@ class IntegerLayer:
             codes = np.minimum(codes, dtype.type(self.output.qmax))
         return np.moveaxis(codes, -1, 1)
 
+    def float_parameters(self):
+        """Return what the codes stand for: the weight of the float layer's shape, and its bias, as float32."""
+        scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
+        return {"weight": self.weight * scale, "bias": bias}
+
 
 def float_layer(weight, stride):  # int8 [out, in] or [O, C, k, k] -> Linear or Conv2d
     """Return a layer with the codes as its weight and no bias or padding: those come in as integers.
@@ -185,6 +191,11 @@ class IntegerNetwork:
         if codes.dtype != np.uint8:
             raise TypeError(f"codes must be uint8, as quantize_input gives them, got {codes.dtype}")
         return codes
+
+    def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
+        """Return the floats that weights and biases stand for, by the index in `layers`, which has no ReLUs."""
+        layers = ((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, IntegerLayer))
+        return {f"{i}.{name}": array for i, layer in layers for name, array in layer.float_parameters().items()}
 
     def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
         return self.forward(self.quantize_input(images)).argmax(axis=1)
@@ -294,8 +305,7 @@ def compare_layers(network, integer, images):
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
     fakes = dict(zip(places[:-1], floats, strict=False))
     for i, fake in fakes.items():
-        scale = layers[i].weight_scale.reshape(-1, *[1] * (layers[i].weight.ndim - 1))
-        fake.params["weight"][...] = layers[i].weight * scale
+        fake.params["weight"][...] = layers[i].float_parameters()["weight"]
     steps = {i: [] for i in fakes}  # how far each code is off, batch by batch
     for codes in _batches(integer.quantize_input(images)):
         passed = [codes, *integer.trace(codes)]  # passed[i] enters layer i
