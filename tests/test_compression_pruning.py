@@ -49,16 +49,15 @@ def test_half_of_the_weights_of_a_trained_network_are_not_missed(digits):
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_criterion_prunes_exactly(criterion, sparsity):
     network = tiny_cnn()
-    before = network.parameters()
+    before, scores = network.parameters(), saliencies(network, criterion, data=(IMAGES, LABELS))
     for scope in SCOPES:
         masks = pruning_masks(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
         assert list(masks) == ["0.weight", "3.weight", "5.weight", "7.weight"]
         assert all(mask.shape == before[name].shape and mask.dtype == bool for name, mask in masks.items())
-        if scope == "layer":
-            assert all((~mask).sum() == round(sparsity * mask.size) for mask in masks.values())
-        size = sum(mask.size for mask in masks.values())
-        if scope == "network":
-            assert sum((~mask).sum() for mask in masks.values()) == round(sparsity * size)
+        for names in [list(masks)] if scope == "network" else [[name] for name in masks]:  # who are compared
+            removed, left = (np.concatenate([scores[n][masks[n] == kept] for n in names]) for kept in (False, True))
+            assert len(removed) == round(sparsity * (len(removed) + len(left)))
+            assert removed.max(initial=-np.inf) <= left.min(initial=np.inf)
         pruned = prune_network(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
         expected = {name: array * masks.get(name, True) for name, array in before.items()}
         assert all(np.array_equal(pruned.parameters()[name], array) for name, array in expected.items())
