@@ -53,15 +53,6 @@ def test_the_gradient_of_the_loss_keeps_the_float_type(dtype):
     assert isinstance(value, float) and gradient.dtype == dtype
 
 
-def test_the_loss_changes_nothing_it_is_given_and_ignores_the_indices():
-    logits, labels = np.ones((3, 2)), np.array([0, 1, 0])
-    logits.setflags(write=False)
-    labels.setflags(write=False)
-    value, gradient = cross_entropy(logits, labels)
-    again = cross_entropy(logits, labels, np.array([5, 6, 7]))
-    assert value == again[0] and np.array_equal(gradient, again[1])
-
-
 # ---------------------------------------------------------------- optimizers, step by step
 
 
@@ -259,17 +250,8 @@ def test_one_step_of_fit_is_forward_loss_backward_and_the_optimizer():
         np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_weights_stay_float32(dtype):
-    images, labels = separable()
-    network = small_network()
-    train(network, data=(images.astype(dtype), labels), optimizer=Adam(0.01, l1=1e-3, l2=1e-3))
-    assert {array.dtype for array in network.parameters().values()} == {np.dtype(np.float32)}
-
-
 # ---------------------------------------------------------------- masks
 
-WARM = {"fresh": False, "warm": True}
 OPTIMIZERS = {
     "plain_sgd": lambda: SGD(0.1, momentum=0.0),
     "sgd_penalties": lambda: SGD(0.1, l1=1e-3, l2=1e-2),
@@ -282,7 +264,7 @@ def random_masks(network):
     return {name: rng.random(array.shape) < 0.5 for name, array in network.parameters().items() if "weight" in name}
 
 
-@pytest.mark.parametrize("warm", WARM.values(), ids=WARM)
+@pytest.mark.parametrize("warm", [False, True], ids=["fresh", "warm"])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_masks_hold_before_every_step_and_after_the_last_and_so_does_momentum(kind, warm):
     network, optimizer = small_network(), OPTIMIZERS[kind]()
@@ -340,12 +322,7 @@ def test_kept_weights_train_as_if_the_others_were_not_there():
         ((IMAGES, LABELS, IMAGES), {}, ValueError, "data must be images and labels, .* got 3 arrays"),
         (None, {"masks": {"1.weight": np.ones((6, 4), bool)}}, KeyError, "1.weight"),
         (None, {"masks": {"0.weight": np.ones((6, 4))}}, TypeError, "the mask of 0.weight must be bool, got float64"),
-        (
-            None,
-            {"masks": {"0.weight": np.ones((4, 6), bool)}},
-            ValueError,
-            "mask of 0.weight .* must have the same shape",
-        ),
+        (None, {"masks": {"0.weight": np.ones((4, 6), bool)}}, ValueError, "mask of 0.weight .* the same shape"),
     ],
 )
 def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, error, message):
@@ -367,10 +344,6 @@ def test_the_error_is_the_fraction_of_images_that_are_not_at_their_label():
     assert evaluate(network, np.eye(3), [0, 1, 2]) == 0
     assert evaluate(network, np.eye(3), [0, 2, 2]) == pytest.approx(1 / 3)
     assert evaluate(network, np.eye(3, dtype=np.float32), np.array([1, 2, 0], np.uint8)) == 1
-    assert isinstance(evaluate(network, np.eye(3), [0, 1, 2]), float)
-
-
-def test_evaluate_refuses_what_has_no_error():
     with pytest.raises(ValueError, match="labels must have shape"):
         evaluate(small_network(), IMAGES, LABELS[:-1])
 
