@@ -60,13 +60,13 @@ def test_every_criterion_prunes_exactly(criterion, sparsity):
             assert removed.max(initial=-np.inf) <= left.min(initial=np.inf)
         pruned = prune_network(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
         expected = {name: array * masks.get(name, True) for name, array in before.items()}
-        assert all(np.array_equal(pruned.parameters()[name], array) for name, array in expected.items())
+        np.testing.assert_equal(pruned.parameters(), expected)
     assert not network.gradients()  # nor does it remember the images
 
 
 def test_random_comes_from_its_seed():
     one, same, other = (pruning_masks(tiny_cnn(), 0.5, criterion="random", seed=seed) for seed in (1, 1, 2))
-    assert all(np.array_equal(one[name], same[name]) for name in one)
+    np.testing.assert_equal(one, same)
     assert not all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -74,8 +74,7 @@ def test_sparsity_and_masks_of_a_network_are_those_of_its_weights():
     network = prune_network(tiny_cnn(), 0.5, scope="network")
     zeros = sum((w == 0).sum() for w in weights_of(network).values())
     assert sparsity_of(network) == zeros / sum(w.size for w in weights_of(network).values()) == 98 / 197
-    again = apply_masks(network, masks_of(network))
-    assert all(np.array_equal(again.parameters()[name], array) for name, array in network.parameters().items())
+    np.testing.assert_equal(apply_masks(network, masks_of(network)).parameters(), network.parameters())
     assert sparsity_of(tiny_cnn()) == 0 and sparsity_of(prune_network(tiny_cnn(), 1)) == 1
 
 
@@ -167,7 +166,7 @@ def test_gradual_pruning_gives_every_sparsity_exactly_and_only_ever_prunes_more(
     for (_, early), (_, late) in itertools.pairwise(found):
         assert all((masks_of(late)[name] <= mask).all() for name, mask in masks_of(early).items())
         assert not any(np.shares_memory(w, late.parameters()[name]) for name, w in early.parameters().items())
-    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+    np.testing.assert_equal(network.parameters(), before)
 
 
 def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_there():
@@ -177,7 +176,7 @@ def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_
         for array in network.parameters().values():
             array[...] = 7
     for before, (_, network) in zip(one, gradual(), strict=True):
-        assert all(np.array_equal(before[name], array) for name, array in network.parameters().items())
+        np.testing.assert_equal(network.parameters(), before)
     first, second = (next(iter(gradual(seed=seed)))[1].parameters() for seed in (0, 1))
     assert not all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -208,10 +207,8 @@ def test_a_ticket_has_the_mask_of_the_trained_and_the_weights_of_the_first():
     trained_network, initial = tiny_cnn(seed=0), tiny_cnn(seed=1)
     for scope in SCOPES:
         ticket, masks = lottery_ticket(trained_network, initial, 0.7, scope=scope)
-        expected = masks_of(prune_network(trained_network, 0.7, scope=scope))
-        assert all(np.array_equal(masks[name], expected[name]) for name in expected)
-        for name, array in ticket.parameters().items():
-            assert np.array_equal(array, initial.parameters()[name] * masks.get(name, True))
+        np.testing.assert_equal(masks, masks_of(prune_network(trained_network, 0.7, scope=scope)))
+        np.testing.assert_equal(ticket.parameters(), apply_masks(initial, masks).parameters())
     with pytest.raises(ValueError, match="must have the same shape"):
         lottery_ticket(trained("lenet_300_100"), Network([Flatten(), Linear(784, 3)]), 0.5)
 

@@ -364,7 +364,7 @@ def test_compare_layers_refuses_strangers_and_changes_neither_network_nor_codes(
     codes.setflags(write=False)
     integer.forward(codes)
     compare_layers(network, integer, images)
-    assert all(np.array_equal(array, before[name]) for name, array in network.parameters().items())
+    np.testing.assert_equal(network.parameters(), before)
     with pytest.raises(ValueError, match="integer was not made of this network"):
         compare_layers(network_of("linear")[0], integer, images)
     with pytest.raises(ValueError, match="must not be empty"):

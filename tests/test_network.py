@@ -109,7 +109,7 @@ def test_values_that_do_not_fit_are_refused_and_nothing_is_changed(name, value, 
         del values[name]
     with pytest.raises(ValueError, match=message):
         network.load_parameters(values)
-    assert all(np.array_equal(network.parameters()[key], before[key]) for key in before)
+    np.testing.assert_equal(network.parameters(), before)
 
 
 @pytest.mark.parametrize("duplicate", [Network.copy, lambda n: pickle.loads(pickle.dumps(n))], ids=["copy", "pickle"])
@@ -135,8 +135,7 @@ def test_a_technique_changes_no_network_and_shares_no_memory_with_it(module, nam
     for network in made if isinstance(made, tuple) else [made]:
         for array in network.parameters().values() if isinstance(network, Network) else ():
             array[...] = 7
-    for network, arrays in zip(given, before, strict=True):
-        assert all(np.array_equal(array, arrays[key]) for key, array in network.parameters().items())
+    np.testing.assert_equal([network.parameters() for network in given], before)
 
 
 # ---------------------------------------------------------------- the two networks

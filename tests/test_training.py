@@ -187,7 +187,7 @@ def test_the_seed_decides_the_result(kind):
         return network.parameters()
 
     one, same, other = weights(1), weights(1), weights(2)
-    assert all(np.array_equal(one[name], same[name]) for name in one)
+    np.testing.assert_equal(one, same)
     assert not any(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -329,8 +329,7 @@ def test_fit_refuses_what_cannot_be_trained_and_changes_nothing(data, options, e
     network = small_network()
     with pytest.raises(error, match=message):
         train(network, data=data, **options)
-    for name, array in small_network().parameters().items():
-        assert np.array_equal(network.parameters()[name], array)
+    np.testing.assert_equal(network.parameters(), small_network().parameters())
 
 
 def test_a_loss_of_nan_is_a_divergence_too():

@@ -54,8 +54,7 @@ def test_the_recipe_and_the_seed_are_followed(name, short_recipe, monkeypatch):
     calls = []
     monkeypatch.setattr(zoo, "fit", lambda network, data, **options: calls.append(options))
     network = train(name, seed=5, progress=False)
-    start = BUILD[name](seed=5).parameters()
-    assert all(np.array_equal(network.parameters()[key], array) for key, array in start.items())
+    np.testing.assert_equal(network.parameters(), BUILD[name](seed=5).parameters())
     [options] = calls
     assert (options["seed"], options["epochs"], options["progress"]) == (5, 1, False)
     optimizer = options["optimizer"]
@@ -67,7 +66,7 @@ def test_retrain_trains_the_same_network_again_and_shows_how_far_it_is(short_rec
     assert evaluate(network, *digits[2:]) < evaluate(start, *digits[2:])
     assert capsys.readouterr().err == ""
     again = trained("lenet_300_100", seed=7, retrain=True)
-    assert all(np.array_equal(network.parameters()[key], array) for key, array in again.parameters().items())
+    np.testing.assert_equal(network.parameters(), again.parameters())
     assert "epoch   1/1" in capsys.readouterr().err
 
 
@@ -77,5 +76,4 @@ def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
     assert path == tmp_path / "new" / "lenet_300_100_seed2.npz"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     monkeypatch.setattr(zoo, "FOLDER", path.parent)
-    for key, array in trained("lenet_300_100", seed=2).parameters().items():
-        assert np.array_equal(array, network.parameters()[key])
+    np.testing.assert_equal(trained("lenet_300_100", seed=2).parameters(), network.parameters())
