@@ -1,4 +1,4 @@
-"""Who gets how many bits: the exchange against brute force and its dual, costs against finite differences, bytes."""
+"""Who gets how many bits: tables at their ends, costs against finite differences, bytes."""
 
 import itertools
 
@@ -16,43 +16,7 @@ from nnzip.nn.network import Network, lenet_300_100, weights_of
 from nnzip.nn.zoo import trained
 
 IMAGES = np.random.default_rng(0).normal(size=(20, 2, 9, 8))
-METHODS = m.lagrangian, m.dynamic
-
-
-def cases(count=40):
-    """Yield small tables: costs that fall with size and costs that do as they like, sizes with a common factor too."""
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        pieces, options = rng.integers(1, 6), rng.integers(1, 5)
-        sizes = rng.integers(0, 12, (pieces, options)) * (1 + 2 * (seed % 3))
-        costs = rng.integers(-3, 9, sizes.shape) if seed % 2 else rng.normal(size=sizes.shape)
-        if seed % 4 == 0:
-            sizes, costs = np.sort(sizes, axis=1), -np.sort(costs, axis=1)
-        least, most = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
-        for budget in range(least, most + 2, 1 + (most - least) // 12):
-            yield costs, sizes, int(budget)
-
-
-def of(table, choice):
-    return table[range(len(table)), choice].sum()
-
-
-def test_dynamic_programming_is_as_good_as_all_ways_tried():
-    for costs, sizes, budget in cases():
-        ways = itertools.product(range(costs.shape[1]), repeat=len(costs))
-        best = min(of(costs, way) for way in ways if of(sizes, way) <= budget)
-        choice = m.dynamic(costs, sizes, budget)
-        assert of(sizes, choice) <= budget
-        assert of(costs, choice) == pytest.approx(best, abs=1e-12)
-
-
-def test_the_lagrangian_is_the_best_choice_of_its_own_size():
-    for costs, sizes, budget in cases():
-        choice = m.lagrangian(costs, sizes, budget)
-        taken = int(of(sizes, choice))
-        assert taken <= budget
-        best = of(costs, m.dynamic(costs, sizes, taken))
-        assert of(costs, choice) == pytest.approx(best, abs=1e-12)
+METHODS = m.lagrangian, m.dynamic  # graded by all ways tried (exercises 11): here are the ends
 
 
 @pytest.mark.parametrize("method", METHODS)
