@@ -1,6 +1,7 @@
 """Execute the chapters: compare them with what is committed or, with --write, bring their outputs up to date.
 
-    python .ci/chapters.py [--write] [NOTEBOOK ...]        without names: every notebook of chapters/
+    python .ci/chapters.py [--write] [NOTEBOOK ...]        without names: every English notebook of chapters/
+    python .ci/chapters.py --zh                            build the Chinese ones from them (translation.py)
 
 A chapter is executed as a whole, with its own folder as the working directory. Comparing, the text of every cell must
 come out as committed. BLAS differs in the last bits between CPUs, so numbers have the room that this needs: a
@@ -18,6 +19,7 @@ import difflib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,9 +44,12 @@ def main(arguments=None):
     """Run a command line; return the exit code: 0, or 1 if a chapter has a problem."""
     parser = argparse.ArgumentParser(description="Execute the chapters and compare them with what is committed.")
     parser.add_argument("--write", action="store_true", help="store the outputs instead of comparing them")
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: chapters/*.ipynb")
+    parser.add_argument("--zh", action="store_true", help="build the Chinese chapters; nothing is executed")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: the English ones of chapters/")
     asked = parser.parse_args(arguments)
-    paths = asked.notebooks or sorted((ROOT / "chapters").glob("*.ipynb"))
+    if asked.zh:
+        return subprocess.run([sys.executable, ROOT / ".ci" / "translation.py"]).returncode
+    paths = asked.notebooks or sorted(p for p in (ROOT / "chapters").glob("*.ipynb") if ".zh" not in p.name)
     failed = sum(1 for path in paths if report(path, write=asked.write))
     print(f"{len(paths) - failed} passed, {failed} failed" if paths else "no chapters yet")
     return 1 if failed else 0

@@ -10,6 +10,7 @@ above 1 where the way is faster.
 import argparse
 import os
 import platform
+import tempfile
 import zlib
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,11 @@ import numpy as np
 
 from nnzip.book import plots
 from nnzip.book.bench import (
-    BATCH,
     FLOATS,
     codes_and_weights,
     import_or_none,
-    integer_rows,
-    matmul_rows,
+    matmul_ways,
+    onnx_session,
     seconds_of,
     side_by_side,
     size_name,
@@ -32,11 +32,15 @@ from nnzip.book.records import write_csv
 from nnzip.checks import whole
 from nnzip.codebooks import assign, kmeans
 from nnzip.coding import decode, encode, pack_bits, unpack_bits
+from nnzip.compression.integer import integer_network
+from nnzip.data import load_mnist
+from nnzip.files.onnx import to_onnx
 from nnzip.hadamard import hadamard_matrix, hadamard_transform, transform_by_butterfly
 from nnzip.matmul import int8_matmul, matmul_as, pack
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import lenet_5, lenet_300_100
 from nnzip.nn.training import SGD, training_step
+from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize
 from nnzip.reconstruction import gptq, input_hessian
 
@@ -44,6 +48,7 @@ SIZES = ((64, 784, 300), *((size, size, size) for size in (128, 256, 512, 1024, 
 INT32_SIZES = (256, 512, 1024)  # cubes: without BLAS the next one takes ten seconds
 COLUMNS = ("machine", "way", "M", "K", "N", "seconds", "operations_per_second", "ratio_to_float32")
 NAME = "03_matmul_speed"
+BATCH = 128
 
 
 def run(*, rounds=10, records=None):
@@ -114,6 +119,13 @@ def _int32_line(size, rounds, records):
     return _text(f"int8_matmul, {size_name(*cube)}", mine, theirs, ratio)
 
 
+def matmul_rows(M, K, N):
+    """Return (name, way, float32 @) for every integer way at one size; the name says what is wrong on this machine."""
+    ways = matmul_ways(M, K, N)
+    floats, exact = ways.pop(FLOATS), ways["int8_matmul, unpacked"]()
+    return [(name if np.array_equal(way(), exact) else f"{name}, wrong", way, floats) for name, way in ways.items()]
+
+
 def int32_row(size):
     """Return (int8_matmul packed, NumPy's int32 @) for square matrices."""
     a, b = codes_and_weights(size, size, size)
@@ -151,6 +163,32 @@ def hadamard_rows(size=4096):
         (f"{size} x {size}, x.copy()", ours, x.copy),
         (f"{size} x 784, x @ H", partial(hadamard_transform, wide), lambda: wide @ small),
     ]
+
+
+def integer_rows():
+    """Return (name, integer network, peer): its own float form, and ONNX Runtime in the same integers, or None."""
+    rows, images = [], load_mnist().test_images
+    for title, name in (("LeNet-300-100", "lenet_300_100"), ("LeNet-5", "lenet_5")):
+        network = trained(name)
+        integer = integer_network(network, images[:500])  # a benchmark: any images give its speed
+        session = _onnx_network(integer)
+        for batch in (1, BATCH, 1000):
+            x = images[:batch]
+            ours = partial(integer.forward, integer.quantize_input(x))
+            peer = session and partial(session.run, ["logits"], {"images": x})
+            rows.append((f"{title}, batch {batch}, own float32", ours, partial(network.forward, x)))
+            rows.append((f"{title}, batch {batch}, ONNX Runtime int8", ours, peer))
+    return rows
+
+
+def _onnx_network(integer):
+    """Return ONNX Runtime ready to run an integer network, None where it is not installed."""
+    if not (import_or_none("onnx") and import_or_none("onnxruntime")):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        to_onnx(integer, path)
+        return onnx_session(path.read_bytes())
 
 
 def kmeans_rows(size=1_000_000):

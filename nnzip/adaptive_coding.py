@@ -7,6 +7,7 @@ that every machine decodes the same: probabilities in 1/2^16, logarithms to base
 """
 
 import math
+from itertools import chain, islice, repeat
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Encoder:
     """
 
     def __init__(self):
-        self.low, self.range, self.out = 0, 0xFFFFFFFF, bytearray()
+        self.low, self.range, self.out = 0, 0xFFFFFFFF, []
 
     def code(self, p, bit):  # p of a 1, in 1/2^16, from 1 to 2^16 - 1
         bound = (self.range >> 16) * p
@@ -37,35 +38,24 @@ class Encoder:
             self.low += bound
             self.range -= bound
         while self.range < 1 << 24:
-            self._shift()
-            self.range <<= 8
+            self.out.append(self.low >> 24)  # a digit to base 256, and a carry into the digit before
+            self.low, self.range = (self.low & 0xFFFFFF) << 8, self.range << 8
         return bit
 
-    def _shift(self):
-        if self.low >> 32:  # a carry into the bytes written before
-            i = len(self.out) - 1
-            while self.out[i] == 255:
-                self.out[i] = 0
-                i -= 1
-            self.out[i] += 1
-        self.out.append(self.low >> 24 & 255)
-        self.low = (self.low & 0xFFFFFF) << 8
-
     def finish(self):  # -> bytes; zeros at the end are not written, the decoder reads zeros there
-        value = self.low + self.range - 1
-        zeros = next(shift for shift in range(32, -1, -1) if value >> shift << shift >= self.low)
-        self.low = value >> zeros << zeros
-        for _ in range(4):
-            self._shift()
-        return bytes(self.out).rstrip(b"\0")
+        last = self.low + self.range - 1
+        value = next(last >> zeros << zeros for zeros in range(32, -1, -1) if last >> zeros << zeros >= self.low)
+        digits, carries = bytes(d & 255 for d in self.out), bytes(d >> 8 for d in self.out)
+        value += (int.from_bytes(digits) + (int.from_bytes(carries) << 8)) << 32
+        return value.to_bytes(len(digits) + 4).rstrip(b"\0")
 
 
 class Decoder:
     """Read the bits back; beyond the end of the data there are zeros."""
 
     def __init__(self, data):
-        self.data, self.range, self.place = data, 0xFFFFFFFF, 4
-        self.value = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
+        self.rest = chain(data, repeat(0))
+        self.range, self.value = 0xFFFFFFFF, int.from_bytes(islice(self.rest, 4))
 
     def code(self, p, bit=None):
         bound = (self.range >> 16) * p
@@ -76,8 +66,7 @@ class Decoder:
             self.value -= bound
             self.range -= bound
         while self.range < 1 << 24:
-            byte = self.data[self.place] if self.place < len(self.data) else 0
-            self.value, self.range, self.place = self.value << 8 | byte, self.range << 8, self.place + 1
+            self.value, self.range = self.value << 8 | next(self.rest), self.range << 8
         return bit
 
 
@@ -244,14 +233,13 @@ def decode_adaptive(data, count, *, alphabet: whole(1, 256), mask=None, middle=N
 
 def _run_values(coder, codes, alphabet, mask, middle):
     """Code the symbols; return them, or what the decoder reads."""
-    before, last_in_row = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
+    near, before = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
     middle = (alphabet + 1) // 2 if middle is None else whole(1, max(1, alphabet - 1))(middle, "middle")
-    nodes, upper, out = {}, [], []
+    nodes, out, upper = {}, [], [0] * (len(codes) + 1)  # upper: 1 or -1 for each code so far, and 0 for place -1
     for i, symbol in enumerate(codes):
         context = 0
-        if before:
-            votes = sum(upper[j] for j in before[i] if j >= 0)  # upper: 1 or -1
-            context = max(-2, min(2, votes)) or 4 * (last_in_row[i] >= 0 and upper[last_in_row[i]])
+        if near:
+            context = max(-2, min(2, sum(upper[j] for j in near[i]))) or 4 * upper[before[i]]
         low, high = 0, alphabet
         while high - low > 1:
             split = middle if high - low == alphabet else (low + high + 1) // 2
@@ -261,7 +249,7 @@ def _run_values(coder, codes, alphabet, mask, middle):
             node[1] += 2
             low, high = (split, high) if bit else (low, split)
             context = 0
-        upper.append(1 if low >= middle else -1)
+        upper[i] = 1 if low >= middle else -1
         out.append(low)
     return out
 

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -26,7 +26,5 @@ def atomic_write(path):
         if path.exists():
             temporary.chmod(path.stat().st_mode)
         os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # it is there no more once it is renamed

@@ -2,8 +2,8 @@
 
     loss = alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy with the labels
 
-(Hinton, Vinyals and Dean 2015, arXiv:1503.02531.) The softmax with its temperature, this loss, and two that match what
-lies between input and output. Every loss comes with its gradient, of the shape and float dtype of the student's array.
+(Hinton, Vinyals and Dean 2015, arXiv:1503.02531.) And two losses that match what lies between input and output. Every
+loss comes with its gradient, of the shape and float dtype of the student's array.
 """
 
 import numpy as np
@@ -55,10 +55,9 @@ def mean_kl(log_p, log_q):  # [N, classes] twice, logarithms of probabilities ->
 def kl_divergence(
     teacher_logits: reals(2), student_logits: reals(2), *, temperature: positive = 1.0
 ):  # [N, classes] twice -> value, [N, classes]
-    """Return KL(p || q) = sum p log(p / q) in nats, the mean over the rows, and its gradient at the student's logits.
+    """Return KL(p || q) in nats, the mean over the rows, and its gradient at the student's logits, (q - p) / (T N).
 
-    With p and q the softmax of teacher and student at temperature T the gradient is (q - p) / (T N): Hinton et al.
-    2015, eq. 2.
+    p and q are the softmax of teacher and student at temperature T (Hinton et al. 2015, eq. 2).
 
     >>> value, gradient = kl_divergence([[0.0, 0.0]], [[0.0, np.log(3.0)]])
     >>> round(value, 4), gradient.round(2).tolist()

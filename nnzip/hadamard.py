@@ -2,14 +2,13 @@
 
     H H^T = n I         so that  H / sqrt(n)  is orthogonal: it turns vectors and keeps lengths and angles
 
-A rotation (any orthogonal map is called one here) mixes each number into all the others. A vector with one large entry
-becomes one whose entries are all of like magnitude, and that is what a uniform grid rounds best. A constant vector
-fares the other way round: it becomes one with a single large entry. So random signs come first, D on the diagonal:
-R = D H / sqrt(n). Inputs and weights that are rotated alike have the same products, (x R) (w R)^T = x w^T.
+A rotation (any orthogonal map is called one here) mixes each number into all the others: a vector with one large entry
+becomes one whose entries are all of like magnitude, which a uniform grid rounds best. H makes of a constant vector one
+with a single large entry, so random signs come first, D on the diagonal: R = D H / sqrt(n). Inputs and weights that are
+rotated alike have the same products, (x R) (w R)^T = x w^T.
 
-H is a Kronecker product of small matrices, so it can be multiplied by factor after factor. `transform_by_definition`
-and `transform_by_butterfly` say what is computed; `hadamard_transform` computes it fast, as a few matrix products: more
-arithmetic than the butterfly, less reading and writing of memory.
+`transform_by_definition` and `transform_by_butterfly` say what is computed; `hadamard_transform` computes it fast, as a
+few matrix products: more arithmetic than the butterfly, less reading and writing of memory.
 """
 
 import math
@@ -47,12 +46,11 @@ def factors(n: whole(1)):  # -> (int, ...)
     >>> factors(8), factors(784), factors(800)
     ((2, 2, 2), (28, 28), (20, 20, 2))
     """
-    found = _factors(n)
-    if found is None:
+    if not _factors(n):
         below = next(m for m in range(n - 1, 0, -1) if _factors(m))
         above = next(m for m in range(n + 1, 2 * n) if _factors(m))
         raise ValueError(f"no Hadamard matrix of order {n} is known here; the nearest orders are {below} and {above}")
-    return found
+    return _factors(n)
 
 
 def additions(n):  # -> int
@@ -179,16 +177,12 @@ def vectors(x, name):
     return x if type(x) is np.ndarray and x.dtype.kind == "f" and x.size else real(x, name)
 
 
-vectors.refused = real.refused
-
-
 @door
 def hadamard_transform(x: vectors, *, axis=-1, inverse=False, block_size=None):  # [..., n, ...] -> [..., n, ...]
     """Return x H / sqrt(n) along an axis: an orthonormal transform, which keeps norms and inner products.
 
-    With `inverse` it multiplies by H^T: the way back. With `block_size` each run of so many neighbours is transformed
-    separately, n being the block's size then: an order that divides the length, as `largest_block` gives. ValueError
-    if a sum overflows.
+    With `inverse` it multiplies by H^T: the way back. With `block_size` each run of n = block_size neighbours is
+    transformed by itself; it divides the length, as `largest_block` does. ValueError if a sum overflows.
 
     >>> hadamard_transform([8.0, 0.0, 0.0, 0.0])
     array([4., 4., 4., 4.])
@@ -219,10 +213,7 @@ def _matrices(n, dtype):
 
 @lru_cache
 def _passes(orders):  # (2, 2, 2, 2, 2, 2, 2) -> ((2, 2, 2), (2, 2, 2, 2)), which multiplies by orders 8 and 16
-    """Group neighbouring orders so that all passes together cost least: each costs `PASS`, and its order.
-
-    For 128: one of 128 costs 188, those of 8 and 16 cost 144, those of 4, 4 and 8 cost 196.
-    """
+    """Group neighbouring orders so that all passes together cost least: each costs `PASS`, and its order."""
     if not orders:
         return ()
     ways = ((orders[:k], *_passes(orders[k:])) for k in range(1, len(orders) + 1))
@@ -260,7 +251,7 @@ def random_signs(n: whole(1), *, seed):  # -> int8 [n]
 def rotate(x: vectors, signs, *, axis=-1, block_size=None):  # [..., n, ...], [n] -> [..., n, ...]
     """Return x D H / sqrt(n), D the diagonal matrix of signs: a random rotation of every vector along the axis.
 
-    With `block_size` H is of that order, and there is one for each block of so many entries; signs are still n.
+    With `block_size` there is an H of that order for each block; signs are still n.
 
     >>> rotate([0.0, 8.0, 0.0, 0.0], [1, -1, -1, 1])
     array([-4.,  4., -4.,  4.])

@@ -4,16 +4,13 @@ A saliency is an array like the weights that says how much is lost if each one b
 smallest, and w * mask is the pruned weight:
 
     saliency_mask(obd(w, h), 0.9)            by any saliency, exactly round(0.9 * size) weights
-    magnitude_mask(w, 0.9)                   by |w|
+    magnitude_mask(w, 0.9)                   by |w|, good where all inputs have about the same size
     saliency_mask(rng.random(w.shape), 0.9)  at random: what every saliency must beat
 
-|w| is a good saliency where all inputs have about the same size. `activation` asks how far the layer's output moves,
-`taylor` how far the loss does. At a minimum its gradient is 0, and the next term of its Taylor series is w^2 h / 2:
-`obd`, with h from `gauss_newton_diag`. `stability` is the same for the network's outputs in the place of a loss.
-
-`n_m_mask` ranks by the magnitude, `block_mask` by the L2 norm of what it is given: weights, or a saliency in their
-place. If that is a loss, as `obd`, give its square root, so that the losses of a block add up:
-block_mask(np.sqrt(obd(w, h)), 0.5, block_size=(1, 8)).
+`activation` asks how far the layer's output moves, `taylor` how far the loss does. At a minimum its gradient is 0, and
+the next term of its Taylor series is w^2 h / 2: `obd`, with h from `gauss_newton_diag`. `stability` is the same for the
+network's outputs in the place of a loss. `block_mask` takes the square root of a loss, as np.sqrt(obd(w, h)), in the
+place of weights: then the losses of a block add up.
 
 `@door` hands each argument through the function in its annotation: `w: real` is then a finite array of floats,
 `sparsity: unit` a number from 0 to 1 (`nnzip.checks`).
@@ -176,11 +173,10 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
 
 @door
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
-    """Return how far the network's C outputs move if w becomes 0, to first order.
+    """Return mean_n sum_c (w dz_c/dw)^2: how far the network's C outputs z move, squared and to first order, if w goes.
 
-    Output c moves by -w dz_c/dw. The saliency is the squared move, summed over outputs, on average over the samples:
-    w^2 mean_n sum_c (dz_c/dw)^2, w^2 times `gauss_newton_diag` of the Jacobian. For the last layer, whose Jacobian is
-    the identity, it is activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
+    That is w^2 times `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
+    activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
@@ -209,16 +205,11 @@ def gauss_newton_diag(x: reals(2, 3), responses: real):  # [N, in], [C, N, out] 
 
         h_ij = mean_n sum_c (r_cni x_nj)^2                    for a convolution: mean_n sum_c (sum_p r_cnpi x_npj)^2
 
-    With z the network's outputs, the second derivative of the loss by a weight is
-
-        (dz/dw)^T (d2 loss/dz2) (dz/dw) + sum_c dloss/dz_c d2z_c/dw2
-
-    Gauss-Newton drops the second term. In a network of ReLUs it is 0 anyway, as z is piecewise linear in one weight.
-    The first term is a sum of squares: with d2 loss/dz2 = S^T S and dy_i/dw_ij = x_j it is sum_c (r_ci x_j)^2, where
-    r = S dz/dy.
-    For the loss |z|^2 / 2 S is the identity and the responses r are the Jacobian; for the cross-entropy
-    `nnzip.compression.pruning.hessian_diagonals` has them. For a convolution x is (N, P, in) and the responses are
-    (C, N, P, out), for its P places.
+    With z the network's outputs it is the second derivative (dz/dw)^T (d2 loss/dz2) (dz/dw) + sum_c dloss/dz_c
+    d2z_c/dw2 without its second term, which is 0 in a network of ReLUs, where z is piecewise linear in one weight. With
+    d2 loss/dz2 = S^T S the responses are r = S dz/dy: the Jacobian for the loss |z|^2 / 2; for the cross-entropy
+    `nnzip.compression.pruning.hessian_diagonals` has them. A convolution of P places has x (N, P, in) and responses
+    (C, N, P, out).
 
     >>> gauss_newton_diag([[1.0, 2.0], [3.0, 1.0]], [[[1.0], [2.0]], [[1.0], [0.0]]]).tolist()
     [[19.0, 6.0]]

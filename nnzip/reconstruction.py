@@ -35,9 +35,6 @@ def square(x, name):
     return array
 
 
-square.refused = (*reals(2).refused, np.ones((2, 3)))
-
-
 @door
 def input_hessian(x: reals(2), *, damping=0.01):  # [N, in] -> float64 [in, in]
     """Return H = 2 mean_n x_n^T x_n + damping * mean(diagonal) I.
@@ -171,8 +168,6 @@ def gptq(
     """Round column after column, each after it has made up for what the columns before it got wrong.
 
         H = R R^T, R upper triangular        column k <- round(w_k + sum_{i<k} (w_i - w^_i) R_ik / R_kk)
-
-    The k-th term of the error, |d R|^2 / 2, is the last one that column k can still make small.
 
     hessian : positive definite, as `input_hessian` gives it with damping
     order : "natural", the first input first, or "descending", the largest H_jj first

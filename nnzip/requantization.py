@@ -10,13 +10,12 @@ as in gemmlowp and TensorFlow Lite. The two differ where a product is near a tie
 import numpy as np
 
 from nnzip.checks import check_array, integers, real, whole
-from nnzip.quantization import round_to_integer
 
 INT32 = np.iinfo(np.int32)
 SHIFTS = (-30, 31)  # those of TensorFlow Lite: multipliers from 2^-32 to below 2^30
 
 
-def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):  # int32 [..., N] -> codes [..., N]
+def requantize(acc, multiplier, zero_point, *, out_dtype):  # int32 [..., N] -> codes [..., N]
     """Return the codes of int32 sums by a float32 multiplier, in ONNX Runtime's arithmetic and order.
 
         codes = clip(rint(float32(acc) * float32(multiplier)) + zero_point, qmin, qmax)
@@ -25,24 +24,19 @@ def requantize(acc, multiplier, zero_point, *, out_dtype, rounding="half_even"):
     multiplier : positive; one number, (N,) for each column, or any shape that broadcasts to that of acc
     zero_point : an integer that out_dtype holds
     out_dtype : int8, uint8, int16 or uint16, whose extremes are qmin and qmax
-    rounding : as in `nnzip.quantization.round_to_integer`
 
     >>> acc = np.array([-1000, -3, -1, 1, 3, 5, 1000], np.int32)
     >>> requantize(acc, 0.5, 10, out_dtype=np.uint8)
     array([  0,   8,  10,  10,  12,  12, 255], dtype=uint8)
     """
     acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
+    with np.errstate(over="ignore"):  # a multiplier too large for float32 is refused, a product is clipped
         factor = real(multiplier, "multiplier").astype(np.float32)
-    if not (factor.min() > 0 and factor.max() < np.inf):
-        raise ValueError(f"multiplier must be positive and finite as a float32, got {multiplier}")
-    with np.errstate(over="ignore"):
+        if not (factor.min() > 0 and factor.max() < np.inf):
+            raise ValueError(f"multiplier must be positive and finite as a float32, got {multiplier}")
         steps = acc.astype(np.float32)
         steps *= factor
-    if rounding == "half_even":
-        np.rint(steps, out=steps)
-    else:
-        steps = round_to_integer(np.clip(steps, -(2.0**30), 2.0**30), rounding)  # outside of every dtype, but finite
+    np.rint(steps, out=steps)
     steps += np.float32(zero_point)
     return np.clip(steps, codes.min, codes.max, out=steps).astype(codes.dtype)
 
@@ -71,7 +65,8 @@ def requantize_fixed_point(acc, m0, shift, zero_point, *, out_dtype, double_roun
     array([-2, -1, -1, -1,  0,  0,  0,  1,  1,  1,  2,  2], dtype=int8)
     """
     acc, codes, zero_point = _sums(acc, zero_point, out_dtype)
-    m0, shift = _integers(m0, "m0", (2**30, INT32.max), acc.shape), _integers(shift, "shift", SHIFTS, acc.shape)
+    m0, shift = integers(m0, "m0", 2**30, INT32.max), integers(shift, "shift", *SHIFTS)
+    m0, shift = (np.broadcast_to(given.astype(np.int64), acc.shape) for given in (m0, shift))
     if double_rounding:
         left, right = np.maximum(-shift, 0), np.maximum(shift, 0)
         sums = np.clip(acc.astype(np.int64) << left, INT32.min, INT32.max)
@@ -113,7 +108,3 @@ def _sums(acc, zero_point, out_dtype):  # -> acc, the iinfo of out_dtype, zero_p
         raise ValueError(f"out_dtype must be int8, uint8, int16 or uint16, got {dtype}")
     codes = np.iinfo(dtype)
     return acc, codes, whole(codes.min, codes.max)(zero_point, "zero_point")
-
-
-def _integers(values, name, ends, shape):  # -> int64, broadcast to shape
-    return np.broadcast_to(integers(values, name, *ends).astype(np.int64), shape)

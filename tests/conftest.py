@@ -51,12 +51,9 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def report_files():
     """What the study leaves in its folder."""
-    stems = ("02_quantization", "04_hadamard", "05_pruning", "06_distillation", "07_codebooks", "08_integer", "09_qat")
-    of_chapters = [
-        f"{stem}{end}"
-        for stem in (*stems, "10_reconstruction", "11_mixed_precision")
-        for end in (".csv", "_signature.png")
-    ]
+    from nnzip.book.techniques import CHAPTERS
+
+    of_chapters = [f"{stem}{end}" for stem in CHAPTERS for end in (".csv", "_signature.png")]
     maps = ["02_quantization_map.png", "08_integer_map.csv", "08_integer_map.png"]
     return sorted([*of_chapters, *maps, "results.md", "results.png"])
 

@@ -9,6 +9,7 @@ A change after which a solution is still right stands in RIGHT of its file, with
 import ast
 import contextlib
 import copy
+import itertools
 import signal
 import sys
 from pathlib import Path
@@ -51,9 +52,11 @@ def mutants(chapter, name):
         for node in nodes:
             if node in lasts and getattr(node, "value", None) == 1:
                 continue  # -1, the last of anything: it has no neighbours
+            kind, fields = type(node), dict(vars(node))
             for change in _changes(node):
-                with _changed(node, change):
-                    source = ast.unparse(tree)
+                _become(node, type(change), vars(change))
+                source = ast.unparse(tree)
+                _become(node, kind, fields)
                 if source != original and source not in seen:
                     seen.add(source)
                     yield _difference(original, source), source
@@ -73,19 +76,11 @@ def _functions_of(tree, name):  # the function, and those of the file that it ca
 EXERCISES = {exercise.name for chapter in CHAPTERS for exercise in of_chapter(chapter)}
 
 
-@contextlib.contextmanager
-def _changed(node, change):
-    """Put the fields of another node in the place of a node's own."""
-    fields, kind = dict(vars(node)), type(node)
-    node.__class__ = type(change)
+def _become(node, kind, fields):
+    """Put another node's kind and fields in the place of a node's own."""
+    node.__class__ = kind
     vars(node).clear()
-    vars(node).update(vars(change))
-    try:
-        yield
-    finally:
-        node.__class__ = kind
-        vars(node).clear()
-        vars(node).update(fields)
+    vars(node).update(fields)
 
 
 def _difference(old, new):  # -> the first line of the new text that is another
@@ -167,18 +162,11 @@ def survives(exercise, function):
 
 
 def survivors(chapter, exercise, step=1):
-    """Yield the changed statement of every mutant that passes, and at the end how many there were."""
-    count = 0
-    for i, (line, source) in enumerate(mutants(chapter, exercise.name)):
-        if i % step == 0:
-            count += 1
-            with np.errstate(all="ignore"), contextlib.suppress(SyntaxError, ValueError):
-                if survives(exercise, functions(source)[exercise.name]):
-                    yield line
-    TRIED[exercise.name] = count
-
-
-TRIED = {}
+    """Yield the changed statement of every mutant that passes."""
+    for line, source in itertools.islice(mutants(chapter, exercise.name), 0, None, step):
+        with np.errstate(all="ignore"), contextlib.suppress(SyntaxError, ValueError):
+            if survives(exercise, functions(source)[exercise.name]):
+                yield line
 
 
 def main(chapter, *names):
@@ -187,7 +175,7 @@ def main(chapter, *names):
     for exercise in of_chapter(chapter):
         if not names or exercise.name in names:
             left = [line for line in survivors(chapter, exercise) if line not in right.get(exercise.name, {})]
-            print(f"{exercise.name}: {len(left)} of {TRIED[exercise.name]} not noticed")
+            print(f"{exercise.name}: {len(left)} of {len(list(mutants(chapter, exercise.name)))} not noticed")
             print("".join(f"    {line}\n" for line in left), end="")
 
 

@@ -169,6 +169,8 @@ CALLS = {
         "quantize_weights": call(NETWORK, bits=4),
         "quantize_activations": call(NETWORK, IMAGES, bits=8),
         "activation_qparams": call(NETWORK, IMAGES, bits=8),
+        "round_weights_in_training": call(NETWORK, bits=4),
+        "export_rounded": call(NETWORK),
     },
     "compression.hadamard": {
         "rotate_network": call(NETWORK, seed=0),
@@ -189,12 +191,15 @@ CALLS = {
         "remove_units": call(NETWORK, {3: np.arange(16) % 2 == 0}),
         "remove_dead_units": call(NETWORK),
     },
+    "compression.distillation": {"repair": call(NETWORK, NETWORK, DATA, bits=4, epochs=1)},
     "compression.integer": {"integer_network": call(NETWORK, IMAGES)},
     "compression.qat": {
         "straight_through": call(W, GRID, W),
         "learned_step": call(W, 0.5, bits=4, signed=True),
         "learned_step_gradients": call(W, 0.5, W, bits=4, signed=True),
         "start_step": call(W, bits=4, signed=True),
+        "rounded_in_training": call(NETWORK, IMAGES, weight_bits=4, activation_bits=4),
+        "train_quantized": call(NETWORK, DATA, weight_bits=4, rate=0.01, epochs=1),
     },
     "compression.low_precision": {"round_to_float": call(W.astype(np.float32), "bfloat16")},
     "compression.reconstruction": {

@@ -54,13 +54,8 @@ def clock(monkeypatch):
 def test_the_ratio_is_the_median_over_the_rounds(ours, peer, calls, options, result, clock, monkeypatch):
     monkeypatch.setattr(bench, "CALLS", calls)
     assert bench.side_by_side(clock.takes("ours", ours), clock.takes("peer", peer), **options) == result
-
-
-def test_each_turn_pauses_warms_up_and_measures_or_is_called_once(clock):
-    ours, peer = clock.takes("ours", [1]), clock.takes("peer", [1])
-    bench.side_by_side(ours, peer, rounds=2)
-    bench.side_by_side(ours, peer, rounds=1, once=True)
-    assert clock.calls == ["pause", "ours", "ours", "pause", "peer", "peer"] * 2 + ["pause", "ours", "pause", "peer"]
+    turns = [["pause", name] + [name] * calls * ("once" not in options) for name in ("ours", "peer")]
+    assert clock.calls == [*turns[0], *turns[1]] * options["rounds"]  # each pauses, warms up and measures
 
 
 @pytest.mark.parametrize(("rounds", "error"), [(0, ValueError), (2.5, TypeError)])
@@ -96,29 +91,13 @@ def only(monkeypatch):
     return have
 
 
-def test_run_yields_a_head_and_a_line_for_every_row(monkeypatch, clock, only):
-    only(
-        training=[
-            ("alone", clock.takes("alone", [2e-3]), None),
-            ("with a peer", clock.takes("ours", [1e-3]), clock.takes("peer", [3e-3])),
-        ],
-        hadamard=[("turned", clock.takes("ours", [1e-3]), clock.takes("peer", [2e-3]))],
-        kmeans=[("values", clock.takes("ours", [1e-3]), None)],
-        gptq=[("long", clock.takes("long", [5, 7]), clock.takes("peer", [10, 11]))],
+def test_run_yields_a_head_and_a_line_for_every_row_and_records_every_product(monkeypatch, clock, only):
+    alone, pair, long = (
+        ("alone", clock.takes("ours", [2e-3]), None),
+        ("with a peer", clock.takes("ours", [1e-3]), clock.takes("peer", [3e-3])),
+        ("long", clock.takes("ours", [5, 7]), clock.takes("peer", [10, 11])),
     )
-    monkeypatch.setattr(speed, "int32_row", lambda size: (clock.takes("packed", [1e-3]), clock.takes("int32", [0.7])))
-    head, alone, pair, *_, int32_head, int32_row, _, turned, _, _, values, _, once = speed.run(rounds=2)
-    assert once.split() == ["long", "5000.00", "ms", "10.00", "s", "2.00", "x"]
-    assert values.startswith("values") and "1.00 ms" in values
-    assert "nnzip" in head and "peer / nnzip" in head
-    assert alone.startswith("alone") and "2.00 ms" in alone and "not installed" in alone
-    assert pair.startswith("with a peer") and pair.split()[-6:] == ["1.00", "ms", "3.00", "ms", "3.00", "x"]
-    assert "int32" in int32_head and int32_row.endswith("700.00 x")
-    assert turned.startswith("turned") and turned.endswith("2.00 x")
-
-
-def test_run_records_every_product(monkeypatch, clock, only):
-    only(sizes=((1, 2, 3), (4, 4, 4)))
+    only(sizes=((1, 2, 3), (4, 4, 4)), training=[alone, pair], hadamard=[pair], kmeans=[alone], gptq=[long])
     rows = [
         ("fast", clock.takes("fast", [0.5]), clock.takes("floats", [1])),
         ("slow", clock.takes("slow", [4]), clock.takes("floats", [2])),
@@ -127,6 +106,12 @@ def test_run_records_every_product(monkeypatch, clock, only):
     monkeypatch.setattr(speed, "int32_row", lambda size: (clock.takes("packed", [1]), clock.takes("int32", [30])))
     records = []
     lines = list(speed.run(rounds=2, records=records))
+    assert "nnzip" in lines[0] and "peer / nnzip" in lines[0]
+    said = {line.split()[0]: " ".join(line.split()) for line in lines}
+    assert said["alone"] == "alone 2.00 ms (the peer is not installed)"
+    assert said["with"] == "with a peer 1.00 ms 3.00 ms 3.00 x" and said["long"] == "long 5000.00 ms 10.00 s 2.00 x"
+    assert said["int8_matmul,"].endswith("30.00 x") and sum("4 cubed" in line for line in lines) == 3
+    assert len(lines) == 7 + 5 + 4 + 1  # heads, rows, products of either size, int32
     assert [(r["way"], r["M"], r["K"], r["N"], r["seconds"], r["ratio_to_float32"]) for r in records] == [
         ("float32 @", 1, 2, 3, 1.5, 1.0),
         ("fast", 1, 2, 3, 0.5, 2.0),
@@ -138,7 +123,6 @@ def test_run_records_every_product(monkeypatch, clock, only):
     ]
     assert [r["operations_per_second"] for r in records[:2]] == [12 / 1.5, 24]
     assert all(tuple(record) == COLUMNS and record["machine"] == speed.machine() for record in records)
-    assert sum("4 cubed" in line for line in lines) == 3
 
 
 def fake_records():
@@ -203,7 +187,7 @@ def test_the_machine_and_the_peers_are_named_in_one_line(torch, peers, monkeypat
 def test_every_way_to_multiply_gives_the_same_product_or_is_called_wrong():
     ways = bench.matmul_ways(17, 40, 8)
     exact = ways.pop("float32 @")()  # 40 products are far below 2^24
-    rows = bench.matmul_rows(17, 40, 8)
+    rows = speed.matmul_rows(17, 40, 8)
     for (name, way, floats), given in zip(rows, ways, strict=True):
         right = np.array_equal(way(), exact)
         assert name == (given if right else f"{given}, wrong")
@@ -217,8 +201,8 @@ def test_every_way_to_multiply_gives_the_same_product_or_is_called_wrong():
 def test_a_way_that_is_wrong_is_called_so(monkeypatch):
     ones, zeros = lambda: np.ones(2), lambda: np.zeros(2)
     ways = {"float32 @": ones, "int8_matmul, unpacked": ones, "saturated": zeros}
-    monkeypatch.setattr(bench, "matmul_ways", lambda *size: ways)
-    assert [name for name, *_ in bench.matmul_rows(1, 1, 2)] == ["int8_matmul, unpacked", "saturated, wrong"]
+    monkeypatch.setattr(speed, "matmul_ways", lambda *size: ways)
+    assert [name for name, *_ in speed.matmul_rows(1, 1, 2)] == ["int8_matmul, unpacked", "saturated, wrong"]
 
 
 def test_the_other_rows_do_what_they_name(monkeypatch):
@@ -249,8 +233,8 @@ def test_the_two_ways_of_gptq_round_alike():
 
 
 def test_integer_rows_run_both_of_the_pair_on_the_batch_they_name(digits, monkeypatch):
-    monkeypatch.setattr(bench, "load_mnist", lambda: digits)
-    for name, ours, peer in bench.integer_rows():
+    monkeypatch.setattr(speed, "load_mnist", lambda: digits)
+    for name, ours, peer in speed.integer_rows():
         if "batch 1," in name:
             assert ours().shape == (1, 10) and ours().dtype == np.int32
             assert not name.endswith("own float32") or peer().shape == (1, 10)

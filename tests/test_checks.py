@@ -5,26 +5,24 @@ import math
 import numpy as np
 import pytest
 
-from nnzip.checks import check_finite, number, one_of, real, same_shape, whole
+from nnzip.checks import check_finite, number, one_of, real, real32, reals, same_shape, whole, wide
 
-# ---------------------------------------------------------------- arrays
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_float_array_passes_as_it_is(dtype):
-    x = np.ones((2, 3), dtype)
-    assert real(x) is x
+FLOATS = (np.float16, np.float32, np.float64)
+ARRAYS = [np.array([0, 1, 100], dtype) for dtype in (*FLOATS, np.int8, np.uint8, np.int64, np.uint64)]
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
-def test_integers_become_float64(dtype):
-    x = np.array([0, 1, 100], dtype)
-    assert real(x).dtype == np.float64 and real(x).tolist() == [0, 1, 100]
+@pytest.mark.parametrize("x", [*ARRAYS, [1, 2], [[1.5], [2.5]], (1, 2.5), 3, 2.5, range(3), [np.float32(1), 2]])
+def test_floats_pass_as_they_are_and_the_rest_becomes_float64(x):
+    array = real(x)
+    assert array is x if getattr(x, "dtype", None) in FLOATS else array.dtype == np.float64
+    assert np.array_equal(array, np.array(x))
 
 
-@pytest.mark.parametrize("x", [[1, 2], [[1.5], [2.5]], (1, 2.5), 3, 2.5, range(3), [np.float32(1), 2]])
-def test_lists_tuples_and_numbers_become_arrays(x):
-    assert real(x).dtype.kind == "f" and np.array_equal(real(x), np.array(x))
+@pytest.mark.parametrize("kind", [real, real32, wide, reals(1), whole(0), number(0, 1)])
+def test_what_is_no_number_is_a_type_error(kind):
+    for wrong in ([True], True, "1", None, 1j):
+        with pytest.raises(TypeError, match=r"^rate must "):
+            kind(wrong, "rate")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +56,7 @@ def test_shapes_are_compared_whole():
         same_shape(np.ones(3), np.ones((1, 3)), ("a", "b"))
 
 
-# ---------------------------------------------------------------- numbers
+# Numbers
 
 
 @pytest.mark.parametrize("value", [2, np.int8(2), np.uint64(2)])

@@ -1,5 +1,6 @@
 """Codes to bytes and back: exact for every input, as short as theory allows, and unmoved by damaged data."""
 
+import itertools
 import math
 
 import numpy as np
@@ -204,9 +205,8 @@ def test_the_arithmetic_coder_spends_what_the_probabilities_say(seed):
 
 def test_a_carry_runs_through_bytes_of_255():
     encoder = Encoder()
-    encoder.out, encoder.low = bytearray([7, 255, 255]), 1 << 32
-    encoder._shift()
-    assert list(encoder.out) == [8, 0, 0, 0]
+    encoder.out, encoder.low = [7, 255, 255], 1 << 32
+    assert encoder.finish() == bytes([8])  # and zeros, which are not written
 
 
 def test_tables_are_what_their_names_say():
@@ -221,25 +221,21 @@ def test_tables_are_what_their_names_say():
 
 
 MASKS = {
-    "zeros": np.zeros((5, 7), bool),
-    "ones": np.ones((5, 7), bool),
     "empty": np.zeros((0, 4), bool),
-    "one of one": np.ones(1, bool),
     "the last": np.arange(60).reshape(4, 15) == 59,
-    "a bias": np.random.default_rng(0).random(50) < 0.3,
-    "three axes": np.random.default_rng(1).random((6, 5, 3)) < 0.2,
     "filters": np.random.default_rng(2).random((6, 4, 5, 5)) < 0.3,
     "images": np.random.default_rng(3).random((9, 1, 12, 13)) < 0.1,
     "five axes": np.random.default_rng(4).random((3, 2, 3, 2, 3)) < 0.5,
 }
 
 
-@pytest.mark.parametrize("name", MASKS)
-def test_masks_come_back(name):
-    mask = MASKS[name]
-    back = decode_mask(encode_mask(mask), mask.shape)
-    assert back.dtype == bool
-    np.testing.assert_array_equal(back, mask)
+def test_masks_of_every_shape_come_back():
+    rng = np.random.default_rng(0)
+    shapes = [shape for axes in range(6) for shape in itertools.product((0, 1, 2, 5), repeat=axes)]
+    random = [rng.random(shape) < rng.choice([0, 0.2, 0.6, 1]) for shape in shapes]
+    for mask in [*MASKS.values(), *random]:
+        back = decode_mask(encode_mask(mask), mask.shape)
+        assert back.dtype == bool and np.array_equal(back, mask)
 
 
 @pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (16_000,), (9_000, 2), (2_000, 3, 2, 2)])
@@ -298,28 +294,3 @@ def test_more_of_one_value_than_counters_hold_in_16_bits():
     codes = [0] * 70_000 + [1]
     data = encode_adaptive(codes, alphabet=2)
     assert decode_adaptive(data, len(codes), alphabet=2)[-2:].tolist() == [0, 1]
-
-
-@pytest.mark.oracle
-def test_hypothesis_finds_nothing_that_does_not_come_back():
-    pytest.importorskip("hypothesis")
-    from hypothesis import given, settings
-    from hypothesis import strategies as st
-    from hypothesis.extra.numpy import array_shapes, arrays
-
-    @settings(max_examples=100, deadline=None)
-    @given(st.integers(2, 256).flatmap(lambda k: st.tuples(st.just(k), st.lists(st.integers(0, k - 1), max_size=400))))
-    def codes_come_back(case):
-        alphabet, codes = case
-        assert decode(encode(codes, alphabet=alphabet), len(codes), alphabet=alphabet).tolist() == codes
-        data = encode_adaptive(codes, alphabet=alphabet)
-        assert decode_adaptive(data, len(codes), alphabet=alphabet).tolist() == codes
-        assert huffman_decode(*huffman_encode(codes), len(codes)).tolist() == codes
-
-    @settings(max_examples=100, deadline=None)
-    @given(arrays(bool, array_shapes(max_dims=4, max_side=6)))
-    def masks_come_back(mask):
-        np.testing.assert_array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
-
-    codes_come_back()
-    masks_come_back()

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from layer_cases import in_float64, tiny_cnn, with_biases
+from layer_cases import in_float64, tiny_cnn
 
 from nnzip.compression.pruning import (
     CRITERIA,
@@ -21,9 +21,9 @@ from nnzip.compression.pruning import (
     sparsity_of,
 )
 from nnzip.compression.quantization import quantize_activations, quantize_weights
-from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.layers import Flatten, Linear
 from nnzip.nn.network import Network, lenet_300_100, weights_of
-from nnzip.nn.training import SGD, Adam, cross_entropy, evaluate, fit
+from nnzip.nn.training import cross_entropy, evaluate
 from nnzip.nn.zoo import trained
 
 IMAGES = np.random.default_rng(0).normal(size=(60, 2, 9, 8)).astype(np.float32)  # more than a batch, and not two
@@ -31,11 +31,8 @@ LABELS = np.random.default_rng(1).integers(0, 3, 60)
 
 
 def test_networks_with_rounded_inputs_can_be_pruned():
-    images = np.random.default_rng(0).normal(size=(4, 2, 9, 8)).astype(np.float32)
-    network = quantize_activations(quantize_weights(tiny_cnn(), bits=8), images, bits=8)
-    pruned = prune_network(network, 1)
-    assert not any(pruned.parameters()[name].any() for name in pruned.parameters() if name.endswith("weight"))
-    assert any(network.parameters()[name].any() for name in network.parameters() if name.endswith("weight"))
+    network = quantize_activations(quantize_weights(tiny_cnn(), bits=8), IMAGES, bits=8)
+    assert sparsity_of(network) < 0.1 and sparsity_of(prune_network(network, 1)) == 1
 
 
 def test_half_of_the_weights_of_a_trained_network_are_not_missed(digits):
@@ -50,42 +47,26 @@ def test_half_of_the_weights_of_a_trained_network_are_not_missed(digits):
 
 @pytest.mark.parametrize("sparsity", [0, 0.35, 0.9, 1])
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_every_criterion_prunes_exactly_and_leaves_the_network_alone(criterion, sparsity):
+def test_every_criterion_prunes_exactly(criterion, sparsity):
     network = tiny_cnn()
-    before = copy.deepcopy(network.parameters())
+    before, scores = network.parameters(), saliencies(network, criterion, data=(IMAGES, LABELS))
     for scope in SCOPES:
         masks = pruning_masks(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
         assert list(masks) == ["0.weight", "3.weight", "5.weight", "7.weight"]
         assert all(mask.shape == before[name].shape and mask.dtype == bool for name, mask in masks.items())
-        if scope == "layer":
-            assert all((~mask).sum() == round(sparsity * mask.size) for mask in masks.values())
-        size = sum(mask.size for mask in masks.values())
-        if scope == "network":
-            assert sum((~mask).sum() for mask in masks.values()) == round(sparsity * size)
+        for names in [list(masks)] if scope == "network" else [[name] for name in masks]:  # who are compared
+            removed, left = (np.concatenate([scores[n][masks[n] == kept] for n in names]) for kept in (False, True))
+            assert len(removed) == round(sparsity * (len(removed) + len(left)))
+            assert removed.max(initial=-np.inf) <= left.min(initial=np.inf)
         pruned = prune_network(network, sparsity, criterion=criterion, scope=scope, data=(IMAGES, LABELS))
         expected = {name: array * masks.get(name, True) for name, array in before.items()}
-        assert all(np.array_equal(pruned.parameters()[name], array) for name, array in expected.items())
-    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+        np.testing.assert_equal(pruned.parameters(), expected)
     assert not network.gradients()  # nor does it remember the images
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_no_other_choice_over_all_layers_removes_less_saliency(criterion):
-    rng = np.random.default_rng(0)
-    network = with_biases(Network([Flatten(), Linear(2, 2, rng=rng), ReLU(), Linear(2, 2, rng=rng)]))
-    data = rng.normal(size=(9, 2)).astype(np.float32), rng.integers(0, 2, 9)
-    scores = saliencies(network, criterion, data=data)
-    flat = np.concatenate([score.ravel() for score in scores.values()])
-    for pruned in range(9):
-        masks = pruning_masks(network, pruned / 8, criterion=criterion, scope="network", data=data)
-        removed = sum(scores[name][~mask].sum() for name, mask in masks.items())
-        least = min(sum(chosen) for chosen in itertools.combinations(flat.tolist(), pruned))
-        assert removed == pytest.approx(least, rel=1e-6, abs=1e-12)
 
 
 def test_random_comes_from_its_seed():
     one, same, other = (pruning_masks(tiny_cnn(), 0.5, criterion="random", seed=seed) for seed in (1, 1, 2))
-    assert all(np.array_equal(one[name], same[name]) for name in one)
+    np.testing.assert_equal(one, same)
     assert not all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -93,8 +74,7 @@ def test_sparsity_and_masks_of_a_network_are_those_of_its_weights():
     network = prune_network(tiny_cnn(), 0.5, scope="network")
     zeros = sum((w == 0).sum() for w in weights_of(network).values())
     assert sparsity_of(network) == zeros / sum(w.size for w in weights_of(network).values()) == 98 / 197
-    again = apply_masks(network, masks_of(network))
-    assert all(np.array_equal(again.parameters()[name], array) for name, array in network.parameters().items())
+    np.testing.assert_equal(apply_masks(network, masks_of(network)).parameters(), network.parameters())
     assert sparsity_of(tiny_cnn()) == 0 and sparsity_of(prune_network(tiny_cnn(), 1)) == 1
 
 
@@ -132,17 +112,20 @@ def test_the_diagonal_hessian_needs_no_labels_and_adds_up_over_batches():
         np.testing.assert_allclose(in_batches[name], weight**2 * whole[name] / 2, rtol=1e-3, atol=1e-9)
 
 
-def test_taylor_is_the_slope_of_the_loss_along_the_way_to_zero():
+@pytest.mark.parametrize("criterion", ["taylor", "stability"])
+def test_taylor_is_the_slope_of_the_loss_on_the_way_to_zero_and_stability_the_mean_square_of_the_logits(criterion):
     network, images, labels = in_float64(tiny_cnn()), IMAGES[:40].astype(np.float64), LABELS[:40]  # one batch
-    found = saliencies(network, "taylor", data=(images, labels))
+    found = saliencies(network, criterion, data=(images, labels))
     for name, weight in weights_of(network).items():
         for index in list(np.ndindex(weight.shape))[::4]:
             value, ends = weight[index], []
             for share in (1 + 1e-5, 1 - 1e-5):
                 weight[index] = share * value
-                ends.append(loss_of(network, images, labels))
+                ends.append(loss_of(network, images, labels) if criterion == "taylor" else network.forward(images))
             weight[index] = value
-            assert found[name][index] == pytest.approx(abs(ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-7)
+            slope = (ends[0] - ends[1]) / 2e-5
+            expected = abs(slope) if criterion == "taylor" else np.mean(np.sum(slope**2, axis=1))
+            assert found[name][index] == pytest.approx(expected, rel=1e-3, abs=1e-7)
 
 
 def test_activation_squared_is_the_change_of_the_layer_that_loses_the_weight():
@@ -161,40 +144,7 @@ def test_activation_squared_is_the_change_of_the_layer_that_loses_the_weight():
         x = y
 
 
-def test_stability_is_the_mean_squared_slope_of_all_logits():
-    network, images = in_float64(tiny_cnn()), IMAGES[:8].astype(np.float64)
-    found = saliencies(network, "stability", data=(images, LABELS[:8]))
-    for name, weight in weights_of(network).items():
-        for index in list(np.ndindex(weight.shape))[::5]:
-            value, logits = weight[index], []
-            for share in (1 + 1e-5, 1 - 1e-5):
-                weight[index] = share * value
-                logits.append(network.forward(images))
-            weight[index] = value
-            expected = np.mean(np.sum(((logits[0] - logits[1]) / 2e-5) ** 2, axis=1))
-            assert found[name][index] == pytest.approx(expected, rel=1e-3, abs=1e-9)
-
-
 # ---------------------------------------------------------------- masks through training
-
-
-@pytest.mark.parametrize("optimizer", [SGD(0.05), SGD(0.05, momentum=0, l1=1e-3), Adam(0.01, l2=1e-3)], ids=type)
-@pytest.mark.parametrize("criterion", ["magnitude", "activation"])
-def test_what_was_pruned_is_zero_at_every_step_and_what_was_not_moves(criterion, optimizer):
-    network, optimizer = tiny_cnn(), copy.deepcopy(optimizer)
-    masks = pruning_masks(network, 0.7, criterion=criterion, data=(IMAGES, LABELS))
-    network = apply_masks(network, masks)
-    before, seen = copy.deepcopy(network.parameters()), []
-
-    def watching(logits, labels, indices):
-        seen.append(all(not w[~masks[name]].any() for name, w in weights_of(network).items()))
-        return cross_entropy(logits, labels, indices)
-
-    options = {"epochs": 3, "batch_size": 16, "loss": watching, "masks": masks, "progress": False}
-    fit(network, (IMAGES, LABELS), optimizer=optimizer, **options)
-    assert len(seen) == 12 and all(seen)
-    for name, w in weights_of(network).items():
-        assert not w[~masks[name]].any() and (w[masks[name]] != before[name][masks[name]]).any()
 
 
 def gradual(network=None, **options):
@@ -205,7 +155,7 @@ def gradual(network=None, **options):
 @pytest.mark.parametrize("scope", SCOPES)
 def test_gradual_pruning_gives_every_sparsity_exactly_and_only_ever_prunes_more(scope):
     network = tiny_cnn()
-    before = copy.deepcopy(network.parameters())
+    before = copy.deepcopy(network.parameters())  # a generator runs later: nobody may have touched it
     found = list(gradual(network, scope=scope))
     assert [sparsity for sparsity, _ in found] == [0.3, 0.6, 0.9]
     for sparsity, pruned in found:
@@ -216,7 +166,7 @@ def test_gradual_pruning_gives_every_sparsity_exactly_and_only_ever_prunes_more(
     for (_, early), (_, late) in itertools.pairwise(found):
         assert all((masks_of(late)[name] <= mask).all() for name, mask in masks_of(early).items())
         assert not any(np.shares_memory(w, late.parameters()[name]) for name, w in early.parameters().items())
-    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
+    np.testing.assert_equal(network.parameters(), before)
 
 
 def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_there():
@@ -226,7 +176,7 @@ def test_gradual_pruning_comes_from_its_seed_and_what_is_done_to_a_result_stays_
         for array in network.parameters().values():
             array[...] = 7
     for before, (_, network) in zip(one, gradual(), strict=True):
-        assert all(np.array_equal(before[name], array) for name, array in network.parameters().items())
+        np.testing.assert_equal(network.parameters(), before)
     first, second = (next(iter(gradual(seed=seed)))[1].parameters() for seed in (0, 1))
     assert not all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -255,14 +205,10 @@ def test_plans_that_cannot_be_are_refused_before_any_training(options, error, me
 
 def test_a_ticket_has_the_mask_of_the_trained_and_the_weights_of_the_first():
     trained_network, initial = tiny_cnn(seed=0), tiny_cnn(seed=1)
-    before = copy.deepcopy(initial.parameters())
     for scope in SCOPES:
         ticket, masks = lottery_ticket(trained_network, initial, 0.7, scope=scope)
-        expected = masks_of(prune_network(trained_network, 0.7, scope=scope))
-        assert all(np.array_equal(masks[name], expected[name]) for name in expected)
-        for name, array in ticket.parameters().items():
-            assert np.array_equal(array, before[name] * masks.get(name, True))
-    assert all(np.array_equal(initial.parameters()[name], array) for name, array in before.items())
+        np.testing.assert_equal(masks, masks_of(prune_network(trained_network, 0.7, scope=scope)))
+        np.testing.assert_equal(ticket.parameters(), apply_masks(initial, masks).parameters())
     with pytest.raises(ValueError, match="must have the same shape"):
         lottery_ticket(trained("lenet_300_100"), Network([Flatten(), Linear(784, 3)]), 0.5)
 

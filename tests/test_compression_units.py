@@ -1,8 +1,5 @@
 """Neurons and filters taken out for real: what is left gives what the masked network gives."""
 
-import copy
-import itertools
-
 import numpy as np
 import pytest
 from layer_cases import tiny_cnn, with_biases
@@ -44,33 +41,16 @@ def size(network):
 # ---------------------------------------------------------------- given units
 
 
-def every_choice_of_units():
-    network = tiny_cnn()
-    counts = {i: len(network.layers[i].params["bias"]) for i in (0, 3, 5)}
-    choices = {i: [c for c in itertools.product([True, False], repeat=n) if any(c)] for i, n in counts.items()}
-    return [{i: np.array(choice)} for i in counts for choice in choices[i]]
-
-
-@pytest.mark.parametrize(
-    "kept", every_choice_of_units(), ids=lambda kept: "-".join(f"{i}_{[*map(int, u)]}" for i, u in kept.items())
-)
-def test_whatever_units_of_a_layer_go_the_smaller_network_is_the_masked_one(kept):
-    network = tiny_cnn()
-    masked, smaller = mask_units(network, kept), remove_units(network, kept)
-    assert_same_outputs(masked, smaller, IMAGES)
-    [(i, units)] = kept.items()
-    assert len(smaller.layers[i].params["bias"]) == units.sum()
-    assert size(smaller) <= size(network) and (size(smaller) < size(network)) == (not units.all())
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_units_of_all_layers_go_together(seed):
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_units_go_the_smaller_network_is_the_masked_one(seed):
     rng = np.random.default_rng(seed)
-    for network, images in ((tiny_cnn(), IMAGES), (padded_cnn(), IMAGES)):
-        kept = {i: rng.random(len(norms)) < 0.6 for i, norms in unit_norms(network).items()}
+    for network in (tiny_cnn(), padded_cnn()):
+        kept = {i: rng.random(len(norms)) < 0.6 for i, norms in unit_norms(network).items() if rng.random() < 0.7}
         for units in kept.values():
             units[rng.integers(len(units))] = True
-        assert_same_outputs(mask_units(network, kept), remove_units(network, kept), images)
+        smaller = remove_units(network, kept)
+        assert_same_outputs(mask_units(network, kept), smaller, IMAGES)
+        assert all(len(smaller.layers[i].params["bias"]) == units.sum() for i, units in kept.items())
 
 
 @pytest.mark.parametrize("build", [lenet_300_100, lenet_5])
@@ -85,16 +65,10 @@ def test_both_lenets_get_smaller_and_stay_what_they_are_when_masked(build, spars
     assert str(smaller) == str(network) if sparsity == 0 else size(smaller) < size(network)
 
 
-def test_the_given_network_stays_and_the_smaller_one_can_be_trained():
-    network = tiny_cnn()
-    before = copy.deepcopy(network.parameters())
-    kept = strongest_units(network, 0.5)
-    smaller = remove_units(network, kept)
-    mask_units(network, kept)
-    remove_dead_units(network)
+def test_the_smaller_network_can_be_trained():
+    smaller = remove_units(tiny_cnn(), strongest_units(tiny_cnn(), 0.5))
     history = fit(smaller, (IMAGES, np.arange(20) % 3), epochs=3, batch_size=5, optimizer=SGD(0.01), progress=False)
     assert history[-1]["loss"] < history[0]["loss"]
-    assert all(np.array_equal(network.parameters()[name], array) for name, array in before.items())
 
 
 def test_the_strongest_units_are_those_of_the_largest_norm():

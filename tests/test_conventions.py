@@ -22,10 +22,12 @@ def test_ties_go_where_the_toolkit_sends_them(name):
     assert conventions.CONVENTIONS[name](TIES, 0.5, 3).tolist() == BY_HAND[name]
 
 
-def test_nnzip_rounds_as_onnx_does():
-    x = np.random.default_rng(0).normal(0, 10, 10_000).astype(np.float32)
-    codes = quantize(x, QuantParams(scale=0.07, zero_point=120, bits=8, signed=False))
-    np.testing.assert_array_equal(codes, conventions.onnx_quantize_linear(x, 0.07, 120))
+@pytest.mark.parametrize("scale", [0.5, 0.1, 0.07, 0.0123, 3.0])
+def test_nnzip_rounds_as_onnx_does(scale):
+    steps = np.append(np.arange(-300, 300) + 0.5, np.random.default_rng(0).normal(0, 100, 1000))
+    x = (steps * np.float32(scale)).astype(np.float32)
+    codes = quantize(x, QuantParams(scale, zero_point=101, bits=8, signed=False))
+    np.testing.assert_array_equal(codes, conventions.onnx_quantize_linear(x, scale, 101))
 
 
 def test_a_reciprocal_rounds_another_way_where_the_quotient_is_a_tie():

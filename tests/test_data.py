@@ -120,9 +120,7 @@ DAMAGED = {
     "an empty array": (idx_bytes(0x08, [0, 28, 28], []), r"shape \(0, 28, 28\)"),
     "65 dimensions": (idx_bytes(0x08, [1] * 65, [7]), "dimension"),
     "a product of 0 modulo 2^64": (idx_bytes(0x08, [2**31, 2**31, 4], []), "promises shape"),
-    "gzip without its end": (gzip.compress(CUBE)[:-9], "end"),
     "gzip with a wrong checksum": (gzip.compress(CUBE)[:-8] + bytes(8), "CRC"),
-    "gzip of a shorter file": (gzip.compress(CUBE[:-4]), "holds 44"),
     "gzip of unknown method": (b"\x1f\x8b\x07" + bytes(20), "method"),
     "gzip with a bad stream": (gzip.compress(CUBE)[:10] + b"\xff" * 30, "invalid"),
 }

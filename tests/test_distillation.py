@@ -11,7 +11,6 @@ from nnzip.distillation import (
     log_softmax,
     softmax,
 )
-from nnzip.nn.layers import Linear
 from nnzip.nn.training import cross_entropy
 
 
@@ -39,26 +38,20 @@ def test_the_largest_logits_overflow_nothing(dtype):
     assert np.isfinite(log_softmax([1.0, 2.0], temperature=1e-320)).all()
 
 
-# ---------------------------------------------------------------- the distillation loss
+# The distillation loss
 
 STUDENT, TEACHER = np.random.default_rng(0).normal(0, 3, (2, 6, 4))
 LABELS = np.array([0, 1, 2, 3, 0, 1])
 
 
-@pytest.mark.parametrize("temperature", [1e-200, 1, 4, 1e200])
-def test_alpha_0_is_cross_entropy_whatever_the_teacher(temperature):
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("temperature", [1e-300, 1e-20, 1, 4, 1e20, 1e300])
+def test_at_any_temperature_alpha_0_is_cross_entropy_and_no_gradient_is_nan(temperature):
     loss, gradient = distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=0)
     expected = cross_entropy(STUDENT, LABELS)
     assert loss == pytest.approx(expected[0], rel=1e-12)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-10, atol=1e-15)
-
-
-def test_a_teacher_that_is_sure_is_a_label():
-    sure = 1e4 * np.eye(4)[LABELS]
-    loss, gradient = distillation_loss(STUDENT, sure, LABELS, temperature=1, alpha=1)
-    expected = cross_entropy(STUDENT, LABELS)
-    assert loss == pytest.approx(expected[0], rel=1e-12)
-    np.testing.assert_allclose(gradient, expected[1], rtol=1e-10, atol=1e-15)
+    assert np.isfinite(distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature)[1]).all()
 
 
 @pytest.mark.parametrize("temperature", [1e3, 1e5])
@@ -82,49 +75,33 @@ def test_large_logits_give_the_loss_and_its_gradient(size, dtype):
     assert value == pytest.approx(size / 2, rel=1e-6) and gradient.tolist() == [[0.5, -0.5]]
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@pytest.mark.parametrize("temperature", [1e-300, 1e-20, 1e20, 1e300])
-def test_no_temperature_makes_the_gradient_nan(temperature):
-    assert np.isfinite(distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature)[1]).all()
-
-
 def test_integers_are_logits_too_and_the_gradient_is_the_students():
     assert kl_divergence([[0, 1]], [[1, 0]])[1].dtype == np.float64
     assert distillation_loss(STUDENT.astype(np.float32), TEACHER, LABELS)[1].dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    ("changed", "error", "message"),
+    "function", [distillation_loss, lambda student, teacher, labels: kl_divergence(teacher, student)]
+)
+def test_logits_that_do_not_fit_are_refused(function):
+    with pytest.raises(ValueError, match=r"must have the same shape, got \(6, 3\) and \(6, 4\)"):
+        function(STUDENT, TEACHER[:, :3], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
     [
-        ({"teacher_logits": TEACHER[:, :3]}, ValueError, r"must have the same shape, got \(6, 3\) and \(6, 4\)"),
-        ({"labels": LABELS[:5]}, ValueError, r"labels must have shape \(6,\), one for each row, got \(5,\)"),
-        ({"labels": LABELS.astype(float)}, TypeError, "labels must be integers, got dtype float64"),
-        ({"labels": LABELS + 1}, ValueError, r"labels must be from 0 to 3, got 1 to 4"),
-        ({"labels": LABELS - 1}, ValueError, r"labels must be from 0 to 3, got -1 to 2"),
+        (LABELS[:5], ValueError, r"labels must have shape \(6,\), one for each row, got \(5,\)"),
+        (LABELS.astype(float), TypeError, "labels must be integers, got dtype float64"),
+        (LABELS + 1, ValueError, "labels must be from 0 to 3, got 1 to 4"),
     ],
 )
-def test_what_cannot_be_distilled_is_refused(changed, error, message):
-    given = {"student_logits": STUDENT, "teacher_logits": TEACHER, "labels": LABELS} | changed
+def test_labels_that_name_no_class_are_refused(labels, error, message):
     with pytest.raises(error, match=message):
-        distillation_loss(**given)
-    if "labels" not in changed:
-        with pytest.raises(error, match=message):
-            kl_divergence(**{key: value for key, value in given.items() if key != "labels"})
+        distillation_loss(STUDENT, TEACHER, labels)
 
 
-# ---------------------------------------------------------------- hints and attention
-
-
-def test_a_regressor_learns_to_translate_a_hint():
-    rng = np.random.default_rng(0)
-    student, regressor, true = rng.normal(size=(50, 4)), Linear(4, 6, rng=0), rng.normal(size=(4, 6))
-    for _ in range(300):
-        value, gradient = hint_loss(regressor.forward(student), student @ true)
-        regressor.backward(gradient)
-        regressor.params["weight"] -= 0.3 * regressor.grads["weight"]
-    assert value < 1e-6
-    np.testing.assert_allclose(regressor.params["weight"].T, true, atol=0.01)
-
+# Hints and attention
 
 MAPS = np.random.default_rng(0).normal(size=(3, 4, 5, 2)), np.random.default_rng(1).normal(size=(3, 7, 5, 2))
 
@@ -143,7 +120,6 @@ def test_where_a_layer_looks_does_not_depend_on_how_loud_it_is(factor):
     [
         (hint_loss, np.ones((2, 3)), np.ones((2, 4)), r"must have the same shape, got \(2, 4\) and \(2, 3\)"),
         (attention_loss, MAPS[0], MAPS[1][:2], r"without channels, .*\(3, 5, 2\) and \(2, 5, 2\)"),
-        (attention_loss, MAPS[0], MAPS[1][:, :, :, :1], r"\(3, 5, 2\) and \(3, 5, 1\)"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(loss, student, teacher, message):

@@ -33,10 +33,11 @@ def trace(folder):
     return [tuple(map(int, line.split())) for line in (folder / "trace").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("spec", [None, 1, "threads:3", "processes:2"])
+@pytest.mark.parametrize("spec", [None, 1, "processes:1", "threads:3", "processes:2"])
 def test_every_executor_gives_the_same_results_in_the_order_of_the_jobs(spec, tmp_path):
     numbers = [5, 3, 9, 1, 3, 7]
     with open_executor(spec) as executor:
+        assert (executor is None) == (spec in (None, 1, "processes:1"))  # one process is this one
         found = run_jobs(square, iter(numbers), executor=executor, log=tmp_path / "log")
     assert found == [{"job": n, "square": n**2} for n in numbers]
     assert len((tmp_path / "log").read_bytes().splitlines()) == 1 + 5
@@ -85,12 +86,6 @@ def test_values_that_json_does_not_have_are_refused(value, tmp_path):
     assert not (tmp_path / "log").exists()
     with pytest.raises(TypeError, match="jobs, results and settings are numbers, strings"):
         run_jobs(lambda job: value, [1])
-
-
-@pytest.mark.parametrize("log", [True, 9, 1.5, []])
-def test_a_log_is_a_path_and_no_open_file_of_somebody_else(log):
-    with pytest.raises(TypeError, match="Path"):  # open(1) would cut standard output off
-        run_jobs(square, [1], log=log)
 
 
 def test_the_error_of_a_job_comes_out_and_stops_what_has_not_begun(tmp_path):
@@ -239,10 +234,12 @@ def test_the_long_jobs_begin_first_and_the_time_left_knows_them(capsys, monkeypa
     assert run_jobs(abs, [-1, -2], cost=lambda job: 0, progress=True) == [1, 2]
 
 
-@pytest.mark.parametrize("executor", ["processes:2", open_executor("threads:2")])
-def test_what_is_no_executor_is_refused(executor):
-    with pytest.raises(TypeError, match=r"executor must be a concurrent.futures.Executor"):
-        run_jobs(square, [1], executor=executor)
+def test_what_is_no_executor_and_no_path_is_refused():
+    for executor in ("processes:2", open_executor("threads:2")):
+        with pytest.raises(TypeError, match=r"executor must be a concurrent.futures.Executor"):
+            run_jobs(square, [1], executor=executor)
+    with pytest.raises(TypeError, match="Path"):  # open(1) would cut standard output off
+        run_jobs(square, [1], log=1)
 
 
 @pytest.mark.parametrize(
@@ -258,12 +255,6 @@ def test_what_is_no_executor_is_refused(executor):
 def test_what_names_no_executor_is_refused(spec, message):
     with pytest.raises((ValueError, TypeError), match=message), open_executor(spec):
         pass
-
-
-def test_one_process_is_this_one():
-    for spec in (None, 1, "processes:1"):
-        with open_executor(spec) as executor:
-            assert executor is None
 
 
 def test_a_pool_has_one_blas_thread_a_process_and_leaves_the_environment_as_it_was(monkeypatch):

@@ -1,14 +1,11 @@
 """Jobs and the study on a real Dask cluster of two worker processes, some of which are killed while they run."""
 
 import functools
-import json
 import os
-import threading
-import time
 from pathlib import Path
 
 import pytest
-from test_jobs import KILL, deadly, square, trace, traced
+from test_jobs import KILL, deadly, square, trace
 
 from nnzip.book import study
 from nnzip.files import zipping
@@ -76,29 +73,6 @@ def test_error_grid_is_the_same_on_a_cluster(executor, digits):
     asked = {"technique": "per_channel", "bits": (2, 4, 8), "sparsities": (0.0, 0.5, 0.9)}
     network = trained("lenet_300_100")
     assert study.error_grid(network, digits, **asked, executor=executor) == study.error_grid(network, digits, **asked)
-
-
-def waiting(folder, job):
-    while job >= 4 and not (Path(folder) / "go").exists():
-        time.sleep(0.01)
-    return traced(folder, job)
-
-
-def test_a_worker_that_is_killed_from_outside_takes_no_result_with_it(executor, tmp_path):
-    victim, log = executor.submit(os.getpid).result(), tmp_path / "log"
-
-    def kill():
-        while not (log.exists() and log.read_bytes().count(b'"result"') == 4):  # then every worker waits in a job
-            time.sleep(0.005)
-        os.kill(victim, KILL)
-        (tmp_path / "go").touch()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    found = run_jobs(functools.partial(waiting, tmp_path), range(10), executor=executor, log=log)
-    killer.join()
-    assert found == [{"third": n / 3} for n in range(10)]
-    assert sorted(json.loads(line)["job"] for line in log.read_bytes().splitlines()[1:]) == list(range(10))
 
 
 def test_a_cluster_zips_the_same_file(executor, tmp_path):

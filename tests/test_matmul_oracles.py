@@ -4,21 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from test_matmul import PAIRS, random_codes
 
 from nnzip import matmul_native
 from nnzip.matmul import int8_matmul, int8_matmul_by_definition, pack, requantize
 
 pytestmark = pytest.mark.oracle
 
-DTYPES = (np.int8, np.uint8)
-PAIRS = [(a, b) for a in DTYPES for b in DTYPES]
 SHAPES = ((1, 1, 1), (1, 300, 7), (65, 784, 33), (33, 1030, 64), (300, 515, 130))
-
-
-def codes(rng, shape, dtype):
-    ends = np.iinfo(dtype)
-    inner = rng.integers(ends.min, ends.max, shape, endpoint=True)
-    return np.where(rng.random(shape) < 0.5, inner, rng.choice([ends.min, ends.max], shape)).astype(dtype)
 
 
 def run_node(kind, a, *, exact=True, **constants):
@@ -47,8 +40,8 @@ def test_numkong(a_dtype, b_dtype, shape):
     pytest.importorskip("numkong")
     M, K, N = shape
     rng = np.random.default_rng(M + K)
-    a, b = codes(rng, (M, K), a_dtype), codes(rng, (K, N), b_dtype)
-    for zeros in ({}, {"a_zero_point": codes(rng, M, a_dtype), "b_zero_point": codes(rng, N, b_dtype)}):
+    a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+    for zeros in ({}, {"a_zero_point": random_codes(rng, M, a_dtype), "b_zero_point": random_codes(rng, N, b_dtype)}):
         expected = int8_matmul_by_definition(a, b, *zeros.values())
         for right in (b, np.asfortranarray(b), pack(b)):
             np.testing.assert_array_equal(int8_matmul(a, right, backend="numkong", **zeros), expected)
@@ -63,7 +56,7 @@ def test_numkong_all_extreme_and_threaded(a_dtype, b_dtype):
         result = int8_matmul(a, b, backend="numkong")
         np.testing.assert_array_equal(result, int8_matmul_by_definition(a, b))
     rng = np.random.default_rng(0)
-    a, b = codes(rng, (511, 600), a_dtype), codes(rng, (600, 300), b_dtype)
+    a, b = random_codes(rng, (511, 600), a_dtype), random_codes(rng, (600, 300), b_dtype)
     np.testing.assert_array_equal(int8_matmul(a, b, backend="numkong"), int8_matmul(a, b, backend="numpy"))
 
 
@@ -81,7 +74,7 @@ def test_torch_int_mm(shape):
     torch = pytest.importorskip("torch")
     M, K, N = shape
     rng = np.random.default_rng(K)
-    a, b = codes(rng, (M, K), np.int8), codes(rng, (K, N), np.int8)
+    a, b = random_codes(rng, (M, K), np.int8), random_codes(rng, (K, N), np.int8)
     theirs = torch._int_mm(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     np.testing.assert_array_equal(int8_matmul(a, pack(b)), theirs)
 
@@ -91,8 +84,8 @@ def test_torch_int_mm(shape):
 def test_onnx_runtime_matmul_integer(a_dtype, b_dtype, shape):
     M, K, N = shape
     rng = np.random.default_rng(K)
-    a, b = codes(rng, (M, K), a_dtype), codes(rng, (K, N), b_dtype)
-    a_zero, b_zero = codes(rng, (), a_dtype), codes(rng, N, b_dtype)
+    a, b = random_codes(rng, (M, K), a_dtype), random_codes(rng, (K, N), b_dtype)
+    a_zero, b_zero = random_codes(rng, (), a_dtype), random_codes(rng, N, b_dtype)
     theirs = run_node("MatMulInteger", a, b=b, a_zero_point=a_zero, b_zero_point=b_zero)
     np.testing.assert_array_equal(int8_matmul(a, b, a_zero_point=a_zero, b_zero_point=b_zero), theirs)
 
@@ -108,7 +101,10 @@ def test_onnx_runtime_saturates_in_pairs_or_not_at_all():
 @pytest.mark.parametrize("scales", ((0.1, 0.02, 0.1), (0.3, 0.1, 0.6), (0.07, 0.03, 0.21)))
 def test_onnx_runtime_qlinear_matmul(scales):
     rng = np.random.default_rng(0)
-    a, b = codes(rng, (200, 3), np.uint8), rng.integers(-9, 10, (3, 300)).astype(np.int8)  # small sums: many ties
+    a, b = (
+        random_codes(rng, (200, 3), np.uint8),
+        rng.integers(-9, 10, (3, 300)).astype(np.int8),
+    )  # small sums: many ties
     sx, sw, sy = map(np.float32, scales)
     grids = {"sx": sx, "zx": np.uint8(7), "b": b, "sw": sw, "zw": np.int8(0), "sy": sy, "zy": np.uint8(99)}
     acc = int8_matmul(a, b, a_zero_point=7)

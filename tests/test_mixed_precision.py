@@ -1,6 +1,5 @@
-"""Who gets how many bits: the exchange against brute force and its dual, costs against finite differences, bytes."""
+"""Who gets how many bits: tables at their ends, costs against finite differences, bytes."""
 
-import copy
 import itertools
 
 import numpy as np
@@ -9,6 +8,7 @@ from layer_cases import in_float64, tiny_cnn, with_biases
 
 from nnzip.coding import pack_bits
 from nnzip.compression import mixed_precision as m
+from nnzip.compression.pruning import prune_network
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
 from nnzip.nn.layers import Flatten, Linear, ReLU
@@ -16,43 +16,7 @@ from nnzip.nn.network import Network, lenet_300_100, weights_of
 from nnzip.nn.zoo import trained
 
 IMAGES = np.random.default_rng(0).normal(size=(20, 2, 9, 8))
-METHODS = m.lagrangian, m.dynamic
-
-
-def cases(count=40):
-    """Yield small tables: costs that fall with size and costs that do as they like, sizes with a common factor too."""
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        pieces, options = rng.integers(1, 6), rng.integers(1, 5)
-        sizes = rng.integers(0, 12, (pieces, options)) * (1 + 2 * (seed % 3))
-        costs = rng.integers(-3, 9, sizes.shape) if seed % 2 else rng.normal(size=sizes.shape)
-        if seed % 4 == 0:
-            sizes, costs = np.sort(sizes, axis=1), -np.sort(costs, axis=1)
-        least, most = sizes.min(axis=1).sum(), sizes.max(axis=1).sum()
-        for budget in range(least, most + 2, 1 + (most - least) // 12):
-            yield costs, sizes, int(budget)
-
-
-def of(table, choice):
-    return table[range(len(table)), choice].sum()
-
-
-def test_dynamic_programming_is_as_good_as_all_ways_tried():
-    for costs, sizes, budget in cases():
-        ways = itertools.product(range(costs.shape[1]), repeat=len(costs))
-        best = min(of(costs, way) for way in ways if of(sizes, way) <= budget)
-        choice = m.dynamic(costs, sizes, budget)
-        assert of(sizes, choice) <= budget
-        assert of(costs, choice) == pytest.approx(best, abs=1e-12)
-
-
-def test_the_lagrangian_is_the_best_choice_of_its_own_size():
-    for costs, sizes, budget in cases():
-        choice = m.lagrangian(costs, sizes, budget)
-        taken = int(of(sizes, choice))
-        assert taken <= budget
-        best = of(costs, m.dynamic(costs, sizes, taken))
-        assert of(costs, choice) == pytest.approx(best, abs=1e-12)
+METHODS = m.lagrangian, m.dynamic  # graded by all ways tried (exercises 11): here are the ends
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -96,28 +60,18 @@ def small_network():
 
 
 def test_sensitivities_are_what_each_layer_does_alone():
-    network = small_network()
-    before = copy.deepcopy(network.parameters())
-    options = [(2, 0.0), (4, 0.5), (None, 0.7), (None, 0.0)]
+    network, options = small_network(), [(None, 0.0), (2, 0.0), (4, 0.5), (None, 0.7)]
     costs = m.sensitivities(network, IMAGES, options)
     said = network.copy().forward(IMAGES)
     for i, name in enumerate(weights_of(network)):
         for k, (bits, sparsity) in enumerate(options):
             changed = network.copy()
             weight = changed.parameters()[name]
-            cut = np.sort(np.abs(weight), axis=None)[: round(sparsity * weight.size)]
-            weight[np.isin(np.abs(weight), cut)] = 0
+            weight[...] = prune_network(network, sparsity).parameters()[name]
             if bits:
-                steps = 2 ** (bits - 1) - 1
-                scale = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / steps
-                scale = np.where(scale == 0, 1, scale).reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float32)
-                weight[...] = np.rint(weight / scale) * scale
-            p, q = (np.exp(z - z.max(axis=1, keepdims=True)) for z in (said, changed.forward(IMAGES)))
-            p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-            assert costs[i, k] == pytest.approx(np.mean(np.sum(p * np.log(p / q), axis=1)), rel=1e-6, abs=1e-12)
-    assert costs.shape == (len(weights_of(network)), 4) and np.all(costs[:, 3] < 1e-12)
-    for name, array in network.parameters().items():
-        assert np.array_equal(array, before[name])
+                weight[...] = quantize_weights(changed, bits=bits).parameters()[name]
+            assert costs[i, k] == pytest.approx(kl_divergence(said, changed.forward(IMAGES))[0], rel=1e-6, abs=1e-12)
+    assert costs.shape == (len(weights_of(network)), 4) and np.all(costs[:, 0] < 1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -140,6 +94,13 @@ def test_second_derivatives_are_those_of_the_divergence(temperature):
             assert found[name].flat[place] == pytest.approx(total / step**2, rel=2e-3, abs=1e-7)
 
 
+def parts_of(matrix, pieces):
+    """Return where the pieces of a matrix are."""
+    rows, columns = matrix.shape
+    by_row, by_column = [np.s_[i, :] for i in range(rows)], [np.s_[:, j] for j in range(columns)]
+    return {"layer": [np.s_[:, :]], "row": by_row, "column": by_column}[pieces]
+
+
 @pytest.mark.parametrize("pieces", m.PIECES)
 def test_a_menu_says_what_each_piece_costs_and_takes(pieces):
     network = small_network()
@@ -150,9 +111,7 @@ def test_a_menu_says_what_each_piece_costs_and_takes(pieces):
     start = 0
     for name, weight in weights_of(network).items():
         w, h = weight.reshape(len(weight), -1), hessian[name].reshape(len(weight), -1)
-        parts = {"layer": [np.s_[:]], "row": [np.s_[i] for i in range(len(w))]}
-        parts["column"] = [np.s_[:, j] for j in range(w.shape[1])]
-        for part in parts[pieces]:
+        for part in parts_of(w, pieces):
             for k, b in enumerate(widths):
                 rounded = offered.weights[name][k][part]
                 assert offered.costs[start, k] == pytest.approx(0.5 * np.sum(h[part] * (w[part] - rounded) ** 2))
@@ -177,9 +136,7 @@ def test_what_is_served_is_what_was_chosen(pieces):
     choice = np.random.default_rng(3).integers(0, offered.costs.shape[1], len(offered.costs))
     served, numbers = weights_of(offered.served(network, choice)), iter(choice)
     for name, options in offered.weights.items():
-        whole, by_rows = [np.s_[:, :]], [np.s_[i, :] for i in range(options.shape[1])]
-        parts = {"layer": whole, "row": by_rows, "column": [np.s_[:, j] for j in range(options.shape[2])]}[pieces]
-        for part in parts:
+        for part in parts_of(options[0], pieces):
             expected = options[next(numbers)][part].astype(served[name].dtype)
             np.testing.assert_array_equal(served[name].reshape(options.shape[1:])[part], expected)
     assert not list(numbers)
@@ -222,7 +179,6 @@ def least_bytes(network):
 def test_mixed_precision_keeps_to_the_bytes_and_is_no_worse_than_uniform(bits, digits, monkeypatch):
     monkeypatch.setattr(m, "TRIED", ("column",))
     network, images = trained("lenet_300_100"), digits.train_images[:400]
-    before, seen = copy.deepcopy(network.parameters()), images.copy()
     mixed = m.mixed_precision(network, images, bits=bits)
     assert least_bytes(mixed) <= m.uniform_bytes(network, bits)
     said = network.copy().forward(images)
@@ -231,9 +187,6 @@ def test_mixed_precision_keeps_to_the_bytes_and_is_no_worse_than_uniform(bits, d
     assert losses[0] == min(losses)
     if bits < 6:
         assert losses[0] < 0.5 * min(losses[1:])
-    assert np.array_equal(images, seen)
-    for name, array in network.parameters().items():
-        assert np.array_equal(array, before[name])
 
 
 def test_a_budget_of_the_smallest_options_is_enough_and_one_byte_less_is_not(monkeypatch):
@@ -267,20 +220,12 @@ def test_with_much_room_the_widest_uniform_grid_is_returned():
         assert np.abs(weights_of(mixed)[name] - weight).max() <= 1.01 * half_a_step
 
 
-@pytest.mark.parametrize(
-    ("error", "match", "call"),
-    [
-        (ValueError, "one of them", lambda: m.mixed_precision(small_network(), IMAGES, bits=4, budget=100)),
-        (TypeError, r"hessian\[", lambda: m.menu(small_network(), {}, pieces="row")),
-    ],
-)
-def test_what_is_no_network_or_menu_is_refused(error, match, call):
-    with pytest.raises(error, match=match):
-        call()
-
-
-def test_second_derivatives_of_another_shape_are_refused():
+def test_what_is_no_budget_or_hessian_is_refused():
     network = small_network()
+    with pytest.raises(ValueError, match="give bits or budget, one of them"):
+        m.mixed_precision(network, IMAGES, bits=4, budget=100)
+    with pytest.raises(TypeError, match=r"hessian\["):
+        m.menu(network, {}, pieces="row")
     for change, match in ((np.transpose, "same shape"), (lambda h: h * np.nan, "finite")):
         hessian = {name: change(np.ones_like(w)) for name, w in weights_of(network).items()}
         with pytest.raises(ValueError, match=match):

@@ -1,19 +1,24 @@
 """Network: names, copies, loading, predicting, and the two networks of the book."""
 
 import copy
+import importlib
 import pickle
 
 import numpy as np
 import pytest
 from layer_cases import tiny_cnn
+from public_calls import CALLS
 
 from nnzip.nn.layers import Conv2d, Flatten, Linear, ReLU
-from nnzip.nn.network import Network, lenet_5, lenet_300_100
+from nnzip.nn.network import Cost, Network, costs, lenet_5, lenet_300_100
 from nnzip.nn.training import gradient_check
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 2, 9, 8))
-SHAPES_300_100 = [(300, 784), (300,), (100, 300), (100,), (10, 100), (10,)]
-SHAPES_5 = [(20, 1, 5, 5), (20,), (50, 20, 5, 5), (50,), (500, 800), (500,), (10, 500), (10,)]
+LAYERS_300_100 = "[Flatten(), Linear(784, 300), ReLU(), Linear(300, 100), ReLU(), Linear(100, 10)]"
+LAYERS_5 = (  # no ReLU after the convolutions
+    "[Conv2d(1, 20, 5), MaxPool2d(2), Conv2d(20, 50, 5), MaxPool2d(2), "
+    "Flatten(), Linear(800, 500), ReLU(), Linear(500, 10)]"
+)
 
 
 # ---------------------------------------------------------------- forward and backward
@@ -104,29 +109,42 @@ def test_values_that_do_not_fit_are_refused_and_nothing_is_changed(name, value, 
         del values[name]
     with pytest.raises(ValueError, match=message):
         network.load_parameters(values)
-    assert all(np.array_equal(network.parameters()[key], before[key]) for key in before)
+    np.testing.assert_equal(network.parameters(), before)
 
 
 @pytest.mark.parametrize("duplicate", [Network.copy, lambda n: pickle.loads(pickle.dumps(n))], ids=["copy", "pickle"])
-def test_a_copy_is_independent_in_both_directions(duplicate):
+def test_a_copy_is_independent(duplicate):
     network = tiny_cnn()
-    logits = network.forward(IMAGES)
-    other = duplicate(network)
+    logits, other = network.forward(IMAGES), duplicate(network)
     assert np.array_equal(other.forward(IMAGES), logits)
     for array in other.parameters().values():
         array[...] = 0
-    assert np.array_equal(network.forward(IMAGES), logits)
-    network.parameters()["7.bias"][...] = 1
-    assert not other.forward(IMAGES).any()
+    assert np.array_equal(network.forward(IMAGES), logits) and not other.forward(IMAGES).any()
+
+
+TECHNIQUES = [(module, name) for module in CALLS if module.startswith("compression.") for name in CALLS[module]]
+
+
+@pytest.mark.parametrize(("module", "name"), TECHNIQUES)
+def test_a_technique_changes_no_network_and_shares_no_memory_with_it(module, name):
+    args, kwargs = CALLS[module][name]
+    args = [arg.copy() if isinstance(arg, Network) else arg for arg in args]
+    given = [arg for arg in args if isinstance(arg, Network)]
+    before = copy.deepcopy([network.parameters() for network in given])
+    made = getattr(importlib.import_module(f"nnzip.{module}"), name)(*args, **kwargs)
+    for network in made if isinstance(made, tuple) else [made]:
+        for array in network.parameters().values() if isinstance(network, Network) else ():
+            array[...] = 7
+    np.testing.assert_equal([network.parameters() for network in given], before)
 
 
 # ---------------------------------------------------------------- the two networks
 
 
-@pytest.mark.parametrize(("build", "shapes"), [(lenet_300_100, SHAPES_300_100), (lenet_5, SHAPES_5)])
-def test_the_networks_are_those_of_the_papers(build, shapes):
+@pytest.mark.parametrize(("build", "layers"), [(lenet_300_100, LAYERS_300_100), (lenet_5, LAYERS_5)])
+def test_the_networks_are_those_of_the_papers(build, layers):
     network = build()
-    assert [array.shape for array in network.parameters().values()] == shapes
+    assert repr(network.layers) == layers
     assert {array.dtype for array in network.parameters().values()} == {np.dtype(np.float32)}
     logits = network.forward(np.ones((2, 1, 28, 28), np.float32))
     assert logits.shape == (2, 10) and logits.dtype == np.float32
@@ -140,11 +158,6 @@ def test_the_seed_decides_the_initial_weights(build):
         assert np.array_equal(one[name], other[name]) == name.endswith("bias")
 
 
-def test_the_convolutional_one_has_no_relu_after_its_convolutions():
-    kinds = [type(layer).__name__ for layer in lenet_5().layers]
-    assert kinds == ["Conv2d", "MaxPool2d", "Conv2d", "MaxPool2d", "Flatten", "Linear", "ReLU", "Linear"]
-
-
 # ---------------------------------------------------------------- careless use
 
 
@@ -154,6 +167,23 @@ def test_what_is_no_layer_is_refused_by_its_place(layers):
         Network([Flatten(), *layers])
     with pytest.raises(ValueError, match="at least one layer"):
         Network([])
+
+
+def test_costs_are_those_counted_by_hand():
+    network = lenet_300_100()
+    assert costs(network) == {
+        "1.Linear": Cost(784 * 300, 4 * 784 * 300, 4 * (784 + 300)),
+        "3.Linear": Cost(300 * 100, 4 * 300 * 100, 4 * (300 + 100)),
+        "5.Linear": Cost(100 * 10, 4 * 100 * 10, 4 * (100 + 10)),
+    }
+    network.parameters()["5.weight"][:, :50] = 0
+    few = costs(network, weight_bits=4, activation_bits=8)["5.Linear"]
+    assert few == Cost(50 * 10, 100 * 10 / 2, 100 + 10) and few.moved_bytes == 610
+    conv1, pool1, conv2, pool2, *_ = costs(lenet_5()).values()
+    assert conv1 == Cost(20 * 25 * 24 * 24, 4 * 20 * 25, 4 * (28 * 28 + 20 * 24 * 24))
+    assert pool1 == Cost(0, 0, 4 * 20 * (24 * 24 + 12 * 12)) and pool2 == Cost(0, 0, 4 * 50 * (8 * 8 + 4 * 4))
+    assert conv2.multiply_adds == 50 * 20 * 25 * 8 * 8
+    assert costs(Network([Conv2d(2, 3, 3)]), (2, 5, 5))["0.Conv2d"].multiply_adds == 3 * 2 * 9 * 9
 
 
 def test_a_layer_may_stand_in_a_network_once():

@@ -3,14 +3,14 @@
 import ast
 import json
 import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from headings import FILES
 
 from nnzip.book.notebook import show, show_source, source_of, table
 
-CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("*.ipynb"))
+CHAPTERS = [*FILES.values()]
 
 
 class Doubled:
@@ -69,9 +69,9 @@ def test_a_figure_is_shown_with_its_alt_text_and_closed(monkeypatch):
 
 
 def test_a_table_is_text_and_markdown():
-    shown = table([("a", 1)], heads=("name", "n"))
-    assert repr(shown) == "name  n\na     1"
-    assert shown._repr_markdown_() == "| name | n |\n| --- | --- |\n| a | 1 |"
+    shown = table([("a", 1), ("b", "")], heads=("name", "n"))
+    assert repr(shown) == "name  n\na     1\nb"
+    assert shown._repr_markdown_() == "| name | n |\n| --- | --- |\n| a | 1 |\n| b |  |"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""Masks: the threshold itself is pruned, the number pruned is exact, and no other choice keeps more; saliencies."""
+"""Masks: the number pruned is exact, and no other choice keeps more; saliencies; schedules."""
 
 import itertools
 import math
@@ -10,10 +10,8 @@ from nnzip.pruning import (
     activation,
     block_mask,
     gauss_newton_diag,
-    global_magnitude_masks,
     global_masks,
     linear_schedule,
-    magnitude,
     magnitude_mask,
     n_m_mask,
     obd,
@@ -21,7 +19,6 @@ from nnzip.pruning import (
     saliency_mask,
     stability,
     taylor,
-    threshold_mask,
 )
 from nnzip.reconstruction import obs_saliency
 
@@ -54,85 +51,25 @@ def test_a_convolutions_float16_gradients_are_added_in_wider_numbers():
     assert gauss_newton_diag(x, responses).tolist() == [[160_000.0**2]]
 
 
-@pytest.mark.parametrize(
-    "w", [np.float16([[6e-5, 6e-5, 1e-4, 1e-4, 100, 100]]), np.float32([[2e-30, 1e-30, 1e-30, 3e-30, 1, 1]])]
-)
-def test_of_two_tiny_blocks_the_smaller_goes(w):
-    mask = block_mask(w, 1 / 3, block_size=(1, 2))
-    assert mask.tolist() == [[False, False, True, True, True, True]]
+# Masks
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_weight_on_the_threshold_is_pruned(dtype):
-    w = np.array([0.1, -0.1, 0.2, -0.2], dtype)
-    assert threshold_mask(w, float(w[0])).tolist() == [False, False, True, True]
-    if dtype != np.float16:  # below it the next float still is; in float16 0.1 is compared as float16
-        assert threshold_mask(w, float(np.nextafter(w[0], dtype(0)))).all()
-
-
-@pytest.mark.parametrize("sparsity", SPARSITIES)
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 99])
-@pytest.mark.parametrize("values", [1, 2, 1000], ids=["all_equal", "two_magnitudes", "many"])
-def test_the_number_of_pruned_weights_is_exact_even_under_ties(values, size, sparsity):
-    w = np.random.default_rng(0).integers(1, values + 1, size) * np.random.default_rng(1).choice([-1.0, 1.0], size)
-    mask = magnitude_mask(w, sparsity)
-    assert abs((~mask).sum() - sparsity * size) <= 0.5
-    if mask.any() and not mask.all():
-        assert np.abs(w)[mask].min() >= np.abs(w)[~mask].max()
-
-
-def test_more_sparsity_prunes_a_superset():
-    w = np.random.default_rng(0).integers(-3, 4, 50).astype(float)
-    masks = [magnitude_mask(w, sparsity) for sparsity in SPARSITIES]
-    assert all((late <= early).all() for early, late in itertools.pairwise(masks))
-
-
-def test_neither_signs_nor_a_factor_nor_the_layout_matter():
-    w = np.random.default_rng(0).normal(size=(6, 4))
-    mask = magnitude_mask(w, 0.5)
-    for same in (-w, np.abs(w), 1024 * w, np.asfortranarray(w), w.astype(np.float32)):
-        assert np.array_equal(magnitude_mask(same, 0.5), mask)
-    assert np.array_equal(magnitude_mask(w.T, 0.5), mask.T)
-
-
-# ---------------------------------------------------------------- by any saliency, in one array and in many
-
-
-@pytest.mark.parametrize("pruned", range(7))
-@pytest.mark.parametrize("values", ["signed", "ties", "equal", "zero"])
-def test_the_removed_saliency_is_the_least_of_all_masks(values, pruned):
-    rng = np.random.default_rng(pruned)
-    saliency = {
-        "signed": rng.normal(size=(2, 3)),
-        "ties": rng.integers(0, 3, (2, 3)).astype(float),
-        "equal": np.full((2, 3), 0.7),
-        "zero": np.zeros((2, 3)),
-    }[values]
-    mask = saliency_mask(saliency, pruned / 6)
-    assert (~mask).sum() == pruned and mask.shape == saliency.shape
-    least = min(sum(chosen) for chosen in itertools.combinations(saliency.ravel().tolist(), pruned))
-    assert saliency[~mask].sum() == pytest.approx(least, abs=1e-12)
-
-
-@pytest.mark.parametrize("pruned", range(8))
-def test_the_removed_magnitude_is_the_least_over_all_layers_together(pruned):
-    rng = np.random.default_rng(pruned)
-    layers = {"a": rng.normal(size=(2, 2)), "b": 0.3 * rng.normal(size=3)}
-    masks = global_magnitude_masks(layers, pruned / 7)
-    removed = sum(np.abs(layers[name])[~mask].sum() for name, mask in masks.items())
-    everything = np.abs(np.concatenate([array.ravel() for array in layers.values()]))
-    least = min(sum(chosen) for chosen in itertools.combinations(everything.tolist(), pruned))
-    assert list(masks) == ["a", "b"] and [mask.shape for mask in masks.values()] == [(2, 2), (3,)]
-    assert sum((~mask).sum() for mask in masks.values()) == pruned
-    assert removed == pytest.approx(least, abs=1e-12)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("values", [0, 1, 3, 1000], ids=["zeros", "all_equal", "ties", "many"])
+def test_exactly_so_many_of_the_smallest_go_the_first_of_equal_ones_before_the_others(values, order):
+    rng = np.random.default_rng(0)
+    for shape, sparsity in itertools.product([(1,), (7,), (10,), (6, 4), (3, 2, 5)], SPARSITIES):
+        sizes = np.full(shape, 2) if values == 1 else rng.integers(0, values + 1, shape)
+        w = np.asarray(sizes * rng.choice([-0.5, 0.5], shape), order=order)
+        for mask, ranked in ((saliency_mask(w, sparsity), w), (magnitude_mask(w, sparsity), np.abs(w))):
+            expected = np.ones(w.size, bool)
+            expected[np.argsort(ranked, axis=None, kind="stable")[: round(sparsity * w.size)]] = False
+            assert np.array_equal(mask, expected.reshape(shape))
 
 
 def test_what_cannot_be_ranked_is_named():
     with pytest.raises(ValueError, match=r"saliencies\['a'\] must be finite"):
         global_masks({"a": [1.0, math.nan]}, 0.5)
-
-
-# ---------------------------------------------------------------- n of m
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 1), (1, 1), (1, 2), (1, 4), (2, 4), (3, 4), (4, 4), (4, 8), (0, 3)])
@@ -149,38 +86,40 @@ def test_rows_do_not_share_groups_and_convolutions_have_rows_too():
     assert np.array_equal(n_m_mask(w, 1, 4), n_m_mask(w.reshape(3, 12), 1, 4).reshape(w.shape))
     assert np.array_equal(n_m_mask(w[0, 0, 0], 1, 3), n_m_mask(w[0, 0], 1, 3)[0])  # one row
     assert np.array_equal(n_m_mask(np.asfortranarray(w), 1, 4), n_m_mask(w, 1, 4))
-    with pytest.raises(ValueError, match="m must divide the rows, which have 6 weights, got 4"):
-        n_m_mask(np.ones((2, 6)), 2, 4)  # 12 in all would do
 
 
-def test_no_more_can_stay_than_there_are():
-    with pytest.raises(ValueError, match="n must be from 0 to 4, got 5"):
-        n_m_mask(np.ones((2, 8)), 5, 4)
-
-
-# ---------------------------------------------------------------- blocks
+@pytest.mark.parametrize(
+    ("n", "m", "message"), [(2, 4, "m must divide the rows, which have 6"), (3, 2, "n must be from 0 to 2, got 3")]
+)
+def test_groups_that_rows_do_not_have_are_refused(n, m, message):
+    with pytest.raises(ValueError, match=message):
+        n_m_mask(np.ones((2, 6)), n, m)  # of 4 there are three in all, but none in a row alone
 
 
 @pytest.mark.parametrize("pruned", range(7))
-def test_the_blocks_that_go_have_the_least_norm_of_all_choices(pruned):
+def test_the_blocks_that_go_have_the_least_norms(pruned):
     w = np.random.default_rng(pruned).normal(size=(4, 9))
-    mask = block_mask(w, pruned / 6, block_size=(2, 3))
-    blocks = [np.s_[i : i + 2, j : j + 3] for i in (0, 2) for j in (0, 3, 6)]
-    norms = [np.linalg.norm(w[block]) for block in blocks]
-    gone = [not mask[block].any() for block in blocks]
-    assert all(len({*mask[block].flat}) == 1 for block in blocks)
-    assert sum(gone) == pruned
-    least = min(sum(chosen) for chosen in itertools.combinations(norms, pruned))
-    assert sum(norm for norm, is_gone in zip(norms, gone, strict=True) if is_gone) == pytest.approx(least)
+    norms = np.array([[np.linalg.norm(w[i : i + 2, j : j + 3]) for j in (0, 3, 6)] for i in (0, 2)])
+    expected = np.kron(norms >= np.append(np.sort(norms, axis=None), np.inf)[pruned], np.ones((2, 3)))
+    assert np.array_equal(block_mask(w, pruned / 6, block_size=(2, 3)), expected)
 
 
-@pytest.mark.parametrize("unit", [0.0, 1e-30, 1e30])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_blocks_of_tiny_huge_and_zero_weights_are_counted_exactly(dtype, unit):
-    w = (np.arange(1, 9, dtype=dtype) * dtype(unit)).reshape(2, 4)
-    mask = block_mask(w, 0.5, block_size=(1, 2))
-    assert mask.tolist() == [[False] * 4, [True] * 4]
-    mask[0, 0] = True  # the caller's own array
+@pytest.mark.parametrize(
+    "w",
+    [
+        np.float16([[1e-4, 1e-4, 6e-5, 6e-5, 100, 100]]),
+        np.float32([[1e-30, 3e-30, 2e-30, 1e-30, 1, 1]]),
+        1e200 * np.array([[1.0, 3.0, 2.0, 1.0, 4.0, 4.0]]),
+    ],
+)
+def test_the_smallest_of_tiny_and_huge_blocks_goes(w):
+    assert block_mask(w, 1 / 3, block_size=(1, 2)).tolist() == [[True, True, False, False, True, True]]
+
+
+def test_of_zero_blocks_the_first_go_and_the_mask_is_the_callers_own():
+    mask = block_mask(np.zeros((2, 2)), 0.5, block_size=(1, 1))
+    assert mask.tolist() == [[False, False], [True, True]]
+    mask[0, 0] = True
 
 
 @pytest.mark.parametrize(
@@ -198,48 +137,15 @@ def test_blocks_that_do_not_fit_are_refused(block_size, error, message):
         block_mask(np.ones((4, 6)), 0.5, block_size=block_size)
 
 
-# ---------------------------------------------------------------- saliencies and what they promise
+# Saliencies, of a layer alone; tests/test_compression_pruning.py has them of whole networks
 
 
-def linear_loss(w, x, target):
-    """Half the squared error of a linear layer, averaged over samples, and its gradient by hand."""
-    error = x @ w.T - target
-    return 0.5 * np.sum(error**2) / len(x), error.T @ x / len(x)
-
-
-def problem(seed=0, samples=20, n_in=5, n_out=3):
-    rng = np.random.default_rng(seed)
-    x, w = rng.normal(size=(samples, n_in)), rng.normal(size=(n_out, n_in))
-    return w, x, x @ w.T
-
-
-def without(w, index):
-    w = w.copy()
-    w[index] = 0
-    return w
-
-
-def test_taylor_is_the_change_of_a_linear_loss_and_of_any_loss_to_first_order():
-    rng = np.random.default_rng(0)
-    w, gradient = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
-    for index in np.ndindex(w.shape):  # a loss sum(gradient * w), linear
-        change = np.sum(gradient * without(w, index)) - np.sum(gradient * w)
-        assert taylor(w, gradient)[index] == pytest.approx(abs(change))
-    w, x, _ = problem()
-    target, step = np.zeros((20, 3)), 1e-6
-    loss, gradient = linear_loss(w, x, target)
-    for index in np.ndindex(w.shape):  # going a share of the way to 0 changes the loss by that share of it
-        nearer = w.copy()
-        nearer[index] *= 1 - step
-        assert abs(linear_loss(nearer, x, target)[0] - loss) / step == pytest.approx(
-            taylor(w, gradient)[index], rel=1e-4
-        )
-
-
-def test_activation_prunes_what_hardly_any_input_reaches_and_magnitude_does_not():
-    w, x = np.array([[1.0, 2.0]]), np.array([[5.0, 0.01], [5.0, -0.01]])
-    assert saliency_mask(activation(w, x), 0.5).tolist() == [[True, False]]
-    assert saliency_mask(magnitude(w), 0.5).tolist() == [[False, True]]
+def test_taylor_is_the_change_of_a_linear_loss():
+    w, gradient = np.random.default_rng(0).normal(size=(2, 3, 4))  # a loss sum(gradient * w)
+    for index in np.ndindex(w.shape):
+        pruned = w.copy()
+        pruned[index] = 0
+        assert taylor(w, gradient)[index] == pytest.approx(abs(np.sum(gradient * pruned) - np.sum(gradient * w)))
 
 
 def test_activation_of_a_convolution_takes_its_windows():
@@ -249,24 +155,16 @@ def test_activation_of_a_convolution_takes_its_windows():
     np.testing.assert_allclose(activation(w, x), activation(w.reshape(2, 12), x).reshape(w.shape))
 
 
-def test_obd_is_exactly_what_a_quadratic_loss_loses_at_its_minimum():
-    w, x, y = problem()
-    hessian = np.tile(np.mean(x**2, axis=0), (3, 1))  # of the squared error: mean x_j^2, whatever the output
-    for index in np.ndindex(w.shape):
-        loss, _ = linear_loss(without(w, index), x, y)  # at w it is 0, and so is its gradient
-        assert obd(w, hessian)[index] == pytest.approx(loss)
-
-
-def test_a_squared_error_has_the_gauss_newton_diagonal_for_its_hessian():
-    w, x, y = problem()
+def test_obd_is_exactly_what_a_squared_error_loses_at_its_minimum():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(20, 5)), rng.normal(size=(3, 5))
     identity = np.repeat(np.eye(3)[:, None], len(x), axis=1)  # [C, N, out]: every output is its own
-    h, step = gauss_newton_diag(x, identity), 1e-3
     for index in np.ndindex(w.shape):
-        up, down = w.copy(), w.copy()
-        up[index] += step
-        down[index] -= step
-        second = (linear_loss(up, x, y)[0] - 2 * linear_loss(w, x, y)[0] + linear_loss(down, x, y)[0]) / step**2
-        assert h[index] == pytest.approx(second, rel=1e-6)
+        pruned = w.copy()
+        pruned[index] = 0
+        loss = 0.5 * np.sum((x @ pruned.T - x @ w.T) ** 2) / len(x)  # at w it is 0, and so is its gradient
+        assert obd(w, gauss_newton_diag(x, identity))[index] == pytest.approx(loss)
+    np.testing.assert_allclose(stability(w, x, identity), activation(w, x) ** 2 / len(x))
 
 
 def test_the_same_weight_at_several_places_adds_up_before_it_is_squared():
@@ -295,12 +193,6 @@ def test_stability_is_the_mean_squared_move_of_the_outputs_when_a_weight_is_pert
         assert stability(w, x, jacobian)[index] == pytest.approx(np.mean(moves))
 
 
-def test_stability_of_the_last_layer_is_the_square_of_activation():
-    w, x, _ = problem()
-    identity = np.repeat(np.eye(3)[:, None], len(x), axis=1)
-    np.testing.assert_allclose(stability(w, x, identity), activation(w, x) ** 2 / len(x))
-
-
 @pytest.mark.parametrize(
     ("function", "shapes", "message"),
     [
@@ -318,7 +210,7 @@ def test_saliencies_refuse_what_does_not_fit(function, shapes, message):
         function(*map(np.ones, shapes))
 
 
-# ---------------------------------------------------------------- schedules
+# Schedules
 
 RAMP = {"begin_step": 10, "end_step": 30, "initial_sparsity": 0.2, "final_sparsity": 0.8}
 

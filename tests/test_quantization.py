@@ -50,15 +50,15 @@ EXACT_ROUNDING = {
 }
 
 
-def exact_quantize(x, scale, zero_point, qmin, qmax, rounding):
-    """Every code of a 2-D float32 array from fractions; only the quotient is rounded, to float32, as IEEE has it."""
-    codes = []
-    for row in x:
-        for value in row:
-            quotient = Fraction(float(value)) / Fraction(float(scale))
-            quotient = Fraction(float(np.float32(float(quotient))))  # via float64: exact enough for 24 bits
-            codes.append(min(max(EXACT_ROUNDING[rounding](quotient) + zero_point, qmin), qmax))
-    return np.array(codes).reshape(x.shape)
+def exact_quantize(x, grid, rounding):
+    """Every code from fractions; only the quotient is rounded, to float32, as IEEE has it."""
+
+    def code(value):
+        quotient = Fraction(float(value)) / Fraction(float(grid.scale))
+        quotient = Fraction(float(np.float32(float(quotient))))  # via float64: exact enough for 24 bits
+        return min(max(EXACT_ROUNDING[rounding](quotient) + int(grid.zero_point), grid.qmin), grid.qmax)
+
+    return np.vectorize(code)(x)
 
 
 @pytest.mark.parametrize("rounding", EXACT_ROUNDING)
@@ -69,8 +69,7 @@ def test_quantize_is_the_exact_specification_ties_included(rounding, scale, zero
     near = np.nextafter(ties.astype(np.float32), np.float32(0))
     x = np.stack([ties, near, rng().normal(0, 80 * scale, ties.size)]).astype(np.float32)
     grid = QuantParams(scale, zero_point, bits=8, signed=False)
-    expected = exact_quantize(x, grid.scale, zero_point, 0, 255, rounding)
-    np.testing.assert_array_equal(quantize(x, grid, rounding=rounding), expected)
+    np.testing.assert_array_equal(quantize(x, grid, rounding=rounding), exact_quantize(x, grid, rounding))
 
 
 def test_stochastic_rounding_never_lifts_an_integer():
@@ -114,27 +113,17 @@ def test_codes_fill_their_range_zero_is_exact_and_the_error_is_at_most_half_a_st
 
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", range(2, 17))
-def test_the_formulas_of_scale_and_zero_point(bits, symmetric):
-    x = rng().normal(1, 1, (200, 50))
-    grid = choose_qparams(x, bits=bits, symmetric=symmetric, axis=0)
-    for row, scale, zero_point in zip(x, grid.scale, grid.zero_point, strict=True):
-        lo, hi = min(row.min(), 0.0), max(row.max(), 0.0)
-        if symmetric:
-            assert scale == np.float32(np.abs(row).max() / (2 ** (bits - 1) - 1)) and zero_point == 0
-        else:
-            assert scale == np.float32((hi - lo) / (2**bits - 1))
-            assert zero_point == round(grid.qmin - Fraction(lo) / Fraction(float(scale)))  # of the stored scale
-
-
-@pytest.mark.parametrize("bits", [8, 12, 16])
-def test_the_zero_point_belongs_to_the_scale_that_is_stored(bits):
+def test_scale_and_zero_point_are_those_of_the_formulas(bits, symmetric):
     """With the scale before its rounding to float32, a few zero points in a thousand come out one off."""
-    lo, hi = -rng().uniform(0, 1, 20_000), rng().uniform(0, 1, 20_000)
-    grid = qparams_from_range(lo, hi, bits=bits, symmetric=False, axis=0)
-    np.testing.assert_array_equal(grid.zero_point, np.rint(-lo / grid.scale.astype(np.float64)))
-    assert grid.zero_point.min() >= 0 and grid.zero_point.max() <= grid.qmax
-    other = np.rint(-lo / ((hi - lo) / (2**bits - 1)))
-    assert bits == 8 or np.any(other != grid.zero_point)
+    x = rng().normal(1, 1, (20_000, 5))
+    grid = choose_qparams(x, bits=bits, symmetric=symmetric, axis=0)
+    lo, hi = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
+    if symmetric:
+        np.testing.assert_array_equal(grid.scale, np.float32(np.abs(x).max(axis=1) / (2 ** (bits - 1) - 1)))
+        assert not grid.zero_point.any()
+    else:
+        np.testing.assert_array_equal(grid.scale, np.float32((hi - lo) / (2**bits - 1)))
+        np.testing.assert_array_equal(grid.zero_point, np.rint(-lo / grid.scale.astype(np.float64)))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -150,15 +139,13 @@ def test_fake_quantize_changes_nothing_the_second_time_and_keeps_the_order(bits,
         assert np.all(np.diff(once) >= 0)
 
 
-def test_every_code_survives_the_way_there_and_back():
-    for grid in (
-        QuantParams(0.1, -128, bits=8, signed=True),
-        QuantParams(1 / 3, 65535, bits=16, signed=False),
-        QuantParams(TINY, 0, bits=16, signed=True),
-        QuantParams(1e33, 1, bits=16, signed=True, narrow=True),
-    ):
-        codes = np.arange(grid.qmin, grid.qmax + 1)
-        np.testing.assert_array_equal(quantize(dequantize(codes, grid), grid), codes)
+@pytest.mark.parametrize(
+    "scale, zero_point, bits, signed", [(0.1, -128, 8, True), (1 / 3, 65535, 16, False), (TINY, 0, 16, True)]
+)
+def test_every_code_survives_the_way_there_and_back(scale, zero_point, bits, signed):
+    grid = QuantParams(scale, zero_point, bits, signed)
+    codes = np.arange(grid.qmin, grid.qmax + 1)
+    np.testing.assert_array_equal(quantize(dequantize(codes, grid), grid), codes)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -201,13 +188,11 @@ def test_each_slice_and_each_group_is_quantized_by_itself(shape, layout, scales,
         np.testing.assert_array_equal(fake_quantize(values, part), rows(decoded)[i])
 
 
-@pytest.mark.parametrize("method", ["mse", "entropy"])
-def test_blocks_of_slices_change_nothing(monkeypatch, method):
+def test_blocks_of_slices_change_nothing(monkeypatch):
     x = rng().standard_t(2, (7, 64)).astype(np.float32)
-    whole = choose_qparams(x, axis=0, method=method, bits=4)
-    monkeypatch.setattr(calibration, "BLOCK", 4096)
-    blocks = choose_qparams(x, axis=0, method=method, bits=4)
-    np.testing.assert_array_equal(whole.scale, blocks.scale)
+    whole = choose_qparams(x, axis=0, method="mse", bits=4)
+    monkeypatch.setattr(calibration, "BLOCK", 3 * 64)
+    np.testing.assert_array_equal(choose_qparams(x, axis=0, method="mse", bits=4).scale, whole.scale)
 
 
 def test_a_grid_by_hand_may_count_its_axis_from_the_end():
@@ -223,13 +208,10 @@ DEGENERATE = {
     "all zero": [0.0, 0.0, 0.0],
     "minus zero": [-0.0, -0.0],
     "constant": [3.7] * 5,
-    "negative constant": [-3.7] * 5,
     "positive": [5.0, 6.0],
-    "positive range": np.linspace(10, 15, 11),
     "negative": [-2.0, -9.0, -3.0],
     "one element": [0.3],
     "no dimension": 0.3,
-    "one row": [[1.0, -2.0, 3.0]],
     "one column": [[1.0], [-2.0], [3.0]],
     "denormal": np.array([1e-40, -1e-41], np.float32),
     "smallest float64": [5e-324, -5e-324],
@@ -273,14 +255,10 @@ def test_only_the_slice_of_zeros_gets_scale_one():
 
 
 def test_numbers_are_taken_as_they_are():
-    from_list = choose_qparams([1, -128, 7])
-    assert from_list.scale == np.float32(128 / 127)
     half = np.array([0.1, -0.7], np.float16)
     assert choose_qparams(half).scale == np.float32(float(-half[1]) / 127)
-    grid = QuantParams(
-        np.float32(1 / 3), 0, bits=8, signed=True
-    )  # float64 stays float64: 0.5 / scale is just below 1.5
-    assert quantize(np.array([0.5]), grid) == round(Fraction(0.5) / Fraction(float(grid.scale)))
+    third = QuantParams(1 / 3, 0, bits=8, signed=True)
+    assert quantize(np.array([0.5]), third) == 1  # as a float32 the quotient would be 1.5
 
 
 # Where the range comes from
@@ -347,39 +325,25 @@ def test_percentile_by_counting(monkeypatch, size, percentile):
     grid = choose_qparams(x, method="percentile", symmetric=False)
     assert grid.scale == np.float32((hi - lo) / 255)
     assert grid.zero_point == round(-lo / float(grid.scale))
-
-
-def test_a_percentile_of_zero_leaves_the_whole_range():
-    x = [0.0] * 5000 + [1.0, -2.0]
-    assert choose_qparams(x, method="percentile").scale == np.float32(2 / 127)
-    assert choose_qparams(x, method="percentile", symmetric=False).scale == np.float32(3 / 255)
+    few = np.array([0.0] * 5000 + [1.0, -2.0])  # a percentile of 0 leaves the whole range
+    assert choose_qparams(few, method="percentile").scale == np.float32(2 / 127)
 
 
 def slow_divergence(x, f, low, top, scale, qmin, qmax):
-    """KL(P || Q) over the range from f low to f top, as Migacz describes it, bin by bin."""
-    n = 2048
-    counts = [0] * n
-    for value in x[x != 0]:
-        counts[min(int((value - low) / (top - low) * n), n - 1)] += 1
-    centres = [low + (i + 0.5) * (top - low) / n for i in range(n)]
-    inside = [i for i in range(n) if f * low <= centres[i] <= f * top]
+    """KL(P || Q) over the range from f low to f top, as Migacz describes it, of 2,048 bins one after another."""
+    index = np.minimum((x[x != 0] - low) / (top - low) * 2048, 2047).astype(int)
+    counts, centres = np.bincount(index, minlength=2048), low + (np.arange(2048) + 0.5) * (top - low) / 2048
+    inside = np.flatnonzero((f * low <= centres) & (centres <= f * top))
     if len(inside) <= qmax - qmin:
         return math.inf
-    p = {i: counts[i] for i in inside}
-    p[inside[0]] += sum(counts[: inside[0]])
-    p[inside[-1]] += sum(counts[inside[-1] + 1 :])
-    members = {}
-    for i in inside:
-        if counts[i]:
-            members.setdefault(min(max(round(centres[i] / scale), qmin), qmax), []).append(i)
-    q = {i: sum(counts[j] for j in bins) / len(bins) for bins in members.values() for i in bins}
-    p_total, q_total = sum(p.values()), max(sum(q.values()), 1)
-    divergence = 0.0
-    for i in inside:
-        if p[i]:
-            smooth = (1 - 1e-4) * q.get(i, 0) / q_total + 1e-4 / n
-            divergence += p[i] / p_total * math.log(p[i] / p_total / smooth)
-    return divergence
+    p, kept = counts[inside].astype(float), counts[inside]
+    p[0] += counts[: inside[0]].sum()
+    p[-1] += counts[inside[-1] + 1 :].sum()
+    levels = np.clip(np.rint(centres[inside] / scale), qmin, qmax)
+    means = {level: np.mean(kept[(levels == level) & (kept > 0)]) for level in set(levels[kept > 0])}
+    q = np.array([means[level] if count else 0.0 for level, count in zip(levels, kept, strict=True)])
+    p, q = p / p.sum(), (1 - 1e-4) * q / max(q.sum(), 1) + 1e-4 / 2048
+    return math.fsum(one * math.log(one / other) for one, other in zip(p, q, strict=True) if one)
 
 
 @pytest.mark.parametrize(
@@ -410,28 +374,12 @@ def test_entropy_is_the_least_divergence_found_slowly(name, bits, symmetric, mon
     assert grid.scale == choose_qparams(x[x != 0], bits=bits, symmetric=symmetric, method="entropy").scale
 
 
-def test_entropy_rounds_no_bins_that_are_empty(monkeypatch):
-    """All 2,048 for each group of 32 took a matrix of 64 x 1024 the better part of a minute."""
-    work, rounded = [], calibration.rounded
-
-    def counted(*given):
-        work.append(rounded(*given)[0].size)
-        return rounded(*given)
-
-    monkeypatch.setattr(calibration, "rounded", counted)
-    choose_qparams(rng().normal(size=(2, 64)), method="entropy", group_size=32)
-    assert sum(work) <= 4 * len(calibration.FRACTIONS) * (2 + 32 + 2)  # the ends of the range, the values, the outliers
-
-
 def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
     x = rng().normal(size=1000)
     assert choose_qparams(x, bits=16, method="entropy").scale == choose_qparams(x, bits=16).scale
 
 
-def test_a_range_given_by_hand():
-    grid = qparams_from_range([-1.0, 2.0, -7.5], [1.0, 3.0, -3.0], bits=4, symmetric=False, axis=0)
-    assert grid.zero_point.tolist() == [round(1 / float(grid.scale[0])), 0, 15]
-    np.testing.assert_array_equal(grid.scale, np.float32([2 / 15, 3 / 15, 7.5 / 15]))
+def test_a_range_given_by_hand_has_the_shape_of_its_scales():
     grid = qparams_from_range([[-1.0, 0.5]], [[0.5, 2.0]], bits=2, group_size=8)
     assert grid.scale.tolist() == [[1.0, 2.0]] and grid.zero_point.tolist() == [[0, 0]]
 
@@ -440,15 +388,15 @@ def test_a_range_given_by_hand():
 
 
 def growing_batches():
-    return [rng().normal(0, 10.0**k, 200 + k).astype(np.float32) for k in (-3, 1, 0, 4, 2, -10)] + [np.zeros(3)]
+    return [rng().normal(0, 10.0**k, 200 + k).astype(np.float32) for k in (-3, 1, 0, 4, -10)] + [np.zeros(3), [2.0**17]]
 
 
 @pytest.mark.parametrize("bins", [4, 12, 256, 8192])
 def test_the_histogram_stays_exact_while_its_range_grows(bins):
     histogram, batches = calibration.GrowingHistogram(bins), growing_batches()
     for batch in batches:
-        histogram.add(batch)
-    everything = np.concatenate(batches).astype(np.float64)
+        histogram.add(np.array(batch))
+    everything = np.concatenate(batches)
     ends, last = np.array([[everything.min()], [everything.max()]]), histogram.width * bins / 2
     assert np.log2(histogram.width) % 1 == 0 and last > np.abs(everything).max() >= last / 2
     edges = np.linspace(-last, last, bins + 1)
@@ -458,18 +406,11 @@ def test_the_histogram_stays_exact_while_its_range_grows(bins):
     assert centres[counts > 0].min() >= ends[0] and centres[counts > 0].max() <= ends[1]
 
 
-def test_a_value_on_the_last_edge_grows_the_histogram():
-    histogram = calibration.GrowingHistogram(8)
-    for value in (1.0, -4.0, 4.0, 8.0):
-        histogram.add(np.array([value]))
-        assert 4 * histogram.width > abs(value)
-    assert histogram.counts.sum() == 4
-
-
 @pytest.mark.parametrize("mode", ["minmax", "histogram"])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_observed_extremes_are_those_of_all_batches_together(mode, symmetric):
-    observer, batches = RangeObserver(mode), growing_batches()
+@pytest.mark.parametrize("batches", [growing_batches(), [np.zeros(3)], [[MAX]]], ids=["many", "zeros", "one"])
+def test_observed_extremes_are_those_of_all_batches_together(batches, mode, symmetric):
+    observer = RangeObserver(mode)
     for batch in batches:
         observer.observe(batch)
     expected = choose_qparams(np.concatenate(batches), bits=6, symmetric=symmetric)
@@ -494,7 +435,7 @@ def test_a_histogram_answers_as_the_values_would(method, symmetric):
 @pytest.mark.parametrize("bits", [3, 7])
 def test_a_histogram_answers_entropy_as_the_values_would(bits, symmetric):
     """Whole numbers up to 1024 fall into the same bins of width 1, whether of 2048 bins or of 4096."""
-    x = np.append(np.rint(rng().laplace(0, 100, 20_000)).clip(-1000, 1000), [-1024, 1024])
+    x = np.concatenate([np.rint(rng().laplace(0, 100, 20_000)).clip(-1000, 1000), [-1024, 1024], np.zeros(50_000)])
     observer = RangeObserver("histogram")
     observer.histogram = calibration.GrowingHistogram(4096)
     observer.observe(x)
@@ -502,16 +443,6 @@ def test_a_histogram_answers_entropy_as_the_values_would(bits, symmetric):
     grid = observer.qparams(bits=bits, symmetric=symmetric, method="entropy")
     expected = choose_qparams(x, bits=bits, symmetric=symmetric, method="entropy")
     assert (grid.scale, grid.zero_point) == (expected.scale, expected.zero_point)
-
-
-@pytest.mark.parametrize("mode", ["minmax", "histogram"])
-def test_an_observer_of_zeros_and_of_one_number(mode):
-    observer = RangeObserver(mode)
-    observer.observe(np.zeros((2, 3)))
-    assert observer.qparams().scale == 1
-    observer.observe(MAX)
-    grid = observer.qparams()
-    assert np.all(np.isfinite(dequantize([grid.qmin, grid.qmax], grid)))
 
 
 # Errors
@@ -548,9 +479,7 @@ def test_a_grid_keeps_its_own_numbers():
         ({"scale": 1e300}, ValueError, "scale must be positive"),
         ({"scale": 1e37}, ValueError, "every code is a finite float32"),
         ({"scale": np.nan}, ValueError, "scale must be finite"),
-        ({"scale": "0.1"}, TypeError, "scale must hold real numbers"),
         ({"scale": [0.1, 0.2]}, ValueError, "scale and zero_point must have the same shape"),
-        ({"scale": [0.1], "zero_point": [0]}, ValueError, r"scale must have shape \(\)"),
         ({"axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [[0.1]], "zero_point": [[0]], "axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0, "group_size": 4}, ValueError, "not both"),
@@ -587,12 +516,10 @@ GRID = QuantParams(0.1, 0, bits=8, signed=True)
         (lambda: qparams_from_range([1.0], [1.0, 2.0]), ValueError, "lo and hi must have the same shape"),
         (lambda: quantize([1.0], 0.1), TypeError, "qparams must be QuantParams, got float"),
         (lambda: dequantize([1.0], GRID), TypeError, "codes must be integers, got dtype float64"),
-        (lambda: dequantize([True], GRID), TypeError, "codes must be integers, got dtype bool"),
         (lambda: dequantize([], GRID), ValueError, "codes must not be empty"),
         (lambda: dequantize([0, 200], GRID), ValueError, "codes must be from -128 to 127, got 0 to 200"),
         (lambda: RangeObserver("mean"), ValueError, "mode must be one of minmax, histogram"),
         (lambda: RangeObserver().range, ValueError, "nothing observed yet"),
-        (lambda: RangeObserver("histogram").qparams(), ValueError, "nothing observed yet"),
     ],
 )
 def test_bad_arguments_are_refused(call, error, message):

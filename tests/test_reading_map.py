@@ -10,11 +10,12 @@ from urllib.parse import unquote
 
 import pytest
 from articles import reading_map
+from headings import FILES as CHAPTERS
+from headings import headings
 
 from nnzip.quantization import ROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {path.name.partition("_")[0]: path for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))}
 TECHNIQUES = [number for number in CHAPTERS if number != "13"]  # 13 goes through the articles in their own order
 
 # The sections of the five articles, in their order; a question at the end is "9 Q1" where the article numbers it.
@@ -42,18 +43,6 @@ NUMBER = r"\d+(?:\.\d+)*(?: Q\d)?"
 
 
 # ---------------------------------------------------------------- reading
-
-
-@cache
-def markdown_cells(number):
-    cells = json.loads(CHAPTERS[number].read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-
-
-@cache
-def headings(number):
-    lines = "\n".join(markdown_cells(number)).splitlines()
-    return [line.lstrip("#").strip() for line in lines if re.match("#+ ", line)]
 
 
 def rows_of(text, heads):

@@ -1,6 +1,6 @@
 """Right answers in other styles pass: loops, einsum, recursion, FFT, Cholesky, np.add.at, other ties where open.
 
-Each function is named after its exercise, with a number where there are several.
+Each function of this file that is named after an exercise, with a number behind it, is one of them.
 """
 
 import functools
@@ -12,57 +12,30 @@ from collections import Counter
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from planted import KNOWN
 
 from nnzip.book import sandbox
 from nnzip.book.grading import grade
 from nnzip.quantization import QuantParams
 
-STYLES = {}
-
-
-def right(function):
-    """Register a style (as a decorator) under the name of its function, without the number at its end."""
-    STYLES[function.__name__] = function
-    return function
-
-
-def test_right_answers_in_other_styles_pass(style):
-    exercise = KNOWN[re.sub(r"_v\d$", "", style)]
-    result = grade(exercise, lambda args, kwargs: sandbox.call(STYLES[style], args, kwargs, exercise.forbidden))
-    assert result.state == "passed", result.message
-
-
-def pytest_generate_tests(metafunc):
-    if "style" in metafunc.fixturenames:
-        metafunc.parametrize("style", STYLES)
-
-
-def test_a_hundred_of_them():
-    assert len(STYLES) >= 100
-
-
 # 01
 
 
-@right
 def relu_backward_v1(x, grad_y):
     grad = grad_y.copy()
     grad[x <= 0] = 0
     return grad
 
 
-@right
 def relu_backward_v2(x, grad_y):
     return np.where(np.sign(x) == 1, grad_y, np.zeros_like(grad_y))
 
 
-@right
 def linear_backward_v1(x, weight, grad_y):
     return np.einsum("no,oi->ni", grad_y, weight), np.einsum("no,ni->oi", grad_y, x), np.einsum("no->o", grad_y)
 
 
-@right
 def linear_backward_v2(x, weight, grad_y):
     grad_x, grad_weight, grad_bias = np.zeros_like(x), np.zeros_like(weight), np.zeros(len(weight), x.dtype)
     for row, grad_row, out in zip(x, grad_y, grad_x, strict=True):
@@ -72,7 +45,6 @@ def linear_backward_v2(x, weight, grad_y):
     return [grad_x, grad_weight, grad_bias][0], grad_weight, grad_bias
 
 
-@right
 def cross_entropy_v1(logits, labels):
     log_z = np.logaddexp.reduce(logits, axis=1)
     one_hot = np.eye(logits.shape[1])[labels]
@@ -80,7 +52,6 @@ def cross_entropy_v1(logits, labels):
     return value, (np.exp(logits - log_z[:, None]) - one_hot) / len(logits)
 
 
-@right
 def cross_entropy_v2(logits, labels):
     total, gradient = 0.0, np.zeros(logits.shape)
     for i, (row, label) in enumerate(zip(logits.tolist(), labels.tolist(), strict=True)):
@@ -92,7 +63,6 @@ def cross_entropy_v2(logits, labels):
     return total / len(logits), gradient / len(logits)
 
 
-@right
 def cross_entropy_v3(logits, labels):
     log_p, rows = log_softmax_v2(logits), np.arange(len(labels))
     gradient = np.exp(log_p)
@@ -100,7 +70,6 @@ def cross_entropy_v3(logits, labels):
     return -log_p[rows, labels].mean(), gradient / len(labels)
 
 
-@right
 def numerical_gradient_v1(weight, x, labels, *, epsilon=1e-6):
     def loss(w):
         logits = x @ w.T
@@ -111,20 +80,17 @@ def numerical_gradient_v1(weight, x, labels, *, epsilon=1e-6):
     return np.array([(loss(weight + s) - loss(weight - s)) / (2 * epsilon) for s in steps]).reshape(weight.shape)
 
 
-@right
 def max_pool2d_v1(x, size):
     parts = [x[:, :, i : x.shape[2] // size * size : size, j : x.shape[3] // size * size : size]
              for i in range(size) for j in range(size)]  # fmt: skip
     return functools.reduce(np.maximum, parts)
 
 
-@right
 def max_pool2d_v2(x, size):
     view = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))
     return view[:, :, ::size, ::size].max(axis=(-1, -2))
 
 
-@right
 def max_pool2d_backward_v1(x, grad_y, size):
     grad_x = np.zeros(x.shape, grad_y.dtype)
     for n, c, i, j in np.ndindex(grad_y.shape):
@@ -134,7 +100,6 @@ def max_pool2d_backward_v1(x, grad_y, size):
     return grad_x
 
 
-@right
 def conv2d_v1(x, weight, bias, *, stride=1, padding=0):  # by the Fourier transform
     k = weight.shape[-1]
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -144,7 +109,6 @@ def conv2d_v1(x, weight, bias, *, stride=1, padding=0):  # by the Fourier transf
     return (full[:, :, ::stride, ::stride] + bias[:, None, None]).astype(x.dtype)
 
 
-@right
 def conv2d_v2(x, weight, bias, *, stride=1, padding=0):  # im2col
     (N, C, H, W), (O, _, k, _) = x.shape, weight.shape
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -155,7 +119,6 @@ def conv2d_v2(x, weight, bias, *, stride=1, padding=0):  # im2col
     return (weight.reshape(O, -1) @ patches + bias[:, None]).reshape(N, O, rows, columns)
 
 
-@right
 def conv2d_v3(x, weight, bias, *, stride=1, padding=0):  # place by place of the filter
     (N, _, H, W), (O, _, k, _) = x.shape, weight.shape
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -167,7 +130,6 @@ def conv2d_v3(x, weight, bias, *, stride=1, padding=0):  # place by place of the
     return y
 
 
-@right
 def conv2d_backward_v1(x, weight, grad_y, *, stride=1, padding=0):  # col2im by np.add.at
     (N, C, H, W), (O, _, k, _) = x.shape, weight.shape
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -182,7 +144,6 @@ def conv2d_backward_v1(x, weight, grad_y, *, stride=1, padding=0):  # col2im by 
     return grad_x[:, :, padding : padding + H, padding : padding + W], grad_weight, flat.sum(axis=(0, 2))
 
 
-@right
 def sgd_momentum_v1(weight, grad, velocity, rate, momentum):
     new = np.add(np.multiply(velocity, momentum), grad)
     return np.subtract(weight, np.multiply(new, rate)), new
@@ -195,59 +156,50 @@ def shaped(values, axis, ndim):
     return values if axis is None else np.expand_dims(values, [a for a in range(ndim) if a != axis % ndim])
 
 
-@right
 def dequantize_v1(codes, qparams):
     scale, zero = (shaped(v, qparams.axis, codes.ndim) for v in (qparams.scale, qparams.zero_point))
     return ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
 
 
-@right
 def dequantize_v2(codes, qparams):
     moved = np.moveaxis(codes, qparams.axis or 0, -1).astype(np.int64)
     return np.moveaxis(np.float32(moved - qparams.zero_point) * qparams.scale, -1, qparams.axis or 0)
 
 
-@right
 def quantize_v1(x, qparams):
     scale, zero = (shaped(v, qparams.axis, x.ndim) for v in (qparams.scale, qparams.zero_point))
     codes = np.around(np.divide(x, scale)) + zero
     return np.minimum(np.maximum(codes, qparams.qmin), qparams.qmax).astype(qparams.dtype)
 
 
-@right
 def quantize_v2(x, qparams):
     steps = np.moveaxis(x, qparams.axis or 0, -1) / qparams.scale
     codes = np.where(np.isfinite(steps), np.rint(steps), steps) + qparams.zero_point
     return np.moveaxis(np.clip(codes, qparams.qmin, qparams.qmax), -1, qparams.axis or 0).astype(qparams.dtype)
 
 
-@right
 def sqnr_db_v1(x, x_hat):
     noise = np.linalg.norm(x.astype(float).ravel() - x_hat.astype(float).ravel())
     return float("inf") if noise == 0 else 20 * math.log10(np.linalg.norm(x.astype(float).ravel()) / noise)
 
 
-@right
 def sqnr_db_v2(x, x_hat):
     x, x_hat = np.float64(x), np.float64(x_hat)
     return 10 * (np.log10(np.mean(np.square(x))) - np.log10(np.mean(np.square(x - x_hat))))
 
 
-@right
 def range_to_grid_v1(lo, hi, *, bits=8):
     low, high = sorted([min(lo, 0.0), max(hi, 0.0)])
     scale = (high - low) / (2**bits - 1) or 1.0
     return QuantParams(np.float32(scale), int(np.rint(-low / scale)), bits=bits, signed=False)
 
 
-@right
 def symmetric_scales_v1(x, *, bits=8, axis=0):
     others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
     largest = np.maximum(x.max(axis=others), -x.min(axis=others))
     return np.array([m / (2 ** (bits - 1) - 1) if m else 1 for m in largest], np.float32)
 
 
-@right
 def round_to_integer_v1(x, rounding="half_even", *, rng=None):
     whole = np.floor(x)
     part = x - whole
@@ -261,7 +213,6 @@ def round_to_integer_v1(x, rounding="half_even", *, rng=None):
 # 03
 
 
-@right
 def int8_matmul_v1(a, b, *, a_zero_point=0, b_zero_point=0):
     a, b = a.astype(np.int64), b.astype(np.int64)
     za, zb = np.asarray(a_zero_point, np.int64), np.asarray(b_zero_point, np.int64)
@@ -269,7 +220,6 @@ def int8_matmul_v1(a, b, *, a_zero_point=0, b_zero_point=0):
     return np.einsum("mk,kn->mn", a - za, b - zb).astype(np.int32)
 
 
-@right
 def int8_matmul_v2(a, b, *, a_zero_point=0, b_zero_point=0):  # multiplied out
     a, b = np.int64(a), np.int64(b)
     za, zb = np.reshape(np.int64(a_zero_point), (-1, 1)), np.reshape(np.int64(b_zero_point), (1, -1))
@@ -277,7 +227,6 @@ def int8_matmul_v2(a, b, *, a_zero_point=0, b_zero_point=0):  # multiplied out
     return y.astype(np.int32)
 
 
-@right
 def exact_depth_v1(a_dtype, b):
     for k in range(1, len(b) + 1):
         part = b[:k].astype(np.int64)
@@ -288,26 +237,22 @@ def exact_depth_v1(a_dtype, b):
     return len(b)
 
 
-@right
 def fast_int8_matmul_v1(a, b):
     return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int32)
 
 
-@right
 def fast_int8_matmul_v2(a, b):
     edges = [*range(0, a.shape[1], 200), a.shape[1]]
     parts = (np.float32(a[:, i:j]) @ np.float32(b[i:j]) for i, j in itertools.pairwise(edges))
     return sum(np.int32(part) for part in parts)
 
 
-@right
 def requantize_v1(acc, multiplier, zero_point, *, out_dtype):
     steps = np.round(np.multiply(acc.astype("f4"), np.float32(multiplier), dtype=np.float32))
     info = np.iinfo(out_dtype)
     return np.maximum(np.minimum(steps.astype(np.float64) + zero_point, info.max), info.min).astype(out_dtype)
 
 
-@right
 def fixed_point_multiplier_v1(m):  # by logarithms, number by number
     def one(value):
         shift = -math.floor(math.log2(value)) - 1
@@ -324,7 +269,6 @@ def fixed_point_multiplier_v1(m):  # by logarithms, number by number
     return pairs[..., 0].astype(np.int32), pairs[..., 1].astype(np.int32)
 
 
-@right
 def requantize_fixed_point_v1(acc, m0, shift, zero_point, *, out_dtype):  # in Python's integers
     info, out = np.iinfo(out_dtype), np.empty(acc.shape, out_dtype)
     for place, total in np.ndenumerate(acc):
@@ -339,21 +283,18 @@ def requantize_fixed_point_v1(acc, m0, shift, zero_point, *, out_dtype):  # in P
 # 04
 
 
-@right
 def sylvester_matrix_v1(n):
     if n <= 0 or math.log2(n) % 1:
         raise ValueError("no power of two")
     return functools.reduce(np.kron, [np.array([[1, 1], [1, -1]])] * int(math.log2(n)), np.array([[1]]))
 
 
-@right
 def sylvester_matrix_v2(n):
     if n < 1 or bin(n).count("1") != 1:
         raise ValueError("no power of two")
     return np.array([[1 - 2 * ((i & j).bit_count() % 2) for j in range(n)] for i in range(n)], np.int8)
 
 
-@right
 def paley_matrix_v1(q):  # by Euler's criterion, rows negated
     if q % 4 != 3 or q < 0 or any(q % d == 0 for d in range(2, q)):
         raise ValueError("no such prime")
@@ -362,13 +303,11 @@ def paley_matrix_v1(q):  # by Euler's criterion, rows negated
     return -np.array(H)
 
 
-@right
 def incoherence_v1(x):
     x = np.abs(np.float64(x)).ravel()
     return 0.0 if not x.any() else float(np.sqrt(x.size) / np.linalg.norm(x / x.max()))
 
 
-@right
 def fast_hadamard_v1(x, *, axis=-1):  # by recursion
     x = np.moveaxis(x if x.dtype.kind == "f" else x.astype(float), axis, 0)
     if len(x) < 1 or len(x) & (len(x) - 1):
@@ -383,27 +322,23 @@ def fast_hadamard_v1(x, *, axis=-1):  # by recursion
     return np.moveaxis((transform(x) / math.sqrt(len(x))).astype(x.dtype), 0, axis)
 
 
-@right
 def rotate_v1(x, signs, *, axis=-1):
     x = np.moveaxis(x if x.dtype.kind == "f" else x.astype(float), axis, -1)
     H = sylvester_matrix_v1(x.shape[-1]) / np.sqrt(x.shape[-1])
     return np.moveaxis((x * signs @ H).astype(x.dtype), -1, axis)
 
 
-@right
 def unrotate_v1(x, signs, *, axis=-1):
     x = np.moveaxis(x if x.dtype.kind == "f" else x.astype(float), axis, -1)
     R = np.diag(signs.astype(float)) @ sylvester_matrix_v1(len(signs)) / np.sqrt(len(signs))
     return np.moveaxis((x @ R.T).astype(x.dtype), -1, axis)
 
 
-@right
 def rotated_weight_v1(weight, signs):
     R = np.diag(signs.astype(float)) @ sylvester_matrix_v1(len(signs)) / np.sqrt(len(signs))
     return np.einsum("on...,nm->om...", weight, R)
 
 
-@right
 def quantize_rotated_v1(weight, signs, *, bits=4):
     R = signs[:, None] * sylvester_matrix_v1(len(signs)) / np.sqrt(len(signs))
     turned = weight @ R
@@ -414,19 +349,16 @@ def quantize_rotated_v1(weight, signs, *, bits=4):
 # 05
 
 
-@right
 def threshold_mask_v1(w, threshold):
     return ~((-threshold <= w) & (w <= threshold))
 
 
-@right
 def magnitude_mask_v1(w, sparsity):
     ranks = np.empty(w.size, int)
     ranks[np.argsort(np.abs(w), axis=None, kind="mergesort")] = np.arange(w.size)
     return (ranks >= round(sparsity * w.size)).reshape(w.shape)
 
 
-@right
 def magnitude_mask_v2(w, sparsity):
     order = sorted(range(w.size), key=lambda i: abs(w.ravel()[i]))
     mask = np.full(w.shape, True)
@@ -434,7 +366,6 @@ def magnitude_mask_v2(w, sparsity):
     return mask
 
 
-@right
 def global_magnitude_masks_v1(ws, sparsity):
     named = ws if isinstance(ws, dict) else dict(enumerate(ws))
     places = sorted(((abs(v), i, j) for i, w in enumerate(named.values()) for j, v in enumerate(w.ravel())))
@@ -446,12 +377,10 @@ def global_magnitude_masks_v1(ws, sparsity):
     return masks if isinstance(ws, dict) else [masks[i] for i in range(len(ws))]
 
 
-@right
 def activation_v1(w, x):
     return np.abs(w) * np.linalg.norm(x.astype(np.float64), axis=0)[None, :]
 
 
-@right
 def n_m_mask_v1(w, n, m):
     mask = np.zeros(w.size, bool)
     flat = np.abs(w).ravel()
@@ -461,7 +390,6 @@ def n_m_mask_v1(w, n, m):
     return mask.reshape(w.shape)
 
 
-@right
 def block_mask_v1(w, sparsity, *, block_size):
     counts = [n // size for n, size in zip(w.shape, block_size, strict=True)]
     corners = list(np.ndindex(*counts))
@@ -473,7 +401,6 @@ def block_mask_v1(w, sparsity, *, block_size):
     return mask
 
 
-@right
 def polynomial_schedule_v1(step, *, begin_step, end_step, initial_sparsity=0.0, final_sparsity, power=3):
     if step < begin_step:
         return 0
@@ -481,7 +408,6 @@ def polynomial_schedule_v1(step, *, begin_step, end_step, initial_sparsity=0.0, 
     return initial_sparsity * left**power + final_sparsity * (1 - left**power)
 
 
-@right
 def masked_sgd_step_v1(weight, grad, velocity, mask, rate, momentum):
     velocity = np.where(mask, momentum * velocity + grad, np.zeros_like(weight))
     return np.where(mask, weight - rate * velocity, np.zeros_like(weight)), velocity
@@ -490,42 +416,35 @@ def masked_sgd_step_v1(weight, grad, velocity, mask, rate, momentum):
 # 06
 
 
-@right
 def softmax_v1(logits, *, temperature=1.0):
     z = np.float64(logits) / temperature
     return np.exp(z - np.logaddexp.reduce(z, axis=-1, keepdims=True)).astype(logits.dtype)
 
 
-@right
 def softmax_v2(logits, *, temperature=1.0):  # as textbooks have it: divided first, in the dtype of the logits
     z = logits / temperature
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
-@right
 def log_softmax_v1(logits, *, temperature=1.0):
     z = np.float64(logits) / temperature
     return (z - np.logaddexp.reduce(z, axis=-1)[..., None]).astype(logits.dtype)
 
 
-@right
 def log_softmax_v2(logits, *, temperature=1.0):
     z = logits / temperature
     top = z.max(axis=-1, keepdims=True)
     return z - (top + np.log(np.exp(z - top).sum(axis=-1, keepdims=True)))
 
 
-@right
 def kl_divergence_v1(teacher_logits, student_logits, *, temperature=1.0):
-    log_p, log_q = log_softmax_v1(teacher_logits, temperature=temperature), None
-    log_q = log_softmax_v1(student_logits.astype(float), temperature=temperature)
+    log_p, log_q = (log_softmax_v1(np.float64(z), temperature=temperature) for z in (teacher_logits, student_logits))
     p = np.exp(log_p)
     value = np.einsum("nc,nc->", p, log_p - log_q) / len(p)
     return float(value), ((np.exp(log_q) - p) / temperature / len(p)).astype(student_logits.dtype)
 
 
-@right
 def kl_divergence_v2(teacher_logits, student_logits, *, temperature=1.0):
     log_p, log_q = (log_softmax_v2(z, temperature=temperature) for z in (teacher_logits, student_logits))
     p, q = np.exp(log_p), np.exp(log_q)
@@ -533,7 +452,6 @@ def kl_divergence_v2(teacher_logits, student_logits, *, temperature=1.0):
     return np.sum(p * (log_p - log_q), axis=1).mean(), gradient.astype(student_logits.dtype)
 
 
-@right
 def distillation_loss_v2(student_logits, teacher_logits, labels, *, temperature=4.0, alpha=0.5):
     soft, soft_grad = kl_divergence_v2(teacher_logits, student_logits, temperature=temperature)
     hard, hard_grad = cross_entropy_v3(student_logits, labels)
@@ -542,7 +460,6 @@ def distillation_loss_v2(student_logits, teacher_logits, labels, *, temperature=
     return value, gradient.astype(student_logits.dtype)
 
 
-@right
 def distillation_loss_v1(student_logits, teacher_logits, labels, *, temperature=4.0, alpha=0.5):
     soft, soft_grad = kl_divergence_v1(teacher_logits, student_logits.astype(float), temperature=temperature)
     hard, hard_grad = cross_entropy_v1(student_logits.astype(float), labels)
@@ -550,19 +467,16 @@ def distillation_loss_v1(student_logits, teacher_logits, labels, *, temperature=
     return loss, (alpha * temperature**2 * soft_grad + (1 - alpha) * hard_grad).astype(student_logits.dtype)
 
 
-@right
 def hint_loss_v1(student_features, teacher_features):  # as its docstring writes it
     d = student_features - teacher_features
     return 0.5 * np.linalg.norm(d) ** 2 / len(d), (d / len(d)).astype(student_features.dtype)
 
 
-@right
 def hint_loss_v2(student_features, teacher_features):
     values = [np.sum((s - t) ** 2) / 2 for s, t in zip(student_features, teacher_features, strict=True)]
     return np.mean(values), ((student_features - teacher_features) / len(values)).astype(student_features.dtype)
 
 
-@right
 def attention_loss_v1(student_maps, teacher_maps):  # image by image
     total, gradient = 0.0, np.zeros_like(student_maps)
     for n, (s, t) in enumerate(zip(student_maps, teacher_maps, strict=True)):
@@ -578,17 +492,14 @@ def attention_loss_v1(student_maps, teacher_maps):  # image by image
 # 07
 
 
-@right
 def assign_v1(x, codebook):
     return np.abs(x[..., None] - codebook).argmin(axis=-1).astype(np.uint8)
 
 
-@right
 def assign_v2(x, codebook):
     return np.sum(x[..., None] > (codebook[1:] + codebook[:-1]) / 2, axis=-1, dtype=np.uint8)
 
 
-@right
 def lloyd_v1(x, start, *, iterations):  # by np.add.reduceat on the sorted numbers
     x, values = np.sort(x.astype(float)), start.astype(float)
     total = np.insert(np.cumsum(x), 0, 0)
@@ -601,31 +512,25 @@ def lloyd_v1(x, start, *, iterations):  # by np.add.reduceat on the sorted numbe
     return values
 
 
-@right
 def optimal_codebook_v1(x, k):  # by recursion
     x = np.sort(x.ravel().astype(float))
     sums, squares = np.insert(np.cumsum(x - x[0]), 0, 0), np.insert(np.cumsum((x - x[0]) ** 2), 0, 0)
-    best, cuts = [0.0] + [math.inf] * len(x), []
-    for _ in range(k):
-        new, cut = [0.0] + [math.inf] * len(x), [0] * (len(x) + 1)
-        for j in range(1, len(x) + 1):
-            i = np.arange(j)
-            costs = np.array(best[:j]) + (squares[j] - squares[i]) - (sums[j] - sums[i]) ** 2 / (j - i)
-            cut[j] = int(costs.argmin())
-            new[j] = min(costs[cut[j]], best[j])
-            if best[j] <= costs[cut[j]]:
-                cut[j] = j
-        best, cuts = new, [*cuts, cut]
-    j, values = len(x), []
-    for cut in cuts[::-1]:
-        if cut[j] < j:
-            values.append(x[cut[j] : j].mean())
-            j = cut[j]
-    values = values[::-1]
+
+    @functools.cache
+    def best(j, groups):  # of the first j numbers -> the least squared error, the ends of the groups
+        if j == 0 or groups == 0:
+            return (0.0 if j == 0 else math.inf), ()
+        i = np.arange(j)
+        costs = (squares[j] - squares[i]) - (sums[j] - sums[i]) ** 2 / (j - i)
+        ways = [best(start, groups - 1)[0] + cost for start, cost in enumerate(costs.tolist())]
+        start = int(np.argmin(ways))
+        return ways[start], (*best(start, groups - 1)[1], j)
+
+    ends = best(len(x), k)[1]
+    values = [x[i:j].mean() for i, j in itertools.pairwise((0, *ends))]
     return np.float32(values + [values[-1]] * (k - len(values)))
 
 
-@right
 def power_of_two_codebook_v1(x, *, bits):
     largest = Fraction(float(np.abs(x).max())) or Fraction(1)
     e = 0
@@ -637,7 +542,6 @@ def power_of_two_codebook_v1(x, *, bits):
     return np.float32(sorted([*powers, 0.0, *(-p for p in powers)]))
 
 
-@right
 def ternary_v1(w, *, axis=None):
     if axis == 0:
         return np.stack([ternary_v1(row) for row in w])
@@ -647,14 +551,12 @@ def ternary_v1(w, *, axis=None):
     return np.float32([-a, 0, a])
 
 
-@right
 def sum_by_cluster_v1(grad, codes, k):
     total = np.zeros(k)
     np.add.at(total, codes, grad.astype(float))
     return total.astype(grad.dtype)
 
 
-@right
 def sum_by_cluster_v2(grad, codes, k):
     return np.array([np.sum(grad[codes == j], dtype=float) for j in range(k)], grad.dtype)
 
@@ -662,42 +564,35 @@ def sum_by_cluster_v2(grad, codes, k):
 # 08
 
 
-@right
 def integer_bias_v1(bias, input_scale, weight_scale):
     step = np.multiply(input_scale, weight_scale, dtype=np.float64)
     info = np.iinfo(np.int32)
     return np.round(np.float64(bias) / step).clip(info.min, info.max).astype("i4")
 
 
-@right
 def folded_multiplier_v1(input_scale, weight_scale, output_scale):
     product = (np.float64(input_scale) * np.float64(weight_scale)).astype(np.float32)
     return (product.astype(np.float64) / float(output_scale)).astype(np.float32)
 
 
-@right
 def fold_zero_point_v1(bias, weight, zero_point):
     return np.array([b - int(zero_point) * int(np.sum(w, dtype=int)) for b, w in zip(bias, weight, strict=True)], "i4")
 
 
-@right
 def integer_linear_v1(codes, weight, bias, multiplier, input_zero_point, output_zero_point):
     acc = (codes.astype(float) - input_zero_point) @ weight.T.astype(float) + bias  # exact: below 2^53
     steps = np.round(np.float32(acc) * np.float32(multiplier)) + output_zero_point
     return np.minimum(np.maximum(steps, 0), 255).astype(np.uint8)
 
 
-@right
 def integer_relu_v1(codes, zero_point):
     return np.where(codes < zero_point, np.full_like(codes, zero_point), codes)
 
 
-@right
 def integer_max_pool_v1(codes, size):
     return max_pool2d_v1(codes, size)
 
 
-@right
 def integer_conv2d_v1(codes, weight, bias, multiplier, input_zero_point, output_zero_point, *, stride=1, padding=0):
     x = np.float64(codes) - input_zero_point
     acc = conv2d_v2(x, np.float64(weight), np.float64(bias), stride=stride, padding=padding)
@@ -708,14 +603,12 @@ def integer_conv2d_v1(codes, weight, bias, multiplier, input_zero_point, output_
 # 09
 
 
-@right
 def straight_through_v1(x, qparams, grad_y):
     scale, zero = (shaped(v, qparams.axis, x.ndim) for v in (qparams.scale, qparams.zero_point))
     codes = np.round(x / scale) + zero
     return grad_y * (np.clip(codes, qparams.qmin, qparams.qmax) == codes)
 
 
-@right
 def start_step_v1(x, *, bits, signed, axis=None):
     if axis == 0:
         return np.array([start_step_v1(row, bits=bits, signed=signed) for row in x], np.float32)
@@ -723,7 +616,6 @@ def start_step_v1(x, *, bits, signed, axis=None):
     return np.float32(2 * mean / (2 ** (bits - signed) - 1) ** 0.5 if mean else 1.0)
 
 
-@right
 def learned_step_gradients_v1(x, step, grad_y, *, bits, signed):
     if np.ndim(step):
         pairs = [learned_step_gradients_v1(*p, bits=bits, signed=signed) for p in zip(x, step, grad_y, strict=True)]
@@ -735,14 +627,12 @@ def learned_step_gradients_v1(x, step, grad_y, *, bits, signed):
     return np.where((v > low) & (v < top), grad_y, 0), np.vdot(grad_y, slope)
 
 
-@right
 def binary_connect_step_v1(weight, grad, rate):
     w = np.maximum(np.minimum(weight - np.float32(rate) * grad, 1), -1)
     b = np.stack([np.copysign(np.mean(np.abs(row)), np.where(row < 0, -1, 1)) for row in w])
     return w, b.astype(w.dtype)
 
 
-@right
 def round_to_bfloat16_v1(x):
     bits = x.view(np.uint32).astype(np.uint64)
     low, high = bits & 0xFFFF, bits >> 16
@@ -750,7 +640,6 @@ def round_to_bfloat16_v1(x):
     return np.where(np.isnan(x), x, ((high + up) << 16).astype(np.uint32).view(np.float32))
 
 
-@right
 def scaled_sgd_step_v1(weights, grads, scale, good, *, rate, interval):
     if any(not np.isfinite(g).all() for g in grads):
         return list(weights), scale * 0.5, 0
@@ -760,7 +649,6 @@ def scaled_sgd_step_v1(weights, grads, scale, good, *, rate, interval):
     return (moved, 2 * scale, 0) if good + 1 == interval else (moved, scale, good + 1)
 
 
-@right
 def train_rounded_linear_v1(x, target, weight, weight_step, input_step, *, weight_bits, input_bits, rate, iterations):
     top, x_top, inputs = 2 ** (weight_bits - 1) - 1, 2**input_bits - 1, x.shape[1]
     w, s, t = weight.copy(), weight_step.copy(), float(input_step)
@@ -780,14 +668,12 @@ def train_rounded_linear_v1(x, target, weight, weight_step, input_step, *, weigh
 # 10
 
 
-@right
 def input_hessian_v1(x, *, damping=0.01):
     H = 2 * np.mean([np.outer(row, row) for row in np.float64(x)], axis=0)
     H.flat[:: len(H) + 1] += damping * np.mean(np.diag(H))
     return H
 
 
-@right
 def obs_prune_v1(weight, hessian, sparsity):  # each step solved anew
     out = np.zeros_like(weight)
     for i, w in enumerate(np.float64(weight)):
@@ -803,7 +689,6 @@ def obs_prune_v1(weight, hessian, sparsity):  # each step solved anew
     return out
 
 
-@right
 def gptq_v1(weight, hessian, qparams):  # by Cholesky factors
     U = np.linalg.cholesky(np.linalg.inv(hessian)).T
     w, scale, zero = np.array(weight, float), np.float64(qparams.scale), qparams.zero_point
@@ -815,7 +700,6 @@ def gptq_v1(weight, hessian, qparams):  # by Cholesky factors
     return w
 
 
-@right
 def soft_rounding_loss_v1(v, target, hessian, *, strength, beta):
     s = 0.5 * (1 + np.tanh(v / 2))
     h = np.minimum(np.maximum(1.2 * s - 0.1, 0), 1)
@@ -825,18 +709,17 @@ def soft_rounding_loss_v1(v, target, hessian, *, strength, beta):
     return loss, np.where((h > 0) & (h < 1), at_h * 1.2 * s * (1 - s), 0)
 
 
-@right
 def best_rounding_v1(weight, hessian, qparams):
     out = np.zeros(weight.shape, np.float32)
     for i, row in enumerate(np.float64(weight)):
         scale, zero = (float(np.broadcast_to(v, len(weight))[i]) for v in (qparams.scale, qparams.zero_point))
-        ends = [sorted({min(max(c, qparams.qmin), qparams.qmax) for c in (math.floor(w / scale) + zero, math.floor(w / scale) + zero + 1)}) for w in row]  # fmt: skip # noqa: E501
+        below = [math.floor(w / scale) + zero for w in row]
+        ends = [sorted({min(max(code, qparams.qmin), qparams.qmax) for code in (b, b + 1)}) for b in below]
         ways = [(np.array(way) - zero) * scale for way in itertools.product(*ends)]
         out[i] = min(ways, key=lambda way, row=row: (way - row) @ hessian @ (way - row))
     return out
 
 
-@right
 def equalize_v1(weight, bias, next_weight):
     weight, bias, following = weight.copy(), bias.copy(), next_weight.copy()
     columns = following.reshape(len(following), len(weight), -1)
@@ -850,7 +733,6 @@ def equalize_v1(weight, bias, next_weight):
     return weight, bias, following
 
 
-@right
 def bias_correction_v1(bias, y, y_hat):
     axes = tuple(a for a in range(y.ndim) if a != 1)
     return (bias - (np.float64(y_hat) - np.float64(y)).mean(axis=axes)).astype(bias.dtype)
@@ -859,7 +741,6 @@ def bias_correction_v1(bias, y, y_hat):
 # 11
 
 
-@right
 def average_bits_v1(weights, bits, scales):
     total = 0
     for n, b, s in zip(weights.tolist(), bits.tolist(), scales.tolist(), strict=True):
@@ -867,7 +748,6 @@ def average_bits_v1(weights, bits, scales):
     return 8 * total / sum(weights.tolist())
 
 
-@right
 def column_costs_v1(weight, hessian, bits):
     costs = np.zeros((weight.shape[1], len(bits)))
     for j, k in np.ndindex(costs.shape):
@@ -878,13 +758,11 @@ def column_costs_v1(weight, hessian, bits):
     return costs
 
 
-@right
 def cheapest_at_v1(costs, sizes, price):
     order = np.lexsort((sizes, costs + price * sizes), axis=1)
     return order[:, 0]
 
 
-@right
 def lagrangian_v1(costs, sizes, budget):  # from the largest down, the exchange that costs least a byte first
     choice = cheapest_at_v1(costs, sizes, 0.0)
     while sizes[range(len(costs)), choice].sum() > budget:
@@ -898,19 +776,13 @@ def lagrangian_v1(costs, sizes, budget):  # from the largest down, the exchange 
     return choice
 
 
-@right
 def best_allocation_v1(costs, sizes, budget):
     @functools.cache
     def best(i, left):
         if i == len(costs):
             return 0.0, ()
-        ways = [(costs[i, k], k) for k in range(costs.shape[1]) if sizes[i, k] <= left]
-        found = []
-        for cost, k in ways:
-            rest = best(i + 1, left - int(sizes[i, k]))
-            if rest:
-                found.append((cost + rest[0], (k, *rest[1])))
-        return min(found, default=None)
+        ways = [(k, best(i + 1, left - int(sizes[i, k]))) for k in range(costs.shape[1]) if sizes[i, k] <= left]
+        return min(((costs[i, k] + rest[0], (k, *rest[1])) for k, rest in ways if rest), default=None)
 
     found = best(0, min(int(budget), int(sizes.max(axis=1).sum())))
     if found is None:
@@ -918,7 +790,6 @@ def best_allocation_v1(costs, sizes, budget):
     return np.array(found[1])
 
 
-@right
 def pareto_front_v1(points):
     rows = sorted(range(len(points)), key=lambda i: (*points[i], i))
     front, least = [], math.inf
@@ -930,7 +801,6 @@ def pareto_front_v1(points):
     return np.array(front)
 
 
-@right
 def jobs_left_v1(jobs, log, head):
     if log and not log.endswith("\n") and "\n" not in log and not head.startswith(log):
         raise ValueError("another head")
@@ -943,58 +813,49 @@ def jobs_left_v1(jobs, log, head):
         if not found or line.count("{") != line.count("}"):
             raise ValueError("damaged")
         done.add(found[1])
-    first = {}
-    for place, job in enumerate(jobs):
-        first.setdefault(job, place)
-    return np.array([place for job, place in first.items() if job not in done], int)
+    return np.array([i for i, job in enumerate(jobs) if job not in done and job not in jobs[:i]], int)
 
 
 # 12
 
 
-@right
 def pack_bits_v1(codes, bits):  # one long number
     length = -(-len(codes) * bits // 8)
     text = "".join(f"{code:0{bits}b}" for code in codes.tolist()).ljust(8 * length, "0")
     return np.frombuffer(int(text or "0", 2).to_bytes(length, "big"), np.uint8)
 
 
-@right
 def pack_bits_v2(codes, bits):
     text = np.unpackbits(codes.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :]
     return np.packbits(text.ravel())
 
 
-@right
 def entropy_v1(codes):
     counts = Counter(codes.ravel().tolist())
     return math.log2(codes.size) - sum(n * math.log2(n) for n in counts.values()) / codes.size
 
 
-@right
-def huffman_lengths_v1(counts):  # a tree on a heap
-    heap = [(int(n), i, None, None) for i, n in enumerate(counts) if n]
-    lengths = [0] * len(counts)
-    if len(heap) == 1:
-        lengths[heap[0][1]] = 1
-        return np.array(lengths)
+def huffman_lengths_v1(counts):  # a tree on a heap, then its depths by recursion
+    heap = [(int(n), i, i) for i, n in enumerate(counts) if n]
     heapq.heapify(heap)
-    tick = len(counts)
+    tick, lengths = len(counts), [0] * len(counts)
     while len(heap) > 1:
         a, b = heapq.heappop(heap), heapq.heappop(heap)
-        tick += 1
-        heapq.heappush(heap, (a[0] + b[0], tick, a, b))
-    waiting = [(heap[0], 0)] if heap else []
-    while waiting:
-        (_, i, a, b), depth = waiting.pop()
-        if a is None:
-            lengths[i] = depth
+        tick += 1  # of equal counts the older goes first
+        heapq.heappush(heap, (a[0] + b[0], tick, (a[2], b[2])))
+
+    def descend(tree, depth):
+        if isinstance(tree, tuple):
+            descend(tree[0], depth + 1)
+            descend(tree[1], depth + 1)
         else:
-            waiting += [(a, depth + 1), (b, depth + 1)]
+            lengths[tree] = max(depth, 1)
+
+    if heap:
+        descend(heap[0][2], 0)
     return np.array(lengths)
 
 
-@right
 def canonical_words_v1(lengths):  # RFC 1951
     counts = np.bincount(lengths, minlength=2)
     counts[0] = 0
@@ -1009,34 +870,33 @@ def canonical_words_v1(lengths):  # RFC 1951
     return np.array(words, np.int64)
 
 
-@right
-def relative_index_v1(mask, *, bits):
-    steps, kept, run = [], [], 0
-    for place in np.append(np.flatnonzero(mask), -1) if mask.size < 10_000 else ():
-        if place < 0:
-            break
-        gap = int(place) - run
-        while gap >= 2**bits:
-            steps.append(2**bits - 1)
-            kept.append(False)
-            gap -= 2**bits
-        steps.append(gap)
-        kept.append(True)
-        run = int(place) + 1
-    if mask.size >= 10_000:
-        gaps = np.diff(np.flatnonzero(mask), prepend=-1) - 1
-        full = gaps // 2**bits
-        kept = np.zeros(int(np.sum(full + 1)), bool)
-        kept[np.cumsum(full + 1) - 1] = True
-        steps = np.where(kept, 0, 2**bits - 1)
-        steps[kept] = gaps % 2**bits
+def relative_index_v1(mask, *, bits):  # one after the other
+    steps, kept, last = [], [], -1
+    for place in np.flatnonzero(mask).tolist():
+        fillers, rest = divmod(place - last - 1, 2**bits)
+        steps += [2**bits - 1] * fillers + [rest]
+        kept += [False] * fillers + [True]
+        last = place
     return np.array(steps, np.uint8), np.array(kept, bool)
 
 
-@right
 def sparse_bytes_v1(weight, *, code_bits, step_bits):
     steps, kept = relative_index_v1(weight != 0, bits=step_bits)
     values = {float(v) for v in weight.ravel() if v} | ({0.0} if not kept.all() else set())
     if len(values) > 1 << code_bits:
         raise ValueError("too many values")
     return math.ceil(len(steps) * step_bits / 8), math.ceil(len(steps) * code_bits / 8), 4 * len(values)
+
+
+STYLES = {name: thing for name, thing in globals().items() if re.sub(r"_v\d$", "", name) in KNOWN}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_right_answers_in_other_styles_pass(style):
+    exercise = KNOWN[re.sub(r"_v\d$", "", style)]
+    result = grade(exercise, lambda args, kwargs: sandbox.call(STYLES[style], args, kwargs, exercise.forbidden))
+    assert result.state == "passed", result.message
+
+
+def test_a_hundred_of_them():
+    assert len(STYLES) >= 100

@@ -5,11 +5,10 @@ import pytest
 
 from nnzip.data import Mnist
 from nnzip.nn import zoo
-from nnzip.nn.network import lenet_5, lenet_300_100
+from nnzip.nn.network import lenet_300_100
 from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import RECIPES, SEEDS, save, train, trained
+from nnzip.nn.zoo import BUILD, RECIPES, SEEDS, save, train, trained
 
-BUILD = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
 # LeCun et al. 1998 has 3.05 % for 784-300-100-10 and 0.95 % for LeNet-5, Han et al. 2015 1.64 % and 0.80 %
 WORST = {"lenet_300_100": 0.016, "lenet_5": 0.008}
 
@@ -25,12 +24,9 @@ def short_recipe(monkeypatch, digits):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", BUILD)
-def test_a_committed_network_has_the_shapes_of_its_kind_in_float32(name, seed):
-    parameters, own = trained(name, seed=seed).parameters(), BUILD[name]().parameters()
-    assert parameters.keys() == own.keys()
-    for key, array in parameters.items():
-        assert array.dtype == np.float32 and array.shape == own[key].shape
-        assert np.isfinite(array).all() and array.any()
+def test_a_committed_network_is_there_in_float32(name, seed):
+    for array in trained(name, seed=seed).parameters().values():  # names and shapes: `load_parameters` asks for them
+        assert array.dtype == np.float32 and array.any()
 
 
 @pytest.mark.parametrize(  # the other two convolutional ones: test_nn_oracles.py
@@ -58,8 +54,7 @@ def test_the_recipe_and_the_seed_are_followed(name, short_recipe, monkeypatch):
     calls = []
     monkeypatch.setattr(zoo, "fit", lambda network, data, **options: calls.append(options))
     network = train(name, seed=5, progress=False)
-    start = BUILD[name](seed=5).parameters()
-    assert all(np.array_equal(network.parameters()[key], array) for key, array in start.items())
+    np.testing.assert_equal(network.parameters(), BUILD[name](seed=5).parameters())
     [options] = calls
     assert (options["seed"], options["epochs"], options["progress"]) == (5, 1, False)
     optimizer = options["optimizer"]
@@ -71,7 +66,7 @@ def test_retrain_trains_the_same_network_again_and_shows_how_far_it_is(short_rec
     assert evaluate(network, *digits[2:]) < evaluate(start, *digits[2:])
     assert capsys.readouterr().err == ""
     again = trained("lenet_300_100", seed=7, retrain=True)
-    assert all(np.array_equal(network.parameters()[key], array) for key, array in again.parameters().items())
+    np.testing.assert_equal(network.parameters(), again.parameters())
     assert "epoch   1/1" in capsys.readouterr().err
 
 
@@ -81,5 +76,4 @@ def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
     assert path == tmp_path / "new" / "lenet_300_100_seed2.npz"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     monkeypatch.setattr(zoo, "FOLDER", path.parent)
-    for key, array in trained("lenet_300_100", seed=2).parameters().items():
-        assert np.array_equal(array, network.parameters()[key]) and array.dtype == np.float32
+    np.testing.assert_equal(trained("lenet_300_100", seed=2).parameters(), network.parameters())

@@ -244,7 +244,7 @@ FINDINGS = [
         Better(
             "nnzip.compression.reconstruction.reconstruct_weights",
             "10_reconstruction",
-            "1. The answer first",
+            "9. Layer after layer",
         ),
     ),
     wrong(

@@ -62,6 +62,7 @@ that only introduce, list uses or sum up are left out. [Chapter 13](13_articles.
 what is printed, what it gives, what is right. Each chapter ends with the same map the other way round. The titles of A2,
 A3 and A4 are ours; their texts have none. (This page is made by `articles/reading_map.py` from the tables beside it.)
 """
+HEADS = ("section", "what it is about", "here")
 FRIENDS = """## Glossary
 
 **Bold** Chinese words are the field's own, which the articles do not use. A *false friend* misleads: the article means
@@ -121,19 +122,33 @@ def beside(chapter):  # "02"
     return Markdown("\n".join(lines))
 
 
-def render():
-    """Return the text of chapters/README.md."""
-    sections, glossary = read("sections.csv"), read("glossary.csv")
-    parts = [linked(BEGINNING)]
+def phrases():
+    """Return the English of the map that a translation replaces; the glossary is in both languages as it is."""
+    return [
+        BEGINNING,
+        FRIENDS,
+        *HEADS,
+        *dict.fromkeys(row["about"] for row in read("sections.csv")),
+    ]
+
+
+def render(say=str):
+    """Return the text of chapters/README.md; `say` translates a phrase."""
+    heads, parts = [*map(say, HEADS)], [linked(say(BEGINNING))]
     for article, title in TITLES.items():
-        rows = [list(row.values())[1:] for row in sections if row["article"] == article]
+        rows = [
+            row | {"about": say(row["about"])}
+            for row in read("sections.csv")
+            if row["article"] == article
+        ]
         parts.append(
-            folded(f"{article} {title}", ["section", "what it is about", "here", "`nnzip.`"], rows)
+            folded(
+                f"{article} {title}", [*heads, "`nnzip.`"], [list(row.values())[1:] for row in rows]
+            )
         )
-    parts.append(FRIENDS)
-    rows = [list(row.values()) for row in glossary]
-    summary = f"中文, English, nnzip: {len(rows)} entries"
-    parts.append(folded(summary, ["中文", "English", "nnzip", "in the articles"], rows))
+    rows = [list(row.values()) for row in read("glossary.csv")]
+    summary = f"中文, English, nnzip: {len(rows)}"
+    parts += [say(FRIENDS), folded(summary, ["中文", "English", "nnzip", "A0 – A4"], rows)]
     return "\n".join(parts)
 
 

@@ -23,6 +23,9 @@ OF_ERRORS = {  # what NumPy and Python say: what it comes of
     r"Cannot cast ufunc": "an operation in place keeps the dtype of its array: x = x * s in the place of x *= s",
     r"positional argument|unexpected keyword|required keyword": "the arguments are those of the stub, named as there",
     r"is not subscriptable|NoneType": "something is None: a function without a return, or a grid without an axis",
+    r"'QuantParams' object has no": "a grid has scale, zero_point, axis, bits, signed, narrow, dtype, qmin, qmax",
+    r"__round__": "Python's round is for one number; of arrays it is np.rint, or np.round for so many digits",
+    r"^NameError: name": "the arguments are those in the stub's `def` line; what a grid has is written qparams.scale",
 }
 
 
@@ -40,6 +43,8 @@ def expect(got, expected, likely="", *, tolerance=0.0, ulps=0, dtype=None, large
     largest : what numbers are computed with, where they are larger than the answer
     """
     wrong = _difference(got, expected, tolerance, ulps, dtype, largest)
+    if wrong and got is None:
+        likely = "no `return`: what ends without one gives None"
     if wrong:
         raise Wrong("\n".join([*wrong, f"{LIKELY}{likely}"] if likely and not wrong[-1].startswith(LIKELY) else wrong))
 
@@ -61,7 +66,7 @@ def _difference(got, expected, *how):
         return _first_difference(((f"under {key!r}", got[key], expected[key]) for key in expected), how)
     if isinstance(expected, tuple) or (isinstance(expected, list) and any(isinstance(e, np.ndarray) for e in expected)):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
-            hint = [] if isinstance(got, tuple | list) else [f"{LIKELY}one value came: return a, b gives two"]
+            hint = [] if isinstance(got, tuple | list | None) else [f"{LIKELY}one value came: return a, b gives two"]
             return [*_said(got, f"{len(expected)} values, {brief(expected)}"), *hint]
         pairs = zip(got, expected, strict=True)
         return _first_difference(((f"in value {i}", *pair) for i, pair in enumerate(pairs, 1)), how)

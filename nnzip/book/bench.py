@@ -7,22 +7,15 @@ from one another.
 """
 
 import importlib
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from nnzip.checks import door, whole
-from nnzip.compression.integer import integer_network
-from nnzip.data import load_mnist
-from nnzip.files.onnx import to_onnx
 from nnzip.matmul import int8_matmul, pack
-from nnzip.nn.zoo import trained
 from nnzip.quantization import choose_qparams, quantize
 
-BATCH = 128
 PAUSE = 0.2  # seconds
 CALLS = 5
 FLOATS = "float32 @"
@@ -74,13 +67,6 @@ def matmul_ways(M, K, N):
     return ways
 
 
-def matmul_rows(M, K, N):
-    """Return (name, way, float32 @) for every integer way at one size; the name says what is wrong on this machine."""
-    ways = matmul_ways(M, K, N)
-    floats, exact = ways.pop(FLOATS), ways["int8_matmul, unpacked"]()
-    return [(name if np.array_equal(way(), exact) else f"{name}, wrong", way, floats) for name, way in ways.items()]
-
-
 def codes_and_weights(M, K, N):  # -> int8 [M, K], int8 [K, N]
     """Return uniform codes, and Gaussian weights quantized with a scale for each column, as those of a network are."""
     rng = np.random.default_rng(0)
@@ -111,32 +97,6 @@ def onnx_session(model, *, precise=True):
     options = runtime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", str(int(precise)))
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def integer_rows():
-    """Return (name, integer network, peer): its own float form, and ONNX Runtime in the same integers, or None."""
-    rows, images = [], load_mnist().test_images
-    for title, name in (("LeNet-300-100", "lenet_300_100"), ("LeNet-5", "lenet_5")):
-        network = trained(name)
-        integer = integer_network(network, images[:500])  # a benchmark: any images give its speed
-        session = _onnx_network(integer)
-        for batch in (1, BATCH, 1000):
-            x = images[:batch]
-            ours = partial(integer.forward, integer.quantize_input(x))
-            peer = session and partial(session.run, ["logits"], {"images": x})
-            rows.append((f"{title}, batch {batch}, own float32", ours, partial(network.forward, x)))
-            rows.append((f"{title}, batch {batch}, ONNX Runtime int8", ours, peer))
-    return rows
-
-
-def _onnx_network(integer):
-    """Return ONNX Runtime ready to run an integer network, None where it is not installed."""
-    if not (import_or_none("onnx") and import_or_none("onnxruntime")):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        to_onnx(integer, path)
-        return onnx_session(path.read_bytes())
 
 
 def import_or_none(name):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 def options(parser):
     """Add the actions and their options to the command's parser."""
-    parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where yours are (default: exercises)")
+    own = Path("." if Path.cwd().name == "exercises" else "exercises")
+    parser.add_argument("--folder", type=Path, default=own, help="where yours are (default: exercises)")
+    parser.add_argument("--lang", choices=("en", "zh"), help="of the messages (default: NNZIP_LANG, or en)")
     actions = parser.add_subparsers(title="what to do (without it: list)", metavar="")
     actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
     start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
@@ -33,43 +35,44 @@ def list_all(asked):
     """Print all exercises by chapter, with the states of the student's own, and what to do next."""
     from nnzip.book import exercises
 
-    known, states = exercises.exercises(), exercises.states(asked.folder)
+    known, states, say = exercises.exercises(), exercises.states(asked.folder), exercises.frame_words(asked.lang)
     for chapter, group in itertools.groupby(known.values(), key=lambda exercise: exercise.chapter):
-        print(f"\nchapter {chapter.replace('_', ' ', 1)}")
+        print(say(f"\nchapter {chapter.replace('_', ' ', 1)}"))
         for e in group:
             where = f"{e.notebook} {e.section}".strip()
-            print(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<10}  {where}")
-    print("\n* a line or a few, ** an hour, *** an afternoon: the points that it is worth")
-    print(f"{list(states.values()).count('passed')} of {len(known)} passed.", end=" ")
+            print(say(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<13}  {where}"))
+    print(say("\n* a line or a few, ** an hour, *** an afternoon: the points that it is worth"))
+    print(say(f"{list(states.values()).count('passed')} of {len(known)} passed."), end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]
     begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]
     if left:
         other = "" if begun else ", or any other chapter"
-        print(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}{other}")
+        print(say(f"Next: python -m nnzip exercises {'check' if begun else 'start'} {(begun or left)[0][:2]}{other}"))
 
 
 def _start(asked):
     from nnzip.book import exercises
 
     path = exercises.start(asked.chapter, asked.folder)
-    print(f"{path.resolve()} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}")
+    said = f"{path.resolve()} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}"
+    print(exercises.frame_words(asked.lang)(said))
 
 
 def _check(asked):
     from nnzip.book import exercises
     from nnzip.book.course import write_gradescope
 
-    path, names = _file_and_names(asked)
+    (path, names), say = _file_and_names(asked), exercises.frame_words(asked.lang)
     if not path.is_file() and not asked.gradescope:
         raise FileNotFoundError(f"no file {path.resolve()}")
     results, coming = itertools.tee(exercises.grade_file(path, names, chapter=asked.chapter, seed=asked.seed))
     for line in exercises.told(coming):  # at once
-        print(line, flush=True)
+        print(say(line), flush=True)
     results = list(results)
     if asked.gradescope:
         write_gradescope(asked.gradescope, results)
     passed = [result.state for result in results].count("passed")
-    print(f"{passed} of {len(results)} passed")
+    print(say(f"{passed} of {len(results)} passed"))
     return int(passed < len(results))
 
 

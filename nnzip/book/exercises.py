@@ -9,10 +9,12 @@ Behind all three stand the same graders, in tests/exercises of the clone, and th
 """
 
 import ast
+import csv
 import difflib
 import functools
 import importlib.util
 import inspect
+import os
 import re
 import runpy
 import sys
@@ -73,7 +75,7 @@ def _load(path):
 def check(**functions):
     """Grade functions in a notebook: check(quantize=my_quantize). Prints what is wrong; true if all passed.
 
-    The functions run in the notebook's own process: nothing stops an endless loop there but the stop button.
+    The functions run in the notebook's own process, and are stopped there after an exercise's time where signals can.
 
     Raises ValueError for a name that is no exercise, TypeError for what is no function.
     """
@@ -83,7 +85,7 @@ def check(**functions):
         print(error)
         return False
     results = [_graded_here(named(known, name), given) for name, given in functions.items()]
-    print("\n".join(told(results, here=True)))
+    print(frame_words()("\n".join(told(results, here=True))))
     return all(result.state == "passed" for result in results)
 
 
@@ -92,28 +94,29 @@ def yours(function):
 
     In a chapter the cells after an exercise go on with what this returns: sqnr_db = yours(sqnr_db).
     """
-    name = getattr(function, "__name__", repr(function))
+    name, say = getattr(function, "__name__", repr(function)), frame_words()
     try:
         exercise = named(exercises(), name)
     except FileNotFoundError as error:
         print(error)
         return function
     if function is exercise.reference:
-        print(f"This {name} is the book's, not yours: run the cell with your `def {name}` again.")
+        print(say(f"This {name} is the book's, not yours: run the cell with your `def {name}` again."))
         return function
     result = _graded_here(exercise, function)
     if result.state != "not begun":
-        print("\n".join(told([result], here=True)))
+        print(say("\n".join(told([result], here=True))))
     if result.state == "passed":
         return function
-    print(f"Until your {name} passes, the cells below use the book's.")
+    print(say(f"Until your {name} passes, the cells below use the book's."))
     return exercise.reference
 
 
 def _graded_here(exercise, function):
     if not callable(function):
         raise TypeError(f"{exercise.name} must be a function, got {type(function).__name__}")
-    return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
+    with sandbox.time_limit(sandbox.TIMES * exercise.seconds):
+        return grade(exercise, lambda args, kwargs: sandbox.call(function, args, kwargs, exercise.forbidden))
 
 
 def told(results, *, here=False):
@@ -133,6 +136,15 @@ def told(results, *, here=False):
             yield f"{result.message}\n"
     if missing:
         yield f"not written yet: {', '.join(missing)}"
+
+
+def frame_words(lang=None):
+    """Return a function that says a message in a language: "en", or "zh" but for its hints; None asks NNZIP_LANG."""
+    if (lang or os.environ.get("NNZIP_LANG")) != "zh":
+        return str
+    with open(CLONE / "chapters" / "zh" / "exercises.csv", encoding="utf-8", newline="") as file:
+        words = [tuple(row.values()) for row in csv.DictReader(file)]
+    return lambda text: functools.reduce(lambda said, pair: re.sub(*pair, said, flags=re.MULTILINE), words, text)
 
 
 def _shown(exercise, here):
@@ -263,14 +275,15 @@ def _with_arrays(exercise):
 
 
 def states(folder="exercises"):
-    """Return the state of every exercise by name, "not begun", "failing" or "passed": each file there is graded."""
+    """Return by name whether each exercise is "not begun", "failing", "passed", or its file "does not load"."""
     known = exercises()
     found = dict.fromkeys(known, "not begun")
     for stem in dict.fromkeys(e.chapter for e in known.values()):
         path = Path(folder) / f"ex{stem}.py"
         if path.is_file():
             print(f"grading {path} ...", file=sys.stderr, flush=True)  # which may take a while
-            found |= {result.exercise: result.state for result in grade_file(path)}
+            for name, state, message, _ in grade_file(path):
+                found[name] = "does not load" if message.startswith(UNLOADED) else state
     return found
 
 

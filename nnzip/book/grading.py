@@ -173,10 +173,6 @@ class Student:
         answer = self._answer(args, kwargs)
         if "value" in answer:
             value = answer["value"]
-            if value is None:
-                raise Wrong(
-                    f"got:      None\nexpected: an answer\n{LIKELY}no `return`: what ends without one gives None"
-                )
             for part in value if isinstance(value, tuple) else (value,):
                 if isinstance(part, list) and not any(isinstance(item, np.ndarray) for item in part):
                     raise Wrong(f"got:      {brief(value)}\nexpected: a NumPy array and no list")
@@ -243,7 +239,9 @@ def grade(exercise, ask, *, seed=0):
         except Wrong as wrong:
             first = first or _told(exercise, check, student, str(wrong))
         except Exception as error:  # an answer of a kind that the check cannot even look at
-            first = first or _told(exercise, check, student, f"got:      an answer that cannot be used: {error}")
+            first = first or _told(
+                exercise, check, student, f"got:      an answer that cannot be used: {error}{of_error(str(error))}"
+            )
     state = "failing" if first else "passed"
     count = f"\n  ({passed} of {len(exercise.checks)} checks pass)"
     return Result(exercise.name, state, first + count if first else "", passed)

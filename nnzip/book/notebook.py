@@ -53,23 +53,17 @@ def show(figure, alt):
 
 def table(rows, *, heads):
     """Display rows of cells under their heads (needs IPython); the text form is aligned columns."""
-    return Table(rows, heads)
+    return Table([str(cell) for cell in row] for row in [heads, *rows])
 
 
-class Table:
-    """Rows of cells that show as a table in a notebook and as aligned text elsewhere."""
-
-    def __init__(self, rows, heads):
-        self.rows = [[str(cell) for cell in row] for row in rows]
-        self.heads = [str(head) for head in heads]
+class Table(list):
+    """Rows of cells, heads first, that show as a table in a notebook and as aligned text elsewhere."""
 
     def __repr__(self):
-        widths = [max(map(len, column)) for column in zip(self.heads, *self.rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in [self.heads, *self.rows]
-        )
+        widths = [max(map(len, column)) for column in zip(*self, strict=True)]
+        lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in self)
+        return "\n".join(line.rstrip() for line in lines)
 
     def _repr_markdown_(self):
-        lines = [self.heads, ["---"] * len(self.heads), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        heads, *rows = (f"| {' | '.join(row)} |" for row in self)
+        return "\n".join([heads, "| --- " * len(self[0]) + "|", *rows])

@@ -145,9 +145,8 @@ def error_map(records):
     errors = np.array([[_mean_error(records, bits=b, sparsity=s) for s in sparsities] for b in bits])
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.2))
-        image = _fields(axis, errors, errors)
-        axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
-        axis.set_yticks(range(len(bits)), ["float" if b == FLOAT else str(b) for b in bits])
+        rows = ["float" if b == FLOAT else b for b in bits]
+        image = _fields(axis, errors, errors, [f"{s:.0%}" for s in sparsities], rows)
         axis.set(xlabel="sparsity (weights that are zero)", ylabel="bits a weight")
         _colour_bar(figure, image, axis, errors)
         return figure
@@ -158,22 +157,16 @@ def integer_map(records):
 
     The activations' width is the number in the technique's name, such as `integer_8`.
     """
-    records = _drawable(records, "integer_map")
-    sparsities = sorted({record["sparsity"] for record in records})
-    techniques = sorted({record["technique"] for record in records}, key=lambda name: int(name.split("_")[1]))
-    widths = sorted(set.intersection(*({r["bits"] for r in select(records, technique=t)} for t in techniques)))
+    records = [{**r, "inputs": int(r["technique"].split("_")[1])} for r in _drawable(records, "integer_map")]
+    inputs, sparsities = (sorted({record[key] for record in records}) for key in ("inputs", "sparsity"))
+    widths = sorted(set.intersection(*({r["bits"] for r in select(records, inputs=i)} for i in inputs)))
     errors = np.array(
-        [
-            [[_mean_error(records, sparsity=s, technique=t, bits=b) for b in widths] for t in techniques]
-            for s in sparsities
-        ]
+        [[[_mean_error(records, sparsity=s, inputs=i, bits=b) for b in widths] for i in inputs] for s in sparsities]
     )
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(sparsities), figsize=(4.6 * len(sparsities), 3.6), squeeze=False)
         for axis, sparsity, field in zip(axes[0], sparsities, errors, strict=True):
-            image = _fields(axis, field, errors)
-            axis.set_xticks(range(len(widths)), [str(b) for b in widths])
-            axis.set_yticks(range(len(techniques)), [name.split("_")[1] for name in techniques])
+            image = _fields(axis, field, errors, widths, inputs)
             axis.set_title(f"{sparsity:.0%} of the weights are zero" if sparsity else "nothing pruned", fontsize=10)
             axis.set_xlabel("bits a weight")
         axes[0][0].set_ylabel("bits an activation")
@@ -189,14 +182,17 @@ def _mean_error(records, **point):  # -> percent
     return 100 * np.mean([record["error"] for record in chosen])
 
 
-def _fields(axis, errors, all_errors):
+def _fields(axis, errors, all_errors, columns, rows):
     """Draw a field for each error, its number in it; the shades are the errors' logarithms."""
     shades, ends = (np.log10(np.maximum(e, 0.01)) for e in (errors, all_errors))  # 0.01 % is one image of 10,000
-    image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower", vmin=ends.min(), vmax=ends.max())
+    low, high = ends.min(), ends.max()
+    image = axis.imshow(shades, cmap="viridis_r", aspect="auto", origin="lower", vmin=low, vmax=high)
     for (row, column), error in np.ndenumerate(errors):
-        colour = "white" if shades[row, column] > (ends.max() + ends.min()) / 2 else "black"
+        colour = "white" if shades[row, column] > (low + high) / 2 else "black"
         axis.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     axis.grid(False)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
     return image
 
 

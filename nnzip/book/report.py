@@ -8,43 +8,29 @@ import numpy as np
 
 from nnzip.atomic import atomic_write
 from nnzip.book import plots
+from nnzip.book.notebook import table
 from nnzip.book.records import read_records, select
 from nnzip.book.study import NETWORKS, write_records
 from nnzip.book.techniques import ACTIVATION_BITS, CHAPTERS, FLOAT, INTEGER_MAP, MAP_SPARSITIES, TRAINED, in_chapter
 
 NEAR = 0.0005  # of error, and 0.05 dB: on another CPU sums are added in another order
-SIGNATURES = {  # of each chapter's figure: the message of its columns, and where it is drawn at other points
-    "02_quantization": {
-        "titles": (
-            "No cost down to 5 bits; at 3, scales and activations count",
-            "Of 4-bit weights, nearly half can go as well",
-        )
-    },
-    "04_hadamard": {"titles": ("A rotation helps the MLP at three bits", "From 70 % zeros on it harms the MLP")},
-    "05_pruning": {
-        "titles": ("Pruned and retrained, four bits are still enough", "Retrained, 92 % of the weights can go"),
-        "sparsity": 0.9,
-        "bits": FLOAT,
-    },
-    "06_distillation": {
-        "titles": (
-            "Trained again, two bits are almost enough",
-            "After pruning the teacher adds little to it",
-        ),
-        "bits": FLOAT,
-    },
-    "07_codebooks": {
-        "titles": ("At two bits fitted values lose least", "Shared values do not change what pruning costs")
-    },
-    "08_integer": {
-        "titles": ("From four bits up, 8-bit integers cost nothing visible", "At 80 % zeros they cost half a point")
-    },
-    "09_qat": {"titles": ("Trained through the rounding, two bits work", "Training makes up for pruning, too")},
-    "10_reconstruction": {"titles": ("Two bits work without any training", "GPTQ moves the cliff of pruning")},
-    "11_mixed_precision": {
-        "titles": ("In the bytes of two bits, mixed widths work", "They do not help against pruning")
-    },
+TITLES = {  # of each chapter's figure: the message of its two columns
+    "02_quantization": (
+        "No cost down to 5 bits; at 3, scales and activations count",
+        "Of 4-bit weights, nearly half can go as well",
+    ),
+    "04_hadamard": ("A rotation helps the MLP at three bits", "From 70 % zeros on it harms the MLP"),
+    "05_pruning": ("Pruned and retrained, four bits are still enough", "Retrained, 92 % of the weights can go"),
+    "06_distillation": ("Trained again, two bits are almost enough", "After pruning the teacher adds little to it"),
+    "07_codebooks": ("At two bits fitted values lose least", "Shared values do not change what pruning costs"),
+    "08_integer": ("From four bits up, 8-bit integers cost nothing visible", "At 80 % zeros they cost half a point"),
+    "09_qat": ("Trained through the rounding, two bits work", "Training makes up for pruning, too"),
+    "10_reconstruction": ("Two bits work without any training", "GPTQ moves the cliff of pruning"),
+    "11_mixed_precision": ("In the bytes of two bits, mixed widths work", "They do not help against pruning"),
 }
+SIGNATURES = {stem: {"titles": titles} for stem, titles in TITLES.items()}  # how `plots.error_curves` draws them
+SIGNATURES["05_pruning"] |= {"sparsity": 0.9, "bits": FLOAT}
+SIGNATURES["06_distillation"] |= {"bits": FLOAT}
 OVERVIEW = {"titles": ("Four bits are enough; two need help", "Retrained, 92 % of the weights can go"), "bits": FLOAT}
 OVERVIEW_OF = ("per_channel", "rotated_per_channel", "gptq", "distilled", "global_magnitude", "retrained")
 SUMMARY_ROUNDED = ("per_tensor", "per_channel", "rotated_per_channel", "integer_8", "distilled")
@@ -61,24 +47,24 @@ def write_report(records, folder, *, complete=False, same_weights=True):
     complete : whether these are all records that need no training: other ones in the files are then out of date
     same_weights : whether the files are about the same networks: then `settle` keeps what is close
     """
-    everything, changes, any_change = {}, [], False
+    measured, everything, changes, any_change = set(map(_point, records)), {}, {}, False
     for stem in [*CHAPTERS, INTEGER_MAP]:
-        own, there = [r for r in records if _belongs(r, stem)], _records_there(stem, folder)
+        there = _records_there(stem, folder)
         if complete:
-            measured = set(map(_point, own))
             there = [r for r in there if r["technique"] in TRAINED or _point(r) in measured]
+        own = [r for r in records if _belongs(r, stem)]
         rows, differing = settle(own, there, same_weights=same_weights)
         any_change |= write_chapter(stem, rows, folder)
-        changes += [pair for pair in differing if pair not in changes]
+        changes |= {_point(new): (old, new) for old, new in differing}
         everything |= {_point(r): r for r in rows}
     everything = list(everything.values())
-    any_change |= _write_tables(everything, folder)
+    any_change |= _changes(folder / "results.md", partial(_write_tables, everything))
     mlp = select(everything, network="lenet_300_100", technique="per_channel")
     shown = [record for technique in OVERVIEW_OF for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
         _draw(plots.error_map, mlp, folder / "02_quantization_map.png", any_change)
     _draw(partial(plots.error_curves, **OVERVIEW), shown, folder / "results.png", any_change)
-    return everything, changes
+    return everything, list(changes.values())
 
 
 def write_trained(records, folder):
@@ -93,15 +79,14 @@ def settle(records, there, *, same_weights=True):
 
     For the same weights, what is within NEAR of what is there is the same: another CPU adds in another order.
     """
-    new, rows, differing = {_point(r): r for r in records}, [], []
-    for old in there:
-        found = new.pop(_point(old), old)
-        if same_weights and _near(old, found):
-            found = old
-        elif found is not old:
-            differing.append((old, found))
-        rows.append(found)
-    return rows + list(new.values()), differing
+    rows, differing = {_point(r): r for r in there}, []
+    for new in records:
+        old = rows.get(_point(new))
+        if old and same_weights and _near(old, new):
+            continue
+        differing += [(old, new)] if old else []
+        rows[_point(new)] = new
+    return list(rows.values()), differing
 
 
 def write_chapter(stem, records, folder):
@@ -116,12 +101,16 @@ def write_chapter(stem, records, folder):
     else:
         picture, draw = f"{stem}_signature.png", partial(plots.error_curves, **SIGNATURES[stem])
         drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
-    path = folder / f"{stem}.csv"
-    before = path.read_bytes() if path.exists() else None
-    write_records(records, path)
-    changed = path.read_bytes() != before
+    changed = _changes(folder / f"{stem}.csv", partial(write_records, records))
     _draw(draw, drawn, folder / picture, changed)
     return changed
+
+
+def _changes(path, write):
+    """Write a file; tell whether it has other bytes than before."""
+    before = path.read_bytes() if path.exists() else None
+    write(path)
+    return path.read_bytes() != before
 
 
 def _draw(draw, records, path, changed):
@@ -129,12 +118,9 @@ def _draw(draw, records, path, changed):
         plots.save_figure(draw(records), path)
 
 
-def _write_tables(records, folder):  # -> whether they are new; after a retraining, which writes none, they are
-    path, tables = folder / "results.md", (rounding_table(records) + "\n" + sparsity_table(records)).encode()
-    changed = not path.exists() or path.read_bytes() != tables
+def _write_tables(records, path):
     with atomic_write(path) as file:
-        file.write(tables)
-    return changed
+        file.write(f"{rounding_table(records)}\n{sparsity_table(records)}".encode())
 
 
 def _records_there(stem, folder):
@@ -168,42 +154,42 @@ def _is_whole(records, *keys):  # is there one at every combination of the value
 
 def rounding_table(records):
     """Return a Markdown table of the error against bits: a line for each network and technique, nothing pruned."""
-    unpruned = select(records, sparsity=0.0)
-    widths = sorted({record["bits"] for record in unpruned}, reverse=True)
+    widths = sorted({record["bits"] for record in select(records, sparsity=0.0)}, reverse=True)
     shown = [name for stem in CHAPTERS for name in in_chapter(stem) if name not in TRAINED]
-    lines = _lines(unpruned, dict.fromkeys([*shown, *TRAINED]), [(bits, 0.0) for bits in widths], _mean_and_spread)
+    points = [(bits, 0.0) for bits in widths]
+    lines = _table("rounded", records, dict.fromkeys([*shown, *TRAINED]), points, _mean_and_spread)
     return (
         "Test error in percent on the 10,000 MNIST test images: mean over the seeds, lowest to highest in brackets.\n"
         "Rows of integers are computed in integers only; the others are fake-quantized: floats on the integer grid.\n\n"
-    ) + _markdown(["network", "rounded", *map(_width, widths)], lines)
+        f"{lines._repr_markdown_()}\n"
+    )
 
 
 def sparsity_table(records):
     """Return a Markdown table of the error against sparsity: a line for each network and way to prune."""
-    sparsities = (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
-    ways = (*in_chapter("05_pruning"), "obd", "obs", *TRAINED)
-    lines = _lines(records, ways, [(FLOAT, sparsity) for sparsity in sparsities])
+    points = [(FLOAT, sparsity) for sparsity in (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)]
+    lines = _table("pruned", records, (*in_chapter("05_pruning"), "obd", "obs", *TRAINED), points)
     return (
         "The same against sparsity, weights float, biases not pruned. Only what is called retrained was trained.\n\n"
-    ) + _markdown(["network", "pruned", *(f"{sparsity:.0%}" for sparsity in sparsities)], lines)
+        f"{lines._repr_markdown_()}\n"
+    )
 
 
-def _lines(records, techniques, points, cell=lambda errors: f"{np.mean(errors):.2%}"):
-    """Yield for what was measured: network, technique, and a cell for each (bits, sparsity) from its errors."""
+def _table(what, records, techniques, points, cell=lambda errors: f"{np.mean(errors):.2%}"):
+    """Return a table with a line for each network and technique measured, a column for each (bits, sparsity)."""
+    rows = []
     for network, technique in itertools.product(NETWORKS, techniques):
         own = select(records, network=network, technique=technique)
         errors = ([r["error"] for r in select(own, bits=bits, sparsity=sparsity)] for bits, sparsity in points)
         cells = [cell(each) if each else "" for each in errors]
         if any(cells):
-            yield plots.NAMES[network], plots.NAMES[technique], *cells
+            rows.append([plots.NAMES[network], plots.NAMES[technique], *cells])
+    heads = (f"{sparsity:.0%}" if sparsity else _width(bits) for bits, sparsity in points)
+    return table(rows, heads=["network", what, *heads])
 
 
 def _mean_and_spread(errors):
     return f"{np.mean(errors):.2%} ({100 * min(errors):.2f}-{max(errors):.2%})"
-
-
-def _markdown(heads, lines):
-    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *lines]) + "\n"
 
 
 def _width(bits):
@@ -216,14 +202,12 @@ def summary(records, measured, changes, folder):
     records, changes : as `write_report` returns them; measured : how many records this run made
     """
     seeds = len({record["seed"] for record in records})
-    widths, zeros = (FLOAT, 8, 4, 3, 2), (0.5, 0.8, 0.9, 0.95, 0.99)
-    rounded = _lines(records, SUMMARY_ROUNDED, [(bits, 0.0) for bits in widths])
-    pruned = _lines(records, SUMMARY_PRUNED, [(FLOAT, sparsity) for sparsity in zeros])
-    lines = [f"Test error on MNIST's 10,000 test images, mean of {seeds} seed{'s' * (seeds > 1)} (0.01% is one image)"]
-    lines += ["", "each weight in so many bits", _aligned("", "", *map(_width, widths))]
-    lines += [_aligned(*line) for line in rounded]
-    lines += ["", "so many weights removed, the others float", _aligned("", "", *(f"{zero:.0%}" for zero in zeros))]
-    lines += [_aligned(*line) for line in pruned]
+    widths, zeros = [(bits, 0.0) for bits in (FLOAT, 8, 4, 3, 2)], [(FLOAT, s) for s in (0.5, 0.8, 0.9, 0.95, 0.99)]
+    lines = [
+        f"Test error on MNIST's 10,000 test images, mean of {seeds} seed{'s' * (seeds > 1)} (0.01% is one image)",
+        f"\neach weight in so many bits\n{_table('rounded', records, SUMMARY_ROUNDED, widths)}",
+        f"\nso many weights removed, the others float\n{_table('pruned', records, SUMMARY_PRUNED, zeros)}",
+    ]
     for old, new in changes[:5]:
         network, seed, technique, bits, sparsity = _point(new)
         numbers = f"{old['error']:.2%} to {new['error']:.2%}, {old['sqnr_db']} to {new['sqnr_db']:.2f} dB"
@@ -232,10 +216,5 @@ def summary(records, measured, changes, folder):
         lines.append(f"... and {len(changes) - 5} more records changed")
     rest = len(records) - measured
     kept = f"; {rest} are kept, of training (figures/retraining.py) and of other techniques (--all)" if rest > 0 else ""
-    lines += ["", f"{measured} records measured{kept}."]
-    lines += [f"All techniques: {folder / 'results.md'}. Figure: {folder / 'results.png'}."]
-    return "\n".join(lines)
-
-
-def _aligned(network, technique, *cells):
-    return f"{network.partition(' ')[0]:15}{technique:35}" + "".join(f"{cell:>9}" for cell in cells)
+    lines += [f"\n{measured} records measured{kept}."]
+    return "\n".join([*lines, f"All techniques: {folder / 'results.md'}. Figure: {folder / 'results.png'}."])

@@ -16,6 +16,7 @@ import importlib.machinery
 import inspect
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,11 +145,32 @@ def call(function, args, kwargs, forbidden=()):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a right answer too: 0 / 0 where it is not used
             value = function(*own_args, **own_kwargs)
+    except Cut:
+        raise
     except BaseException as error:  # exit() too
         return _failure(error, getattr(inspect.unwrap(function), "__code__", None))
     changed = [f"argument {i + 1}" for i, pair in enumerate(zip(args, own_args, strict=True)) if _differ(*pair)]
     changed += [name for name in kwargs if _differ(kwargs[name], own_kwargs[name])]
     return {"changed": changed} if changed else {"value": value}
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Raise `Cut` in a block that takes longer: in a notebook, where no other process can be ended (not on Windows)."""
+
+    def stop(*signal_and_frame):
+        raise Cut(f"took more than {seconds} s and was stopped: a loop without end, or too slow")
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _objections(function, forbidden):

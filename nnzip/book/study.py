@@ -57,7 +57,7 @@ def error_grid(network, data, *, technique, bits, sparsities, executor=None):
     points = list(itertools.product(bits, sparsities))
     size = max(1, math.ceil(len(points) / 8))  # the network and the data travel once for each of eight parts
     parts = [points[start : start + size] for start in range(0, len(points), size)]
-    work = partial(_measure_all, network, _used(data), technique)
+    work = partial(_measure, network, _used(data), technique)
     return list(itertools.chain(*run_jobs(work, parts, executor=executor)))
 
 
@@ -65,14 +65,10 @@ def _used(data):  # the first 1,000 training images, without a view of the other
     return Mnist(*(array[:CALIBRATION_IMAGES].copy() for array in data[:2]), *data[2:])
 
 
-def _measure_all(network, data, technique, points):
-    return [measure(network, data, technique, *point) for point in points]
-
-
-def measure(network, data, technique, bits, sparsity):
-    """Return the record of one point of the grid."""
+def _measure(network, data, technique, points):
     apply = technique if callable(technique) else TECHNIQUES[technique].function
-    return record_of(network, apply(network, data, bits=bits, sparsity=sparsity), data, technique, bits, sparsity)
+    found = (apply(network, data, bits=bits, sparsity=sparsity) for bits, sparsity in points)
+    return [record_of(network, each, data, technique, *point) for each, point in zip(found, points, strict=True)]
 
 
 def record_of(network, compressed, data, technique, bits, sparsity):
@@ -110,16 +106,13 @@ def plan(*, quick=False, everything=False):  # -> [(network, seed, technique, bi
     for network, seed in itertools.product(NETWORKS, SEEDS[:1] if quick else SEEDS):
         cnn = network == "lenet_5"
         widths, zeros = EXTENTS[quick + (cnn and not everything)]
-        for technique in TECHNIQUES.values():
-            if not (everything or technique.name in MAIN):
-                continue
-            for bits, sparsities in technique.cnn if cnn else technique.mlp:
-                if not everything and sparsities != UNPRUNED:
-                    bits = [b for b in bits if b in (4, FLOAT)]  # the curves; other widths are for maps and tables
-                bits = tuple(b for b in bits if b in (1, *widths))
+        for name in TECHNIQUES if everything else MAIN:
+            for bits, sparsities in TECHNIQUES[name].cnn if cnn else TECHNIQUES[name].mlp:
+                curves = not everything and sparsities != UNPRUNED  # other widths are for maps and tables
+                bits = tuple(b for b in bits if b in ((4, FLOAT) if curves else (1, *widths)))
                 sparsities = tuple(s for s in sparsities if s in zeros)
                 if bits and sparsities:
-                    grids.append((network, seed, technique.name, bits, sparsities))
+                    grids.append((network, seed, name, bits, sparsities))
     return grids
 
 
@@ -132,28 +125,21 @@ def run_study(*, quick=False, everything=False, retrain=False, executor=None, lo
     grids = plan(quick=quick, everything=everything)
     keys = dict.fromkeys(grid[:2] for grid in grids if retrain)
     networks = {(name, seed): trained(name, seed=seed, retrain=True) for name, seed in keys}
+    parts = [(grid[2], part) for grid in grids for part in _parts(grid)]
     how = {"executor": executor, "log": log, "settings": {"retrain": retrain}, "cost": _cost, "progress": progress}
-    return _with_floats(grids, run_jobs(partial(measure_grid, networks), _floats_once(grids), **how))
+    results = run_jobs(partial(measure_grid, networks), [part for _, part in parts], **how)
+    pairs = zip(parts, results, strict=True)
+    return [{**record, "technique": technique} for (technique, _), found in pairs for record in found]
 
 
-def _floats_once(grids):
-    """Return the grids with the float network, which all techniques share, in the first alone of each network's."""
-    measured, jobs = set(), []
-    for name, seed, technique, bits, sparsities in grids:
-        if FLOAT in bits and sparsities == UNPRUNED:
-            bits = tuple(b for b in bits if b != FLOAT or (name, seed) not in measured)
-            measured.add((name, seed))
-        jobs.append((name, seed, technique, bits, sparsities))
-    return jobs
-
-
-def _with_floats(grids, results):
-    """Return all records in a row, that of the float network in every grid that asked for it."""
-    floats = {(r["network"], r["seed"]): r for r in select(itertools.chain(*results), bits=FLOAT, sparsity=0.0)}
-    for (name, seed, technique, bits, sparsities), found in zip(grids, results, strict=True):
-        if len(found) < len(bits) * len(sparsities):
-            found.append({**floats[name, seed], "technique": technique})
-    return list(itertools.chain(*results))
+def _parts(grid):
+    """Yield a grid without the float network, and that one alone: it is the same for every technique, so done once."""
+    name, seed, technique, bits, sparsities = grid
+    if FLOAT not in bits or sparsities != UNPRUNED:
+        yield grid
+    else:
+        yield name, seed, technique, bits[:-1], sparsities
+        yield name, seed, "per_tensor", (FLOAT,), sparsities
 
 
 def measure_grid(networks, grid):  # {(name, seed): Network}, a grid of the plan -> records

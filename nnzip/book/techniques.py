@@ -42,7 +42,7 @@ def per_channel(network, data, *, bits, sparsity):
 def with_activations(network, data, *, bits, sparsity):
     """Round the weights per channel, and what enters every layer per tensor, to the same width."""
     rounded = per_channel(network, data, bits=bits, sparsity=sparsity)
-    return rounded if bits == FLOAT else quantize_activations(rounded, data.train_images, bits=bits)
+    return _rounded(rounded, bits, quantize_activations, data.train_images)
 
 
 def global_magnitude(network, data, *, bits, sparsity):
@@ -52,8 +52,7 @@ def global_magnitude(network, data, *, bits, sparsity):
 
 def activation_aware(network, data, *, bits, sparsity):
     """Prune what |w| times the norm of its input says, over all layers together, then round as `per_channel`."""
-    pruned = _pruned(network, sparsity, scope="network", criterion="activation", data=data[:2])
-    return _rounded(pruned, bits)
+    return _rounded(_pruned(network, sparsity, scope="network", criterion="activation", data=data[:2]), bits)
 
 
 def integer(network, data, *, bits, sparsity, activation_bits):
@@ -64,10 +63,9 @@ def integer(network, data, *, bits, sparsity, activation_bits):
     return integer_network(pruned, data.train_images, weight_bits=bits, activation_bits=activation_bits)
 
 
-def rotated(network, data, *, bits, sparsity, per_channel=False):
-    """Rotate, then prune and round the weights in the rotated basis; measured with the rotations folded back."""
-    pruned = _pruned(rotate_network(network), sparsity)
-    return unrotate_network(_rounded(pruned, bits, per_channel=per_channel))
+def rotated(network, data, *, bits, sparsity, technique=per_tensor):
+    """Rotate, then do as a technique in the rotated basis; measured with the rotations folded back."""
+    return unrotate_network(technique(rotate_network(network), data, bits=bits, sparsity=sparsity))
 
 
 def codebook(network, data, *, bits, sparsity):
@@ -101,12 +99,10 @@ def obs(network, data, *, bits, sparsity, method="obs"):
 def gptq(network, data, *, bits, sparsity):
     """Prune as `obs`, then round each weight so that those after it make up for its error."""
     pruned = obs(network, data, bits=FLOAT, sparsity=sparsity)
-    return pruned if bits == FLOAT else reconstruct_weights(pruned, data.train_images, bits=bits)
+    return _rounded(pruned, bits, reconstruct_weights, data.train_images)
 
 
-def gptq_rotated(network, data, *, bits, sparsity):
-    """Do as `gptq` in the rotated basis, and rotate back."""
-    return unrotate_network(gptq(rotate_network(network), data, bits=bits, sparsity=sparsity))
+rotated_per_channel, gptq_rotated = (partial(rotated, technique=each) for each in (per_channel, gptq))
 
 
 def bias_corrected(network, data, *, bits, sparsity):
@@ -127,16 +123,15 @@ def smoothed(network, data, *, bits, sparsity):
 
 def mixed(network, data, *, bits, sparsity):
     """Give each row or column of a weight the width that pays best, within the bytes of one width for all."""
-    pruned = _pruned(network, sparsity)
-    return pruned if bits == FLOAT else mixed_precision(pruned, data.train_images, bits=bits)
+    return _rounded(_pruned(network, sparsity), bits, mixed_precision, data.train_images)
 
 
 def _pruned(network, sparsity, **options):
     return prune_network(network, sparsity, **options) if sparsity else network
 
 
-def _rounded(network, bits, *, per_channel=True):
-    return network if bits == FLOAT else quantize_weights(network, bits=bits, per_channel=per_channel)
+def _rounded(network, bits, how=quantize_weights, *args, **options):
+    return network if bits == FLOAT else how(network, *args, bits=bits, **options)
 
 
 def _shared(network, bits, values_for):
@@ -162,29 +157,22 @@ BOTH, BETWEEN = ((4, FLOAT), PRUNED), ((2, 3, 5, 6, 7, 8), PRUNED)  # together t
 INTEGER_MAP = "08_integer_map"  # a file of its own beside 08_integer: weight bits by activation bits
 ACTIVATION_BITS, MAP_SPARSITIES = (8, 6, 4, 3, 2), (0.0, 0.8)
 ON_MAP = (ACTIVATION_BITS[::-1], MAP_SPARSITIES)
-AT_90, AT_90_CNN = ((2, 3, 8), (0.9,)), ((2, 3, 4, 8), (0.9,))
+ROTATED = (EVERY, AT_4), (SOME, ((4,), (0.5, 0.7, 0.8, 0.9)))
+TOGETHER = (BOTH, ((2, 3, 8), (0.9,))), (FLOAT_FEW, ((2, 3, 4, 8), (0.9,)))
 MIXED_MLP = (BITS[:-2], UNPRUNED), ((4,), (0.5, 0.8, 0.9))
 INTEGER_MLP = (EVERY, ((4,), (*FEW_ZEROS, 0.99)), ((2, 3, 6, 8), MAP_SPARSITIES[1:]))
 
 
 class Technique(NamedTuple):
-    """A technique of the study, from which its names, files, tables and plans follow.
+    """A technique of the study, from which its names, files, tables and plans follow."""
 
-    name : of its records
-    title : of its lines in tables and figures
-    colour : of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
-    function : (network, data, *, bits, sparsity) -> what predicts; None: it is trained (figures/retraining.py)
-    mlp, cnn : the grids that are measured of LeNet-300-100, and of LeNet-5, which takes ten times as long
-    chapter : the stem of the chapter it belongs to, whose file has its records
-    """
-
-    name: str
-    title: str
-    colour: str = ""
-    function: Callable | None = None
-    mlp: tuple = ()
-    cnn: tuple = ()
-    chapter: str = ""
+    name: str  # of its records
+    title: str  # of its lines in tables and figures
+    colour: str = ""  # of its curve in every figure, a name of `plots.PALETTE`; "": it is a line of the tables alone
+    function: Callable | None = None  # (network, data, *, bits, sparsity) -> what predicts; None: it has to be trained
+    mlp: tuple = ()  # the grids that are measured of LeNet-300-100,
+    cnn: tuple = ()  # and of LeNet-5, which takes ten times as long
+    chapter: str = ""  # the stem of the chapter whose file has its records
 
 
 def integers(bits, colour, *points):
@@ -202,19 +190,10 @@ BY_CHAPTER = {
     ),
     "04_hadamard": (
         Technique("rotated", "rotated first, per tensor", "sky", rotated, (EVERY,), (SOME,)),
-        Technique(
-            "rotated_per_channel",
-            "rotated first, per channel",
-            "red",
-            partial(rotated, per_channel=True),
-            (EVERY, AT_4),
-            (SOME, ((4,), (0.5, 0.7, 0.8, 0.9))),
-        ),
+        Technique("rotated_per_channel", "rotated first, per channel", "red", rotated_per_channel, *ROTATED),
     ),
     "05_pruning": (
-        Technique(
-            "global_magnitude", "all layers together", "sky", global_magnitude, (BOTH, AT_90), (FLOAT_FEW, AT_90_CNN)
-        ),
+        Technique("global_magnitude", "all layers together", "sky", global_magnitude, *TOGETHER),
         Technique("activation_aware", "activation-aware", "orange", activation_aware, (BOTH,), (FLOAT_FEW,)),
         Technique("retrained", "retrained", "blue"),
     ),

@@ -299,22 +299,18 @@ def compare_layers(network, integer, images):
     Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that `integer` was
     made of. The last layer is left out.
     """
-    floats = [layer for layer in network.copy().layers if layer.params]
-    own = {i: layer for i, layer in enumerate(integer.layers) if isinstance(layer, IntegerLayer)}
-    if [layer.params["weight"].shape for layer in floats] != [layer.weight.shape for layer in own.values()]:
+    layers, floats = integer.layers, [layer for layer in network.copy().layers if layer.params]
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, IntegerLayer)]
+    if [layer.params["weight"].shape for layer in floats] != [layers[i].weight.shape for i in places]:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    for fake, layer in zip(floats, own.values(), strict=True):
-        fake.params["weight"][...] = layer.float_parameters()["weight"]
-    fakes = dict(zip(list(own)[:-1], floats[:-1], strict=True))
-    found = {i: LayerDifference(str(fake), 0, 0, 0) for i, fake in fakes.items()}
+    fakes = dict(zip(places[:-1], floats, strict=False))
+    for i, fake in fakes.items():
+        fake.params["weight"][...] = layers[i].float_parameters()["weight"]
+    steps = {i: [] for i in fakes}  # how far each code is off, batch by batch
     for codes in _batches(integer.quantize_input(images)):
-        for i, layer in enumerate(integer.layers):
-            leaving = layer.forward(codes)
-            if i in fakes:
-                expected = quantize(fakes[i].forward(dequantize(codes, layer.input)), layer.output)
-                off = np.abs(leaving.astype(np.int32) - expected)  # in steps
-                name, outputs, different, largest = found[i]
-                different += int(np.count_nonzero(off))
-                found[i] = LayerDifference(name, outputs + off.size, different, max(largest, int(off.max())))
-            codes = leaving
-    return list(found.values())
+        passed = [codes, *integer.trace(codes)]  # passed[i] enters layer i
+        for i, fake in fakes.items():
+            expected = quantize(fake.forward(dequantize(passed[i], layers[i].input)), layers[i].output)
+            steps[i].append(np.abs(passed[i + 1].astype(np.int32) - expected).ravel())
+    off = {i: np.concatenate(parts) for i, parts in steps.items()}
+    return [LayerDifference(str(fakes[i]), a.size, int(np.count_nonzero(a)), int(a.max())) for i, a in off.items()]

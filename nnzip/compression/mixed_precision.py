@@ -258,7 +258,7 @@ def mixed_precision(network, images: reals(2, 4), *, bits=None, budget=None):
         offered = menu(network, hessian, pieces=kind)
         if budget < (least := int(offered.sizes.min(axis=1).sum()) + biases):
             raise ValueError(f"budget must be at least {least} bytes for the pieces and biases, got {budget}")
-        tried.append(offered.served(network, lagrangian(offered.costs, offered.sizes, budget - biases)))
+        tried.append(offered.served(network, allocate(offered.costs, offered.sizes, budget - biases)))
     widest = max((b for b in range(2, 17) if uniform_bytes(network, b) <= budget), default=None)
     if widest:
         tried += [quantize_weights(network, bits=widest, method=method) for method in ("minmax", "mse")]

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnzip.checks import check_labels, door, number, one_of, real, same_shape, unit, whole
 from nnzip.distillation import softmax
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, rows_of
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
 from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
@@ -126,37 +126,30 @@ def saliencies(network, criterion: one_of(*CRITERIA), *, data=None, seed: whole(
         raise ValueError(f"criterion {criterion!r} needs data=(images, labels)")
     images = real(data[0], "images")
     labels = check_labels(data[1], len(images))
-    of_batch = {"taylor": _taylor, "activation": _activation, "stability": _stability, "obd": _obd}[criterion]
     network, totals = network.copy(), dict.fromkeys(weights, 0)  # the copy remembers the batches, not the network
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        for name, score in of_batch(network, batch, labels[start : start + BATCH]).items():
+        for name, score in _of_batch(network, criterion, batch, labels[start : start + BATCH]).items():
             totals[name] = totals[name] + len(batch) / len(images) * score
     return {name: np.sqrt(total) for name, total in totals.items()} if criterion == "activation" else totals
 
 
-def _taylor(network, images, labels):
-    network.backward(cross_entropy(network.forward(images), labels)[1])
-    gradients = network.gradients()
-    return {name: taylor(weight, gradients[name]) for name, weight in weights_of(network).items()}
-
-
-def _activation(network, images, labels):  # squared, so that batches add up
-    inputs, weights = _inputs_and_logits(network, images)[0], weights_of(network)
-    flat = {f"{i}.weight": x.reshape(-1, x.shape[-1]) for i, x in inputs.items()}
-    return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
-
-
-def _stability(network, images, labels):  # as `nnzip.pruning.stability`
+def _of_batch(network, criterion, images, labels):
+    weights = weights_of(network)
+    if criterion == "taylor":
+        network.backward(cross_entropy(network.forward(images), labels)[1])
+        gradients = network.gradients()
+        return {name: taylor(weight, gradients[name]) for name, weight in weights.items()}
+    if criterion == "obd":
+        hessian = hessian_diagonals(network, images)
+        return {name: obd(weight, hessian[name]) for name, weight in weights.items()}
     inputs, logits = _inputs_and_logits(network, images)
+    if criterion == "activation":  # squared, so that batches add up
+        flat = {f"{i}.weight": x.reshape(-1, x.shape[-1]) for i, x in inputs.items()}
+        return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
     jacobian = np.eye(logits.shape[1], dtype=logits.dtype)[:, None] + np.zeros_like(logits)  # [C, N, C]
-    diagonal = _gauss_newton(network, inputs, jacobian)
-    return {name: 2 * obd(weight, diagonal[name]) for name, weight in weights_of(network).items()}
-
-
-def _obd(network, images, labels):
-    hessian = hessian_diagonals(network, images)
-    return {name: obd(weight, hessian[name]) for name, weight in weights_of(network).items()}
+    diagonal = _gauss_newton(network, inputs, jacobian)  # of sum_c (dy_c / dw)^2, as in `nnzip.pruning.stability`
+    return {name: 2 * obd(weight, diagonal[name]) for name, weight in weights.items()}
 
 
 def hessian_diagonals(network, images):
@@ -188,10 +181,8 @@ def _gauss_newton(network, inputs, vectors):  # [C, N, classes] -> {name: diagon
 def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolution, [N, places, in]}, [N, classes]
     x, inputs = images, {}
     for i, layer in enumerate(network.layers):
-        if isinstance(layer, Linear):
-            inputs[i] = x
-        elif isinstance(layer, Conv2d):
-            inputs[i] = windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
+        if isinstance(layer, Linear | Conv2d):
+            inputs[i] = rows_of(layer, x)
         elif layer.params:
             raise TypeError(f"a criterion that looks at inputs needs Linear and Conv2d, layer {i} is {layer}")
         x = layer.forward(x)
@@ -266,36 +257,27 @@ def remove_dead_units(network):
     """
     neighbours, smaller = _neighbours(network), network.copy()
     while True:
-        for i, reader in neighbours:
-            _fold_constants(smaller, i, reader)
         kept = {i: _alive(smaller, i, reader) for i, reader in neighbours}
         if all(units.all() for units in kept.values()):
             return smaller
         smaller = remove_units(smaller, kept)
 
 
-def _fold_constants(network, i, reader):
-    """Move what units without weights give into the bias of the layer that reads them, in place; they then give 0."""
-    (weight, bias), layer = network.layers[i].params.values(), network.layers[reader]
-    gives = _without_inputs(network, i, reader)
-    constant = ~weight.reshape(len(weight), -1).any(axis=1) & ((gives == 0) | (getattr(layer, "padding", 0) == 0))
-    columns = _columns(layer, len(weight)).astype(np.float64)
-    layer.params["bias"] += (columns.sum(axis=2)[:, constant] @ gives[constant]).astype(bias.dtype)
-    bias[constant] = 0
-
-
 def _alive(network, i, reader):  # -> bool [units]
-    """Tell which units give anything but 0 and are read; the first one, where there is none."""
-    weight = network.layers[i].params["weight"]
-    gives = weight.reshape(len(weight), -1).any(axis=1) | (_without_inputs(network, i, reader) != 0)
-    alive = gives & _columns(network.layers[reader], len(weight)).any(axis=(0, 2))
+    """Tell which units give no constant and are read; the first one, where there is none.
+
+    The constants move into the bias of the layer that reads them, in place; these units then give 0.
+    """
+    (weight, bias), layer = network.layers[i].params.values(), network.layers[reader]
+    columns, relu = _columns(layer, len(weight)), any(isinstance(part, ReLU) for part in network.layers[i:reader])
+    gives = np.maximum(bias, 0) if relu else bias  # without inputs
+    constant = ~weight.reshape(len(weight), -1).any(axis=1) & ((gives == 0) | (getattr(layer, "padding", 0) == 0))
+    moved = columns.sum(axis=2, dtype=np.float64)[:, constant] @ gives[constant]
+    layer.params["bias"] += moved.astype(bias.dtype)
+    bias[constant] = 0
+    alive = ~constant & columns.any(axis=(0, 2))
     alive[0] |= not alive.any()
     return alive
-
-
-def _without_inputs(network, i, reader):  # -> [units], what comes of the bias alone
-    bias = network.layers[i].params["bias"]
-    return np.maximum(bias, 0) if any(isinstance(part, ReLU) for part in network.layers[i:reader]) else bias
 
 
 def _columns(layer, units):  # -> [out, units, weights of each]; the places of a channel lie side by side

@@ -13,7 +13,7 @@ import numpy as np
 from nnzip.checks import door, one_of, reals, unit
 from nnzip.compression.quantization import check_plain, has_weight
 from nnzip.equalization import bias_correction, equalize, smoothquant_scales
-from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, windows
+from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, rows_of
 from nnzip.nn.network import check_network
 from nnzip.pruning import saliency_mask
 from nnzip.quantization import choose_qparams, fake_quantize
@@ -109,20 +109,16 @@ def _forward(layer, x):
 
 def _moments(layer, x, x_hat):  # -> 2 mean x^_n^T x^_n and 2 mean (x_n - x^_n)^T x^_n, each [in, in]
     if isinstance(layer, Conv2d):
-        places = windows(x[:1], layer.kernel_size, stride=layer.stride, padding=layer.padding).shape[1]
-        x, x_hat = (array[: max(BATCH, WINDOWS // places)] for array in (x, x_hat))
+        images = max(BATCH, WINDOWS // rows_of(layer, x[:1]).shape[1])
+        x, x_hat = x[:images], x_hat[:images]
     hessian = crossed = 0.0
     for start in range(0, len(x), BATCH):
-        part, part_hat = (_rows(layer, array[start : start + BATCH]) for array in (x, x_hat))
+        rows = (rows_of(layer, array[start : start + BATCH]) for array in (x, x_hat))
+        part, part_hat = (array.reshape(-1, array.shape[-1]).astype(np.float64) for array in rows)
         share = len(x[start : start + BATCH]) / len(x)
         hessian = hessian + share * input_hessian(part_hat, damping=0.0)
         crossed = crossed + share * 2 / len(part) * ((part - part_hat).T @ part_hat)
     return hessian, crossed
-
-
-def _rows(layer, x):  # -> float64 [N, in], of a convolution its windows
-    rows = x if isinstance(layer, Linear) else windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
-    return rows.reshape(-1, rows.shape[-1]).astype(np.float64)
 
 
 def equalize_network(network):

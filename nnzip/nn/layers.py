@@ -149,6 +149,13 @@ def windows(x, kernel_size, *, stride=1, padding=0):  # [N, C, H, W] -> [N, H' W
     return view.transpose(0, 2, 3, 1, 4, 5).reshape(N, H_out * W_out, C * k * k)
 
 
+def rows_of(layer, x):  # -> [N, in], or of a Conv2d [N, places, in]
+    """Return what a Linear or Conv2d multiplies its weights by."""
+    if isinstance(layer, Linear):
+        return x
+    return windows(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
+
+
 def col2im(rows, shape, kernel_size, *, stride=1, padding=0):  # [N, H' W', C k k] -> [N, C, H, W], the shape
     """Add each window back to the pixels that it was taken from; where windows overlap, pixels get several parts."""
     (N, C, H, W), k, s, p = shape, kernel_size, stride, padding

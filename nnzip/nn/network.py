@@ -1,6 +1,7 @@
 """Network: a list of layers; the two networks of the book, LeNet-300-100 and the Caffe LeNet-5."""
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,6 +93,36 @@ def weights_of(network):
     """Return the live weights of a network by name, without its biases."""
     check_network(network)
     return {name: array for name, array in network.parameters().items() if name.endswith("weight")}
+
+
+class Cost(NamedTuple):
+    """What one image costs a layer: multiply-adds, and bytes of weights and of activations."""
+
+    multiply_adds: int  # those with a weight that is not zero
+    weight_bytes: float
+    activation_bytes: float  # its input and its output, which are held at the same time
+
+    @property
+    def moved_bytes(self):  # each weight and each activation once
+        return self.weight_bytes + self.activation_bytes
+
+
+def costs(network, shape=(1, 28, 28), *, weight_bits=32, activation_bits=32):  # -> {"0.Conv2d": Cost, ...}
+    """Return what one image costs each layer of a network; of layers that work in place, such as ReLU, nothing.
+
+    A weight is used once for each place of the output: a convolution has one for each pixel, a Linear one.
+    """
+    x, found = np.zeros((1, *shape), np.float32), {}
+    for i, layer in enumerate(network.layers):
+        y = layer.forward(x)
+        weight = layer.params.get("weight", np.zeros((1, 0)))
+        places = y.size // len(weight)
+        if weight.size or x.size != y.size:
+            activations = (x.size + y.size) * activation_bits / 8
+            multiply_adds = np.count_nonzero(weight) * places
+            found[f"{i}.{type(layer).__name__}"] = Cost(multiply_adds, weight.size * weight_bits / 8, activations)
+        x = y
+    return found
 
 
 def lenet_300_100(*, seed=0):

@@ -79,15 +79,6 @@ def counts(magnitude_mask):
         expect(magnitude_mask(np.arange(1.0, size + 1), 0.5), right, "round(): int(), floor and // cut off")
 
 
-magnitude_mask.case(
-    "Sparsity 0 prunes nothing, not even zeros.",
-    np.zeros(3),
-    0.0,
-    gives=[True, True, True],
-    likely="order[-0:] is all of order, not nothing",
-)
-
-
 @magnitude_mask.draw(
     "a threshold takes all equal weights or none: sort with kind='stable', and take so many", dtype=True
 )
@@ -273,16 +264,6 @@ polynomial_schedule.case(
     gives=0.875,
     tolerance=1e-12,
     likely="the power is of what is left, 1 - (t - t_0) / (t_1 - t_0)",
-)
-polynomial_schedule.case(
-    "Nothing is pruned before begin_step.",
-    99,
-    begin_step=100,
-    end_step=200,
-    initial_sparsity=0.25,
-    final_sparsity=0.75,
-    gives=0.0,
-    likely="0 before t_0, not the initial sparsity, and not a polynomial run backwards",
 )
 
 

@@ -37,9 +37,6 @@ assign.case(
     gives=[0, 1, 1],
     likely="np.searchsorted(borders, x) gives the left place; side='right' the right one",
 )
-assign.case(
-    "Numbers beyond the codebook get its first and last code.", np.array([-9.0, 9.0]), np.array([0.25]), gives=[0, 0]
-)
 
 
 @assign.draw("codes are uint8, in the shape of the numbers; the last of 256 codes is 255", dtype=True)

@@ -385,7 +385,7 @@ def thousands(pareto_front):
 
 
 @exercise(
-    section="9. Killed, and on a cluster",
+    section="8. Search",
     difficulty=2,
     size="fifteen lines",
     task="No json is needed (and none may be imported): str has split, startswith, partition and the like.",
