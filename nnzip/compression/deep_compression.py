@@ -27,7 +27,7 @@ from nnzip.pruning import global_masks
 BATCH = 128
 RATES = 2e-3, 5e-4  # of Adam: until values are shared, and then, falling as a cosine
 WINDOW = 800  # steps that a running average of the parameters reaches back
-PARTS = {"narrow": 0.5, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at the end of a stage
+PARTS = {"narrow": 0.25, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at the end of a stage
 PACE = 0.1  # the part that goes after an epoch: of the units, and of the parameters, of these less near the limit
 RECIPES = {  # epochs: how long the float networks learn, and what ten minutes allow
     "lenet_300_100": {"tolerance": 0.007, "epochs": (20, 80, 15)},
@@ -71,15 +71,21 @@ def deep_compression(
     lessons = Lessons(teacher, data, tolerance, shift=shift, seed=seed, progress=progress)
     states, why = prune(narrow(network, lessons, learning), lessons, pruning)
     for state in states[::-2]:
-        student = remove_dead_units(state)
-        optimizer = SharedValues(RATES[1], student.parameters(), values)
-        lessons.teach(student, optimizer, sharing, schedule=cosine_decay)
-        error, limit = lessons.judge("share", student)
+        error, limit = lessons.judge("share", share(state, lessons, values, sharing))
         if error <= limit:
             break
         why = "with shared values the error was above the limit"
+    student = share(state, lessons, values, sharing, everything=True)
     lessons.note("chosen", student, held_out_error=error, limit=limit, why=why)
     return student, lessons.history
+
+
+def share(network, lessons, values, epochs, *, everything=False):
+    """Return a copy without dead units whose parameters share few values; everything: taught with every image, the held-out ones too."""
+    student = remove_dead_units(network)
+    optimizer = SharedValues(RATES[1], student.parameters(), values)
+    lessons.teach(student, optimizer, epochs, schedule=cosine_decay, everything=everything)
+    return student
 
 
 class Lessons:
@@ -87,8 +93,8 @@ class Lessons:
 
     def __init__(self, teacher, data, tolerance=1.0, *, shift=1, seed=0, progress=False):
         images, self.tolerance, self.progress = real(data[0], "images", ndim=4), tolerance, progress
-        labels, last = check_labels(data[1], len(images)), len(images) * 5 // 6
-        self.images, self.labels, self.held_out = images[:last], labels[:last], (images[last:], labels[last:])
+        labels, self.last = check_labels(data[1], len(images)), len(images) * 5 // 6
+        self.images, self.labels, self.held_out = images, labels, (images[self.last :], labels[self.last :])
         self.shifts = np.array([*itertools.product(range(-shift, shift + 1), repeat=2)])  # rows down, columns right
         self.logits = np.stack([teacher.logits(shifted(self.images, *shift)) for shift in self.shifts])
         self.rng, self.history, self.least = np.random.default_rng(seed), [], 1.0
@@ -100,9 +106,10 @@ class Lessons:
     def loss(self, logits, labels, rows):  # of images that were moved before
         return distillation_loss(logits, self.logits[self.moved, rows], labels, temperature=2.0, alpha=0.9)
 
-    def teach(self, network, optimizer, epochs=1, **options):
+    def teach(self, network, optimizer, epochs=1, *, everything=False, **options):
+        last = len(self.images) if everything else self.last
         recipe = {"batch_size": BATCH, "loss": self.loss, "augment": self.move, "seed": self.rng}
-        fit(network, (self.images, self.labels), epochs=epochs, optimizer=optimizer, **recipe, **options)
+        fit(network, (self.images[:last], self.labels[:last]), epochs=epochs, optimizer=optimizer, **recipe, **options)
 
     def judge(self, stage, network):
         """Return the error on the held-out images, and how large it may be at the end of the stage."""
