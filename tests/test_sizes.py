@@ -114,6 +114,12 @@ def test_a_float_network_is_taught_from_the_first_weights_of_the_compressed_one(
     assert float(record["held_out_error"]) == pytest.approx(evaluate(network, *lessons.held_out), abs=1e-4)
 
 
+def test_every_network_has_a_float_one_of_the_same_teacher():
+    taught = read_records(FIGURES / "12_taught_float.csv")
+    assert [(r["network"], r["seed"]) for r in taught] == [(n, s) for n in sizes.FLOAT_BYTES for s in range(3)]
+    assert all(r["epochs"] == sum(deep_compression.EPOCHS[r["network"]]) for r in taught)
+
+
 def test_the_records_are_of_both_networks_and_their_floats_are_the_studys():
     records = read_records(FIGURES / "12_archive.csv")
     plain = {
