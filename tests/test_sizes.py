@@ -13,7 +13,7 @@ from nnzip.compression.quantization import quantize_weights
 from nnzip.files.archive import describe, load
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import trained
+from nnzip.nn.zoo import BUILD, trained
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
@@ -79,17 +79,45 @@ def test_a_run_is_written_read_back_and_tested(monkeypatch, digits, tmp_path):
         looks = {"kept": 9, "units": [3, 2], "held_out_error": 0.1, "limit": 0.2}
         return trained(name, seed=seed), [{"stage": "prune", **looks}, {"stage": "chosen", **looks, "why": "enough"}]
 
+    taught = {"network": "lenet_300_100", "epochs": 3, "held_out_error": "0.1", "test_error": "0.2", "cpu_seconds": 9}
+    monkeypatch.setattr(deep_compression, "measure_float", lambda task: taught | {"seed": task[1]})
     options = {"compress": compress, "FOLDER": tmp_path, "load_mnist": lambda: digits, "NETWORKS": ("lenet_300_100",)}
     for name, value in options.items():
         monkeypatch.setattr(deep_compression, name, value)
     monkeypatch.setattr(deep_compression.os, "cpu_count", lambda: 1)
     for seeds in ([], ["0"]):  # a seed again, and the others stay
         deep_compression.main(seeds)
-        runs, looks = (read_records(tmp_path / f"12_deep_compression{end}.csv") for end in ("", "_looks"))
-        assert [run["seed"] for run in runs] == [look["seed"] for look in looks] == [0, 1, 2]
+        names = "deep_compression", "deep_compression_looks", "taught_float"
+        runs, looks, floats = (read_records(tmp_path / f"12_{name}.csv") for name in names)
+        assert all([record["seed"] for record in records] == [0, 1, 2] for records in (runs, looks, floats))
     assert [look["units"] for look in looks] == ["3 2"] * 3 and runs[1]["why"] == "enough"
     assert runs[0]["bytes"] == (tmp_path / "12_lenet_300_100.nnz").stat().st_size
     assert runs[0]["test_error"] == pytest.approx(evaluate(trained("lenet_300_100"), *digits[2:]), abs=1e-4)
+
+
+def test_a_float_network_is_taught_from_the_first_weights_of_the_compressed_one(monkeypatch, digits):
+    monkeypatch.setattr(deep_compression, "load_mnist", lambda: digits)
+    monkeypatch.setitem(deep_compression.EPOCHS, "lenet_300_100", (1, 2))
+    built, seen, teach = BUILD["lenet_300_100"](seed=1), [], deep_compression.Lessons.teach
+
+    def watched(self, network, optimizer, epochs, **options):
+        seen.append((network, network.copy(), epochs, self))
+        teach(self, network, optimizer, epochs, **options)
+
+    monkeypatch.setattr(deep_compression.Lessons, "teach", watched)
+    record = deep_compression.measure_float(("lenet_300_100", 1))
+    (network, before, first, lessons), (_, _, last, _) = seen
+    assert (first, last) == (1, 2) and tuple(record) == deep_compression.TAUGHT and record["epochs"] == 3
+    assert all(np.array_equal(array, built.parameters()[name]) for name, array in before.parameters().items())
+    assert all(array.any() for array in network.parameters().values())
+    assert float(record["test_error"]) == pytest.approx(evaluate(network, *digits[2:]), abs=1e-4)
+    assert float(record["held_out_error"]) == pytest.approx(evaluate(network, *lessons.held_out), abs=1e-4)
+
+
+def test_every_network_has_a_float_one_of_the_same_teacher():
+    taught = read_records(FIGURES / "12_taught_float.csv")
+    assert [(r["network"], r["seed"]) for r in taught] == [(n, s) for n in sizes.FLOAT_BYTES for s in range(3)]
+    assert all(r["epochs"] == sum(deep_compression.EPOCHS[r["network"]]) for r in taught)
 
 
 def test_the_records_are_of_both_networks_and_their_floats_are_the_studys():
