@@ -12,7 +12,7 @@ PARTS = {"sign": GREY, "exponent": ORANGE, "fraction": BLUE}
 def bits_of_floats(formats):
     """Draw the bits of one number in each format: {name: (text of 0 and 1, bits of exponent, value)}."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(11, 2.3))
+        figure, axis = plt.subplots(figsize=(11, 2))
         axis.set_axis_off()
         for row, (name, (bits, exponent, value)) in enumerate(formats.items()):
             y = -1.5 * row
@@ -25,7 +25,7 @@ def bits_of_floats(formats):
             axis.text(len(bits) + 0.4, y + 0.5, f"= {value:.8g}", va="center", fontsize=10)
         handles = [Rectangle((0, 0), 1, 1, facecolor=c, alpha=0.35) for c in PARTS.values()]
         axis.legend(handles, list(PARTS), ncols=3, loc="upper right", bbox_to_anchor=(1, 0.35))
-        axis.set(xlim=(-4.5, 38.5), ylim=(-1.5 * len(formats) + 0.4, 1.1))
+        axis.set(xlim=(-4.5, 38.5), ylim=(1.4 - 1.5 * len(formats), 1.1))
         return figure
 
 

@@ -56,7 +56,7 @@ def value_by_step(weight, steps, values, step, value):
         code = round(value / step)
         near = np.array([step - 0.13, step + 0.13])
         true = value + code * (near - step)
-        axis.plot(near, true, color=RED, linewidth=1.5, label=f"code {code} held: slope {code}")
+        axis.plot(near, true, color=RED, linewidth=3, label=f"code {code} held: slope {code}")
         held = weight + (value - weight) / step * np.array([0, steps[-1]])
         label = f"residual held: slope {(value - weight) / step:g}"
         axis.plot([0, steps[-1]], held, "--", color=GREEN, linewidth=1.8, label=label)
