@@ -227,7 +227,11 @@ FINDINGS = [
         "a mixture of float and integer arithmetic",
         "arithmetic in FP16 or BF16, FP32 master weights, a scaled loss: in FP16 1 - 0.0001 is 1",
         Run(printed.a0_8_2_update, (1.0, 1e-4), None, 1.0),
-        Better("nnzip.compression.low_precision.train_low_precision", "09_qat", "7. Sixteen bits"),
+        Better(
+            "nnzip.compression.low_precision.train_low_precision",
+            "09b_low_precision",
+            "4. Training in sixteen bits",
+        ),
     ),
     unclear(
         "A1 2, 3.1, Q1, Q3: is quantization compression?",
@@ -455,7 +459,11 @@ FINDINGS = [
         "the loss is made an integer, so that the model runs on small devices",
         "there is no loss at inference; in training an integer loss has no slope, and low precision needs it scaled",
         Run(printed.a4_3_1_slope, (0.3, 8), None, 0.0),
-        Better("nnzip.compression.low_precision.LossScale", "09_qat", "8. Rounding the loss"),
+        Better(
+            "nnzip.compression.low_precision.LossScale",
+            "09b_low_precision",
+            "5. Rounding the loss",
+        ),
     ),
     wrong(
         "A4 3.2: distillation",

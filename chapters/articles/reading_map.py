@@ -50,6 +50,7 @@ A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
 | [07] codebooks | [02 §4] to [02 §6] |
 | [08] integer networks | [02 §7], [03 §5], [03 §6] |
 | [09] training through the rounding | [02 §5], [01 §6] |
+| [09b] training in sixteen bits | [01 §6] |
 | [10] reconstruction | [02 §6], [05 §3] |
 | [11] mixed precision | [02 §5], [10 §2] |
 | [12] files | [05b §2], [07 §2] |
