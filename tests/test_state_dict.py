@@ -283,9 +283,9 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3), }"
 BAD_MEMBERS = {
     "not an array": (b"hello there", "magic string"),
     "empty": (b"", "magic"),
-    "header alone": (npy(FLOATS), "60 bytes and holds only 0"),
-    "a byte short": (npy(FLOATS, bytes(59)), "60 bytes and holds only 59"),
-    "a byte long": (npy(FLOATS, bytes(61)), "60 bytes and holds more"),
+    "header alone": (npy(FLOATS), "expected 60 bytes got 0"),
+    "a byte short": (npy(FLOATS, bytes(59)), "expected 60 bytes got 59"),
+    "a byte long": (npy(FLOATS, bytes(61)), "holds more than its 60 bytes"),
     "a shape of 4 TB": (npy(FLOATS.replace("(5, 3)", f"({2**40},)")), "do not fit"),
     "a shape beyond 64 bits": (npy(FLOATS.replace("(5, 3)", f"({2**70}, 3)")), "do not fit"),
     "a negative shape": (npy(FLOATS.replace("5", "-5")), "do not fit"),

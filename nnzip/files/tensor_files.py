@@ -7,6 +7,7 @@ file. NumPy knows neither bfloat16, read as float32, whose upper half it is, nor
 
 import json
 import math
+import mmap
 import re
 import zipfile
 from collections.abc import Callable
@@ -104,14 +105,20 @@ def opened(path, found_in):
         yield {name: tensor._replace(read=partial(read_named, tensor.read)) for name, tensor in stored.items()}
 
 
+def mapped(file):  # -> memoryview
+    """Return the bytes of an open file, in memory only once they are looked at."""
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
+
+
 @contextmanager
 def errors_name(path):
     """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
     try:
         yield
     except Exception as error:  # zipfile, zlib, json and NumPy have a dozen types for "damaged" between them
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} cannot be loaded: {reason}") from error
+        start = f"{path} cannot be loaded: "
+        reason = str(error).removeprefix(start).partition("\n")[0] or type(error).__name__
+        raise ValueError(start + reason) from error
 
 
 def write_tensors(path, tensors):
@@ -139,26 +146,19 @@ def _stored_npy(archive, info):
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, which np.savez never uses")
     with archive.open(info) as member:
-        shape, fortran_order, dtype = _npy_header(member)
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):  # later ones hold headers of up to 4 GiB, which plain arrays never need
+            raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
 
     def read():
-        size = math.prod(shape) * dtype.itemsize
         with archive.open(info) as member:
-            _npy_header(member)
-            data = member.read(size + 1)  # one more, to see the end, where the checksum is compared
-        if len(data) != size:
-            held = "more" if len(data) > size else f"only {len(data)}"
-            raise ValueError(f"{info.filename} promises {size} bytes and holds {held}")
-        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            if member.read(1):  # at the end, where the checksum is compared
+                raise ValueError(f"{info.filename} holds more than its {array.nbytes} bytes")
+            return array
 
     return Stored(shape, dtype.name, read)
-
-
-def _npy_header(member):  # -> shape, fortran_order, dtype
-    version = np.lib.format.read_magic(member)
-    if version != (1, 0):  # later ones hold headers of up to 4 GiB, which plain arrays never need
-        raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
-    return np.lib.format.read_array_header_1_0(member)
 
 
 def _write_npz(file, tensors):
@@ -176,14 +176,12 @@ def _write_npz(file, tensors):
 
 
 def _in_safetensors(file):  # -> {name: Stored}
-    size = file.seek(0, 2)
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(LARGEST_HEADER, size - 8):
+    data = mapped(file)
+    length = int.from_bytes(data[:8], "little")
+    if length > min(LARGEST_HEADER, len(data) - 8):
         raise ValueError(f"its header cannot have {length} bytes")
-    header = json.loads(file.read(length))
+    header, data = json.loads(bytes(data[8 : 8 + length])), data[8 + length :]
     metadata = header.pop(METADATA, None)
-    data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
     end, stored = 0, {}
     for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
         stored[name], end = _view(data, name, end, **header[name])
@@ -203,7 +201,7 @@ def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it e
         raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
-        return from_bits(data[start:stop].view(bits_dtype(dtype)).reshape(shape), dtype)
+        return from_bits(np.frombuffer(data[start:stop], bits_dtype(dtype)).reshape(shape), dtype)
 
     return Stored(tuple(shape), dtype, read), stop
 
