@@ -236,7 +236,6 @@ def writing_arrays(path):
     with _writing(path, ARRAYS) as write:
 
         def add(name, dtype, shape, data):
-            check_array(name, dtype, shape)
             encoded = name.encode()
             write(varint(len(encoded) + 1) + encoded + bytes([list(DTYPES).index(dtype)]))
             write(b"".join(map(varint, [len(shape), *shape])) + data)

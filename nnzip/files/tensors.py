@@ -146,7 +146,7 @@ def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, 
 
 
 def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
-    kept = (coded.codes != _zero(coded.levels)).reshape(shape)
+    kept = (np.asarray(coded.levels) != 0)[coded.codes].reshape(shape)
     size, count = kept.size, np.count_nonzero(kept)
     worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
     if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
@@ -158,8 +158,8 @@ def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those o
 def _coded_to_bytes(coded, kept, parts):
     levels, codes = np.asarray(coded.levels, np.float32), coded.codes
     if parts:  # codes and levels without 0
-        zero, codes = _zero(levels), codes[kept.ravel()]
-        levels, codes = np.delete(levels, zero), codes - (codes > zero)
+        own = levels != 0
+        levels, codes = levels[own], (np.cumsum(own) - 1)[codes[kept.ravel()]]
     floats = {} if coded.scales is None else {"scales": coded.scales}
     if isinstance(coded.levels, range):
         parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
@@ -185,11 +185,6 @@ def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
 
 def _long(data):
     return len(data), data
-
-
-def _zero(levels):  # -> the code of 0, or one that is never used
-    where = np.flatnonzero(np.asarray(levels) == 0)
-    return int(where[0]) if len(where) else 256
 
 
 def _fits_half(array):
@@ -265,35 +260,31 @@ def _read_mask(data, shape, packed):  # -> bool [shape]
     return np.unpackbits(unpack(data, -(-size // 8), np.dtype(np.uint8)), count=size).reshape(shape) != 0
 
 
-def _decode_codes(packed, kept):  # -> Coded
+def _decode_codes(packed, kept):  # -> Coded, 0 as the last of its levels
     name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
-    sparse = "positions" in parts
-    if "range" in parts:
+    if "codebook" in parts:
+        levels = _floats(packed, "codebook")
+    else:
         low, (high,) = parts["range"]
         levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
-    else:
-        levels = _floats(packed, "codebook")
-        levels = np.insert(levels, np.searchsorted(levels, 0), 0) if sparse else levels
+        levels = levels[levels != 0] if "positions" in parts else levels
     if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
         raise ValueError(f"the levels of {name} do not rise, or are more than 256")
-    zero = int(np.searchsorted(levels, 0))
-    own = np.delete(levels, zero) if sparse else levels
-    _, read, options = _coder(count, own, kept)
-    codes = read(bytes(parts["codes"][1]), count, **options)
-    if count and codes.max() >= len(own):
-        raise ValueError(f"a code of {name} is {codes.max()}, and there are {len(own)} levels")
-    if sparse:
-        codes, coded = np.full(kept.size, zero, np.uint8), codes
-        codes[kept.ravel()] = coded + (coded >= zero)
-    scales, signs, block_size = None, None, 0
+    _, read, options = _coder(count, levels, kept)
+    own = read(bytes(parts["codes"][1]), count, **options)
+    if count and own.max() >= len(levels):
+        raise ValueError(f"a code of {name} is {own.max()}, and there are {len(levels)} levels")
+    codes = np.full(kept.size, len(levels), np.int16)
+    codes[kept.ravel()] = own
+    coded = Coded(codes, np.append(levels, np.float32(0)))
     if "scales" in parts:
-        scales = _floats(packed, "scales")
-        if not len(scales) or kept.size % len(scales):
-            raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
+        coded = coded._replace(scales=_floats(packed, "scales"))
+        if not len(coded.scales) or kept.size % len(coded.scales):
+            raise ValueError(f"{name} has {len(coded.scales)} scales for {kept.size} weights")
     if "signs" in parts:
         block_size, data = parts["signs"]
-        signs = signs_from_bytes(data, packed.shape[1], block_size)
-    return Coded(codes, levels, scales, signs, block_size)
+        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size), block_size=block_size)
+    return coded
 
 
 def _floats(packed, purpose):  # -> float32 [count]

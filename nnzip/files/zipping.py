@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,7 +179,7 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
             chosen |= dict.fromkeys(named, own)
         with writing_arrays(path) as add:
-            for dtype, data, row in _mapped(source, arrays, chosen, executor):
+            for dtype, data, row in _zipped_by(executor, source, chosen) if executor else _zipped(arrays, chosen):
                 add(row.name, dtype, row.shape, data)
                 rows.append(row)
                 if progress:
@@ -196,25 +196,23 @@ def _opened(source):  # -> context of {name: Stored}
     return nullcontext(stored_parameters(zoo.trained(name, seed=int(seed or 0))))
 
 
-def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, bytes, Row)
-    if executor is None:
-        return (_zip_one(arrays[name], name, options) for name, options in chosen.items())
-    names = list(chosen)
-    step = -(-len(names) // 32) or 1  # each job opens the file anew
-    jobs = [{name: chosen[name] for name in names[start : start + step]} for start in range(0, len(names), step)]
-    return chain.from_iterable(executor.map(_zip_some, [str(source)] * len(jobs), jobs))
+def _zipped(arrays, chosen):  # {name: Stored}, {name: Options} -> iterator of (dtype, bytes, Row)
+    for name, options in chosen.items():
+        start, (shape, dtype, read) = time.perf_counter(), arrays[name]
+        data, told, sqnr = compress(read(), dtype, options)
+        before, seconds = tensor_bytes(shape, dtype), time.perf_counter() - start
+        yield dtype, data, Row(name, shape, told, before, len(data), sqnr, seconds)
 
 
-def _zip_some(source, chosen):
+def _zipped_by(executor, source, chosen):  # the same, in some 32 jobs: each opens the file anew
+    step = -(-len(chosen) // 32) or 1
+    jobs = [dict(islice(chosen.items(), start, start + step)) for start in range(0, len(chosen), step)]
+    return chain.from_iterable(executor.map(_zip_job, [str(source)] * len(jobs), jobs))
+
+
+def _zip_job(source, chosen):
     with _opened(source) as arrays:
-        return [_zip_one(arrays[name], name, options) for name, options in chosen.items()]
-
-
-def _zip_one(stored, name, options):  # -> dtype, bytes, Row
-    start = time.perf_counter()
-    data, told, sqnr = compress(stored.read(), stored.dtype, options)
-    before = tensor_bytes(stored.shape, stored.dtype)
-    return stored.dtype, data, Row(name, stored.shape, told, before, len(data), sqnr, time.perf_counter() - start)
+        return list(_zipped(arrays, chosen))
 
 
 def unzip_arrays(path, output):
