@@ -272,4 +272,3 @@ def _read_heads(reader):  # -> iterator of (name, dtype, shape)
             raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
         reader.tensor = name
         yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
-        reader.tensor = ""

@@ -40,7 +40,7 @@ def save_state_dict(network, path):
 def stored_parameters(network):  # -> {name: Stored}
     """Return a network's parameters, as float32, as if they were in a file; ValueError for NaN or infinity."""
     arrays = {name: to_float32(array, name) for name, array in network.parameters().items()}
-    return {name: Stored(array.shape, "float32", lambda array=array: array) for name, array in arrays.items()}
+    return {name: Stored(array.shape, "float32", array.view) for name, array in arrays.items()}
 
 
 def load_state_dict(network, path):

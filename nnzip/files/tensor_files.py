@@ -12,7 +12,6 @@ import re
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +24,7 @@ DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF1
 DTYPES |= {f"{kind}int{bits}": f"{kind or 'i'}{bits}".upper() for kind in ("", "u") for bits in (64, 32, 16, 8)}
 DTYPES |= {"bool": "BOOL", "f8_e4m3": "F8_E4M3", "f8_e5m2": "F8_E5M2", "f8_e8m0": "F8_E8M0", "metadata": None}
 CODES = {code: dtype for dtype, code in DTYPES.items() if code}
-BITS = {"bfloat16": "uint16"} | dict.fromkeys(
-    ("f8_e4m3", "f8_e5m2", "f8_e8m0", "metadata"), "uint8"
-)  # NumPy lacks these
+BITS = {"bfloat16": "uint16", "f8_e4m3": "uint8", "f8_e5m2": "uint8", "f8_e8m0": "uint8", "metadata": "uint8"}
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 METADATA = "__metadata__"  # of .safetensors, text by text; no name of a tensor
 
@@ -95,14 +92,9 @@ def opened(path, found_in):
     Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
     """
 
-    def read_named(read):
-        with errors_name(path):
-            return read()
-
     with open(path, "rb") as file:
-        with errors_name(path):
-            stored = found_in(file)
-        yield {name: tensor._replace(read=partial(read_named, tensor.read)) for name, tensor in stored.items()}
+        stored = errors_name(path)(found_in)(file)
+        yield {name: tensor._replace(read=errors_name(path)(tensor.read)) for name, tensor in stored.items()}
 
 
 def mapped(file):  # -> memoryview
@@ -112,7 +104,7 @@ def mapped(file):  # -> memoryview
 
 @contextmanager
 def errors_name(path):
-    """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
+    """Turn whatever goes wrong with a file's content into one ValueError that names the file; a decorator too."""
     try:
         yield
     except Exception as error:  # zipfile, zlib, json and NumPy have a dozen types for "damaged" between them

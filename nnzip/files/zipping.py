@@ -179,7 +179,8 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
             chosen |= dict.fromkeys(named, own)
         with writing_arrays(path) as add:
-            for dtype, data, row in _zipped_by(executor, source, chosen) if executor else _zipped(arrays, chosen):
+            zipped = _zipped(arrays, chosen) if executor is None else _zipped_by(executor, source, chosen)
+            for dtype, data, row in zipped:
                 add(row.name, dtype, row.shape, data)
                 rows.append(row)
                 if progress:
