@@ -95,18 +95,6 @@ def test_the_logits_alone_of_any_number_of_images(tmp_path, runtime, digits, nam
         assert np.array_equal(logits, network.forward(network.quantize_input(images)))
 
 
-@pytest.mark.parametrize("name", LENETS)
-def test_the_float_logits(tmp_path, runtime, test_set, name):
-    network = trained(name)
-    to_onnx(network, tmp_path / "net.onnx")
-    session = open_session(runtime, tmp_path / "net.onnx")
-    for start in range(0, 10_000, 1000):
-        images = test_set[0][start : start + 1000]
-        (logits,) = session.run(None, {"images": images})
-        assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, network.forward(images), rtol=0, atol=1e-4)
-
-
 # ---------------------------------------------------------------- small networks that are harder
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnzip.files.state_dict import load_state_dict, save_state_dict
-from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.layers import Flatten, Linear
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
 
 pytestmark = pytest.mark.oracle
@@ -114,30 +114,11 @@ def test_more_than_ten_like_layers_keep_their_order_although_safetensors_sorts_n
         assert np.array_equal(network.parameters()[f"{i}.weight"], model[f"layer{i}"].weight.detach().numpy())
 
 
-def test_like_layers_without_numbers_have_an_order_in_npz_only(tmp_path, torch):
-    model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in ("up", "down")})
-    network = Network([Linear(4, 4), ReLU(), Linear(4, 4)])
-    write(model, tmp_path / "net.npz")
-    load_state_dict(network, tmp_path / "net.npz")
-    assert np.array_equal(network.parameters()["0.weight"], model["up"].weight.detach().numpy())
-    write(model, tmp_path / "net.safetensors")
-    with pytest.raises(ValueError, match=r"it has down.bias \(4,\).*the network wants 0.weight \(4, 4\)"):
-        load_state_dict(network, tmp_path / "net.safetensors")
-
-
 # ---------------------------------------------------------------- safetensors alone
 
 
 def tiny():
     return Network([Flatten(), Linear(3, 2)])
-
-
-def weights(network):
-    return {name: array.copy() for name, array in network.parameters().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("name", ["float16", "float32", "float64", "bfloat16", "int8"])
