@@ -162,7 +162,8 @@ def test_an_error_is_reached_by_the_fewest_bits(there_and_back, target):
 @pytest.mark.parametrize(
     "text", ["bits:4", "bits:4,rotate", "bits:3,codebook,sparsity:0.5", "error:43", "sparsity:0.3"]
 )
-def test_what_is_reported_is_what_comes_back(tmp_path, text, dtype):
+def test_what_is_reported_is_what_comes_back(tmp_path, monkeypatch, text, dtype):
+    monkeypatch.setattr(zipping, "BLOCK", 100)  # so that there are several
     w = RNG.normal(size=(24, 32)) * np.exp(RNG.normal(0, 2, (24, 1)))
     w[:2] = np.where(RNG.random((2, 32)) < 0.5, 60_000, -60_000)  # float16 ends at 65504: turned back, some lie beyond
     stored = to_bfloat16(w) if dtype == "bfloat16" else w.astype(dtype)

@@ -8,7 +8,6 @@ file. NumPy knows neither bfloat16, read as float32, whose upper half it is, nor
 import json
 import math
 import mmap
-import re
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -175,7 +174,7 @@ def _in_safetensors(file):  # -> {name: Stored}
     header, data = json.loads(bytes(data[8 : 8 + length])), data[8 + length :]
     metadata = header.pop(METADATA, None)
     end, stored = 0, {}
-    for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
+    for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
         stored[name], end = _view(data, name, end, **header[name])
     if end != len(data):
         raise ValueError(f"its tensors end at {end}, and there are {len(data)} bytes")
@@ -196,11 +195,6 @@ def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it e
         return from_bits(np.frombuffer(data[start:stop], bits_dtype(dtype)).reshape(shape), dtype)
 
     return Stored(tuple(shape), dtype, read), stop
-
-
-def natural_order(name):
-    """Return a key to sort names by, "conv2.bias" before "conv10.bias": [("conv", 10), (".bias", 0), ("", 0)]."""
-    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
 
 
 def _write_safetensors(file, tensors):
