@@ -180,13 +180,6 @@ def test_equal_names_with_other_shapes_are_never_rearranged():
         match_names({"0.weight": (3, 2), "1.weight": (2, 3)}, wanted, ordered=True)
 
 
-def test_a_bias_follows_its_own_weight():
-    wanted = {"0.weight": (2, 2, 1, 1), "0.bias": (2,), "1.weight": (2, 2), "1.bias": (2,)}
-    found = {"fc.bias": (2,), "fc.weight": (2, 2), "conv.bias": (2,), "conv.weight": (2, 2, 1, 1)}
-    matched = match_names(found, wanted, ordered=False)
-    assert matched == {"0.weight": "conv.weight", "0.bias": "conv.bias", "1.weight": "fc.weight", "1.bias": "fc.bias"}
-
-
 # ---------------------------------------------------------------- what should be refused
 
 

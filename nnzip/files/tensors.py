@@ -35,7 +35,7 @@ BLOCK = 1 << 20  # numbers that are worked on together
 class Coded(NamedTuple):
     """A tensor as codes: levels[codes] * scales of their groups, then rotated back."""
 
-    codes: np.ndarray  # uint8 [size]
+    codes: np.ndarray  # whole numbers [size]
     levels: range | np.ndarray  # float32 [k], rising
     scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
     signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
