@@ -44,16 +44,16 @@ def shared(network, k=5):
     return network
 
 
-def emptied(network):
+def changed(network, function):
     network = network.copy()
     for array in network.parameters().values():
-        array[...] = 0
+        array[...] = function(array)
     return network
 
 
 NETWORKS = {
     "floats": small,
-    "half precision": lambda: Network([Flatten(), Linear(4, 2)]),
+    "half precision": lambda: changed(Network([Flatten(), Linear(4, 2, rng=0)]), np.float16),
     "pruned floats": lambda: prune_network(small(), 0.8),
     "4 bits a neuron": lambda: quantize_weights(small(), bits=4),
     "8 bits a layer": lambda: quantize_weights(small(), bits=8, per_channel=False),
@@ -61,18 +61,14 @@ NETWORKS = {
     "groups": lambda: quantize_weights(small(), bits=4, group_size=3),
     "rotated, 4 bits": lambda: quantize_weights(rotate_network(small()), bits=4),
     "pruned, shared": lambda: shared(prune_network(small(), 0.7)),
-    "pruned to nothing": lambda: emptied(small()),
+    "pruned to nothing": lambda: changed(small(), np.zeros_like),
     "shared": lambda: shared(small()),
 }
 
 
 @pytest.fixture(params=NETWORKS)
 def network(request):
-    network = NETWORKS[request.param]()
-    if request.param == "half precision":
-        for array in network.parameters().values():
-            array[...] = array.astype(np.float16)
-    return network
+    return NETWORKS[request.param]()
 
 
 @pytest.fixture

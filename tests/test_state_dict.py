@@ -8,6 +8,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -369,6 +370,8 @@ BAD = {
     "overlapping tensors": handmade(GOOD | {"1.bias": entry([2], 0, 8)}, data=NUMBERS),
     "a shape beyond 64 bits": handmade(GOOD | {"1.bias": entry([2**63, 4], 24, 32)}, data=NUMBERS),
     "an unknown type": handmade(GOOD | {"1.bias": entry([2], 24, 32, "OBJ")}, data=NUMBERS),
+    "bfloat16": handmade(GOOD | {"1.bias": entry([2], 24, 28, "BF16")}, data=NUMBERS[:28]),
+    "int8": handmade(GOOD | {"1.bias": entry([2], 24, 26, "I8")}, data=NUMBERS[:26]),
     "NaN": handmade(GOOD, data=NUMBERS[:-4] + struct.pack("<f", np.nan)),
     "missing": handmade({"1.weight": entry([2, 3], 0, 24)}, data=NUMBERS[:24]),
     "extra": handmade(GOOD | {"2.bias": entry([0], 32, 32)}, data=NUMBERS),
@@ -427,24 +430,17 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
 # ---------------------------------------------------------------- atomic_write
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    for error in (RuntimeError, KeyboardInterrupt):
-        with pytest.raises(error), atomic_write(path) as file:
-            file.write(b"new")
-            raise error
-        assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
-
-
-def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with atomic_write(path) as file:
+    with pytest.raises(error) if error else nullcontext(), atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+        if error:
+            raise error
+    assert path.read_bytes() == (b"old" if error else b"new") and os.listdir(tmp_path) == ["file"]
 
 
 def test_a_rename_that_fails_removes_the_temporary_file(tmp_path, monkeypatch):
