@@ -42,6 +42,9 @@ FRAMES = {  # what findings and the map say around their claims, in outputs
     "| right |": "| 对 |",
     "| unclear |": "| 不明确 |",
     "| here | in the articles |": "| 本章 | 文章 |",
+    "| in the article | in this book |": "| 文章 | 本书 |",
+    "<summary>Section by section</summary>": "<summary>逐节对照</summary>",
+    "<summary>All findings, a line each</summary>": "<summary>全部结论，每条一行</summary>",
 }
 
 
@@ -133,7 +136,8 @@ class Edition:
         with_map = self.pages | ({CHAPTERS / "README.md": self.words["map.md"]} if "map.md" in self.words else {})
         self.titles = {page: titles(words) for page, words in with_map.items()}
         claims = {e.replace("|", r"\|"): z.replace("|", r"\|") for e, z in self.words.get("findings.md", {}).items()}
-        abouts = {f"** {e}": f"** {z}" for e, z in self.words.get("map.md", {}).items()}
+        of_map = self.words.get("map.md", {}).items()
+        abouts = {f"** {e}": f"** {z}" for e, z in of_map} | {f"[13 {e}]": f"[13 {z}]" for e, z in of_map}
         self.phrases = FRAMES | self.words.get("findings.md", {}) | claims | abouts
 
     def linked(self, text, here):
