@@ -18,10 +18,9 @@ def patches(image, places, codes, weight):
         for n, (name, (i, j)) in enumerate(places.items()):
             look = {"fill": False, "edgecolor": COLOURS[n], "linewidth": 2}
             axes[0].add_patch(Rectangle((j - 0.5, i - 0.5), size, size, **look))
-            beside = j + (-1 if n == 1 else size), i + 3.3 * n % 4  # of the middle one: on its left
-            axes[0].text(
-                *beside, name, color=COLOURS[n], ha="right" if n == 1 else "left", fontsize=9
-            )
+            column, side = (j - 1, "right") if n == 1 else (j + size, "left")
+            label = {"color": COLOURS[n], "ha": side, "fontsize": 9}
+            axes[0].text(column, i + (1.5, 3.5, 2.5)[n], name, **label)
         for axis, values in zip(axes[1:], (codes, weight, codes * weight), strict=True):
             reach = 2 * np.abs(values).max()  # pale, so that the numbers can be read
             axis.imshow(values, cmap="RdBu", vmin=-reach, vmax=reach)
