@@ -27,7 +27,7 @@ def descents(curves, *, ylabel):
         figure, axis = plt.subplots(figsize=(8, 3))
         for (name, own), colour in zip(curves.items(), COLOURS, strict=False):
             axis.plot(own, color=colour, label=name)
-        axis.set(xlabel="step of training", ylabel=ylabel, ylim=(0, None))
+        axis.set(xlabel="iteration of training", ylabel=ylabel, ylim=(0, None))
         axis.legend()
         return figure
 
@@ -41,39 +41,30 @@ def loss_by_step(steps, losses, marks):
             marks.items(), (RED, BLUE, GREEN), "osD", strict=False
         ):
             axis.plot(step, loss, marker, color=colour, markersize=8, label=name, linestyle="")
-        axis.set(xlabel="step, mean of ten neurons", ylabel="loss, 2,000 images", ylim=(0, None))
+        axis.set(xlabel="step s, mean of ten neurons", ylabel="loss, 2,000 images", ylim=(0, None))
         axis.legend(loc="upper left")
         return figure
 
 
-def value_by_step(weight, steps, values, step, value):
-    """Draw the rounded value of one weight against the step, and two slopes at one step: true, and residual held."""
+def value_by_step(weight, steps, values, step, value, jump):
+    """Draw the rounded value of one weight against the step, two slopes at one step, and the jump on its left."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8.5, 3.8))
         pieces = np.where(np.abs(np.diff(values, append=values[-1])) > 0.05, np.nan, values)
         axis.plot(steps, pieces, color=BLUE, linewidth=2, label="rounded weight")
         axis.axhline(weight, color=GREY, linestyle=":", label=f"float weight {weight:g}")
         code = round(value / step)
-        near = np.array([step - 0.13, step + 0.13])
+        near = np.array([jump - 0.08, step + 0.13])
         true = value + code * (near - step)
-        axis.plot(near, true, color=RED, linewidth=3, label=f"code {code} held: slope {code}")
+        axis.axvline(jump, color=GREY, linewidth=0.8, linestyle="-.")
+        axis.text(jump + 0.01, 0.03, f"jump at {jump:.3f}", color=GREY)
+        axis.plot(near, true, color=RED, linewidth=1.5, label=f"code {code} held: slope {code}")
         held = weight + (value - weight) / step * np.array([0, steps[-1]])
         label = f"residual held: slope {(value - weight) / step:g}"
         axis.plot([0, steps[-1]], held, "--", color=GREEN, linewidth=1.8, label=label)
         axis.plot(step, value, "ko", markersize=6, zorder=4)
         axis.set(xlabel="step s", ylabel="rounded weight", xlim=(0, steps[-1]), ylim=(0, 1.25))
         axis.legend(loc="upper left", ncols=2)
-        return figure
-
-
-def sawtooth(v, codes, slopes):
-    """Draw code and slope by the step of a learned grid against w / s."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 2.9))
-        axes[0].plot(v, codes, color=BLUE)
-        axes[0].set(xlabel="v = w / s", ylabel="code", title="forward")
-        axes[1].plot(v, slopes, color=RED)
-        axes[1].set(xlabel="v = w / s", ylabel="d w_hat / d s", title="slope by the step")
         return figure
 
 
@@ -86,7 +77,7 @@ def pulled(paths, *, border=1.5):
         ):
             axis.plot(path, color=colour, linestyle=style, label=name)
         axis.axhspan(-border, border, color="grey", alpha=0.15)
-        axis.set(xlabel="step of training", ylabel="the float weight")
+        axis.set(xlabel="iteration of training", ylabel="the float weight")
         axis.legend()
         return figure
 
@@ -99,6 +90,6 @@ def swinging(path, best):
         codes = np.rint(path)
         axis.step(range(len(path)), codes, where="post", color=RED, lw=1, label="its code")
         axis.axhline(best, color=GREY, linestyle=":", label="the best value")
-        axis.set(xlabel="step of training", ylabel="value", yticks=(0, 0.5, 1))
+        axis.set(xlabel="iteration of training", ylabel="value", yticks=(0, 0.5, 1))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
