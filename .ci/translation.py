@@ -12,6 +12,7 @@ the page then shows the English.
 
 import copy
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -41,6 +42,9 @@ FRAMES = {  # what findings and the map say around their claims, in outputs
     "| right |": "| 对 |",
     "| unclear |": "| 不明确 |",
     "| here | in the articles |": "| 本章 | 文章 |",
+    "| in the article | in this book |": "| 文章 | 本书 |",
+    "<summary>Section by section</summary>": "<summary>逐节对照</summary>",
+    "<summary>All findings, a line each</summary>": "<summary>全部结论，每条一行</summary>",
 }
 
 
@@ -104,6 +108,16 @@ def headings(text):
     return re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
 
 
+def titles(words):  # -> {English heading: Chinese heading}
+    pairs = (zip(headings(english), headings(chinese), strict=False) for english, chinese in words.items())
+    return dict(itertools.chain(*pairs))
+
+
+def anchors(heading):
+    """Return the names of a heading's place: Jupyter's and GitHub's."""
+    return heading.replace(" ", "-"), re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def twin(page):
     """Return the page in the other language."""
     stem = page.name.removesuffix(page.suffix)
@@ -119,16 +133,11 @@ class Edition:
         self.pages = {CHAPTERS / page: self.words[name] for page, name in names.items()}
         if "readme.md" in self.words:
             self.pages[ROOT / "README.md"] = self.words["readme.md"]
-        self.titles = {
-            page: dict(
-                pair
-                for english, chinese in words.items()
-                for pair in zip(headings(english), headings(chinese), strict=False)
-            )
-            for page, words in self.pages.items()
-        }
+        with_map = self.pages | ({CHAPTERS / "README.md": self.words["map.md"]} if "map.md" in self.words else {})
+        self.titles = {page: titles(words) for page, words in with_map.items()}
         claims = {e.replace("|", r"\|"): z.replace("|", r"\|") for e, z in self.words.get("findings.md", {}).items()}
-        abouts = {f"** {e}": f"** {z}" for e, z in self.words.get("map.md", {}).items()}
+        of_map = self.words.get("map.md", {}).items()
+        abouts = {f"** {e}": f"** {z}" for e, z in of_map} | {f"[13 {e}]": f"[13 {z}]" for e, z in of_map}
         self.phrases = FRAMES | self.words.get("findings.md", {}) | claims | abouts
 
     def linked(self, text, here):
@@ -138,9 +147,10 @@ class Edition:
             said, target, place = match[1], match[2], match[3] or ""
             page = (here.parent / target).resolve() if target else here
             for english, chinese in self.titles.get(page, {}).items():
-                if place == f"#{english.replace(' ', '-')}":
-                    said, place = said.replace(english, chinese), f"#{chinese.replace(' ', '-')}"
-            there = page in self.pages or page == CHAPTERS / "README.md" or twin(page) == here
+                for old, new in zip(anchors(english), anchors(chinese), strict=True):
+                    if place == f"#{old}":
+                        said, place = said.replace(english, chinese), f"#{new}"
+            there = page in self.titles or twin(page) == here
             return f"[{said}]({twin(Path(target)) if target and there and page != here else target}{place})"
 
         return LINK.sub(link, text)

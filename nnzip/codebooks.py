@@ -111,7 +111,7 @@ def check_codebook(codebook, x):
 def lloyd_by_definition(x, centroids):  # [...], [k] -> [k]
     """Return the centroids after one iteration of k-means: each becomes the mean of the numbers nearest to it."""
     x, codes = np.asarray(x), assign(x, centroids)
-    return np.array([x[codes == j].mean() if np.any(codes == j) else c for j, c in enumerate(centroids)])
+    return np.array([x[codes == j].mean() if np.any(codes == j) else old for j, old in enumerate(centroids)])
 
 
 def lloyd(values, centroids, iterations):  # sorted [n], ascending float64 [k] -> float64 [k]

@@ -361,7 +361,7 @@ def test_a_clone_without_answers_grades_the_same(course, tmp_path):
     for part in parts:
         source = exercises.CLONE / part
         if source.is_dir():
-            ignored = shutil.ignore_patterns("solutions", "planted", "__pycache__")
+            ignored = shutil.ignore_patterns("solutions", "planted", "styles.py", "__pycache__")
             shutil.copytree(source, clone / part, ignore=ignored)
         else:
             shutil.copy(source, clone / part)

@@ -13,7 +13,7 @@ from headings import FILES
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = [*FILES.values()]
 ELSEWHERE = {  # numbers that no cell of ours can print
-    "09_qat": {"65,536"},  # as many terms as the example supposes
+    "09b_low_precision": {"65,536"},  # as many terms as the example supposes
     "13_articles": {"28.4"},  # 10 + 20 (9300 - 1000) / 9000, TensorFlow's last pruning step
 }
 NUMBER = r"(?<![\w.^{])-?\d+(?:,\d{3})*(?:\.\d+)?"

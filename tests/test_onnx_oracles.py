@@ -30,54 +30,30 @@ def open_session(runtime, path, *, precise=True):
     return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def mismatches(session, network, images, batch_size=1000):
-    """Return {output: how many of its integers differ}, codes and layers, types and shapes being the same."""
-    wrong = dict.fromkeys(["codes", *layer_names(network)], 0)
-    assert [output.name for output in session.get_outputs()] == list(wrong)
+def check_integers(session, network, images, batch_size=1000):
+    """Hold every integer of every layer against ours, its type and its shape too."""
+    names = ["codes", *layer_names(network)]
+    assert [output.name for output in session.get_outputs()] == names
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        codes = network.quantize_input(batch)
-        expected, got = [codes, *network.trace(codes)], session.run(None, {"images": batch})
-        for name, mine, theirs in zip(wrong, expected, got, strict=True):
-            assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
-            wrong[name] += np.count_nonzero(mine != theirs)
-    return wrong
-
-
-def no_mismatch(network):
-    return dict.fromkeys(["codes", *layer_names(network)], 0)
+        codes = network.quantize_input(images[start : start + batch_size])
+        got = session.run(None, {"images": images[start : start + batch_size]})
+        for name, mine, theirs in zip(names, [codes, *network.trace(codes)], got, strict=True):
+            np.testing.assert_array_equal(theirs, mine, name, strict=True)
 
 
 # ---------------------------------------------------------------- the LeNets, on all test images
 
+GRIDS = [{"weight_bits": bits, "per_channel": per_channel} for bits in (8, 4) for per_channel in (True, False)]
+GRIDS += [{"activation_bits": 7}, {"activation_bits": 4}, {"activation_bits": 2}, {"weight_bits": 7}]
 
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("bits", [8, 4])
+
+@pytest.mark.parametrize("grids", GRIDS, ids=str)
 @pytest.mark.parametrize("name", LENETS)
-def test_every_integer_of_every_layer(tmp_path, runtime, digits, test_set, name, bits, per_channel):
-    calibration = digits.train_images
-    network = integer_network(trained(name), calibration, weight_bits=bits, per_channel=per_channel)
+def test_every_integer_of_every_layer(tmp_path, runtime, digits, test_set, name, grids):
+    network = integer_network(trained(name), digits.train_images, **grids)
     to_onnx(network, tmp_path / "net.onnx", every_layer=True)
-    session = open_session(runtime, tmp_path / "net.onnx")
-    assert mismatches(session, network, test_set[0]) == no_mismatch(network)
-
-
-@pytest.mark.parametrize("name", LENETS)
-def test_7_bit_weights_need_no_session_option(tmp_path, runtime, digits, test_set, name):
-    network = integer_network(trained(name), digits.train_images, weight_bits=7)
-    to_onnx(network, tmp_path / "net.onnx", every_layer=True)
-    session = open_session(runtime, tmp_path / "net.onnx", precise=False)
-    assert mismatches(session, network, test_set[0][:2000]) == no_mismatch(network)
-
-
-@pytest.mark.parametrize("bits", [7, 4, 2])
-@pytest.mark.parametrize("name", LENETS)
-def test_fewer_activation_bits(tmp_path, runtime, digits, name, bits):
-    network = integer_network(trained(name), digits.train_images, activation_bits=bits)
-    to_onnx(network, tmp_path / "net.onnx", every_layer=True)
-    session = open_session(runtime, tmp_path / "net.onnx")
-    assert mismatches(session, network, digits.test_images) == no_mismatch(network)
-    assert network.forward(network.quantize_input(digits.test_images[:1])).any()
+    session = open_session(runtime, tmp_path / "net.onnx", precise=grids != {"weight_bits": 7})  # which need no option
+    check_integers(session, network, test_set[0][: 10_000 if "per_channel" in grids else 2000])
 
 
 @pytest.mark.parametrize("name", LENETS)
@@ -93,18 +69,6 @@ def test_the_logits_alone_of_any_number_of_images(tmp_path, runtime, digits, nam
         (logits,) = session.run(None, {"images": images})
         assert logits.dtype == np.int32
         assert np.array_equal(logits, network.forward(network.quantize_input(images)))
-
-
-@pytest.mark.parametrize("name", LENETS)
-def test_the_float_logits(tmp_path, runtime, test_set, name):
-    network = trained(name)
-    to_onnx(network, tmp_path / "net.onnx")
-    session = open_session(runtime, tmp_path / "net.onnx")
-    for start in range(0, 10_000, 1000):
-        images = test_set[0][start : start + 1000]
-        (logits,) = session.run(None, {"images": images})
-        assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, network.forward(images), rtol=0, atol=1e-4)
 
 
 # ---------------------------------------------------------------- small networks that are harder
@@ -151,7 +115,7 @@ def test_ties_zero_points_padding_and_stride(tmp_path, runtime, scales, per_chan
     to_onnx(network, tmp_path / "net.onnx", image_shape=SHAPE, every_layer=True)
     for precise in (True, False):  # weights of 7 bits saturate nowhere
         session = open_session(runtime, tmp_path / "net.onnx", precise=precise)
-        assert mismatches(session, network, images, batch_size=150) == no_mismatch(network)
+        check_integers(session, network, images, batch_size=150)
 
 
 def test_images_on_the_ties_of_the_input_grid(tmp_path, runtime):
@@ -160,7 +124,7 @@ def test_images_on_the_ties_of_the_input_grid(tmp_path, runtime):
     images = np.resize(halves, (30, *SHAPE)).astype(np.float32)
     to_onnx(network, tmp_path / "net.onnx", image_shape=SHAPE, every_layer=True)
     session = open_session(runtime, tmp_path / "net.onnx")
-    assert mismatches(session, network, images) == no_mismatch(network)
+    check_integers(session, network, images)
 
 
 def odd_network():
@@ -180,7 +144,7 @@ def test_layers_without_relu_and_pools_that_leave_a_rest(tmp_path, runtime, per_
     assert sum(layer.input.zero_point > 0 for layer in network.layers if isinstance(layer, IntegerLayer)) == 3
     to_onnx(network, tmp_path / "net.onnx", image_shape=SHAPE, every_layer=True)
     session = open_session(runtime, tmp_path / "net.onnx")
-    assert mismatches(session, network, images) == no_mismatch(network)
+    check_integers(session, network, images)
 
 
 def test_every_layer_of_a_float_network(tmp_path, runtime):

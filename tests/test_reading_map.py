@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from articles import reading_map
+from articles.findings import FINDINGS
 from headings import FILES as CHAPTERS
 from headings import headings
 
@@ -36,8 +37,8 @@ LEFT_OUT = {
     "A0": "1, 2.3, 3.4, 5.1, 5.3, 6, 7.1, 8.1, 8.4",
     "A1": "1, 3.4, 5.1, 5.3, 6.1, 6.2, 6.3, 6.4, 7.1, 8.1, 8.4",
     "A2": "",
-    "A3": "2.6, 3.1, 3.4, 5.1, 5.3, 6, 7.1, 7.2, 8.1, 8.4",
-    "A4": "5, 7",
+    "A3": "3.1, 3.4, 5.1, 5.3, 6, 7.1, 7.2, 8.1, 8.4",
+    "A4": "7",
 }
 NUMBER = r"\d+(?:\.\d+)*(?: Q\d)?"
 
@@ -59,14 +60,14 @@ def rows_of(text, heads):
 
 @cache
 def article_rows():
-    """Return (article, section, linked chapter sections, functions) for each row of the map."""
+    """Return (article, section, linked places, functions) for each row of the map."""
     rows = reading_map.read("sections.csv")
-    return [(r["article"], r["section"], reading_map.linked(r["here"]), r["functions"]) for r in rows]
+    return [(r["article"], r["section"], reading_map.places(r), r["functions"]) for r in rows]
 
 
 def glossary():
     rows = reading_map.read("glossary.csv")
-    return [(r["word"], r["english"], reading_map.linked(r["here"]), r["articles"]) for r in rows]
+    return [(r["word"], r["english"], reading_map.linked(r["here"], words=True), r["articles"]) for r in rows]
 
 
 def links(text):
@@ -101,7 +102,7 @@ def check_names(text):
 
 
 def check_place(label, target):
-    """Hold a link to a chapter, or to one of its sections "02 §5", to what is there."""
+    """Hold a link to a chapter, to its section ("02 §5" or "02 §5. One scale") or to a finding, to what is there."""
     file, _, anchor = target.partition("#")
     assert (ROOT / "chapters" / file).is_file(), f"{target}: no such file"
     if not anchor:
@@ -109,7 +110,11 @@ def check_place(label, target):
     number = Path(file).name.partition("_")[0]
     heading = next((text for text in headings(number) if text.replace(" ", "-") == anchor), None)
     assert heading, f"{target}: no such heading"
-    assert label == f"{number} §{heading.split('.')[0]}", f"{label} leads to section {heading!r} of chapter {number}"
+    if number == "13":
+        assert label == f"13 {heading.partition(': ')[2]}"
+    else:
+        allowed = f"{number} §{heading}", f"{number} §{heading.split('.')[0]}"
+        assert label in allowed, f"{label} leads to section {heading!r} of chapter {number}"
 
 
 def check_keys(text):
@@ -134,6 +139,42 @@ def test_what_a_row_of_the_map_names_exists(here, functions):
     assert re.sub(r"\[[^\]]*\]\([^)]*\)| · ", "", here) == "" and here, "nothing but places"
     check_names(functions)
     assert len(names(functions)) == functions.count("`") // 2
+
+
+def test_every_section_that_has_a_finding_leads_to_it_and_only_those():
+    linked = {
+        (f"{article} {section}", unquote(target).partition("#")[2])
+        for article, section, here, _ in article_rows()
+        for _, target in links(here)
+        if target.startswith("13_")
+    }
+    wanted = set()
+    for finding in FINDINGS:
+        for place in finding.places:
+            article, section = place.split(" ", 1)
+            parts = [part for part in SECTIONS[article] if part == section or part.startswith(f"{section}.")]
+            assert parts, f"{finding.heading}: {article} has no section {section}"
+            mapped = [part for part in parts if part not in LEFT_OUT[article].split(", ")]
+            assert mapped, f"{finding.heading}: no row of the map for {place}"
+            wanted |= {(f"{article} {part}", finding.heading.replace(" ", "-")) for part in mapped}
+    assert linked == wanted
+    assert not any("[13]" in row["here"] for row in reading_map.read("sections.csv")), "computed, not by hand"
+
+
+@pytest.mark.parametrize("article", SECTIONS)
+def test_chapter_13_shows_the_rows_of_the_map_and_no_table_of_its_own(article):
+    cells = json.loads(CHAPTERS["13"].read_text(encoding="utf-8"))["cells"]
+    (cell,) = [cell for cell in cells if "".join(cell["source"]).endswith(f'beside("{article}")')]
+    shown = "".join(cell["outputs"][0]["data"]["text/markdown"])
+    rows = rows_of(shown, ["in the article", "in this book"])
+    of_map = [row for row in reading_map.read("sections.csv") if row["article"] == article]
+    assert [row[0] for row in rows] == [f"**{row['section']}** {row['about']}" for row in of_map]
+    for shown_row, row in zip(rows, of_map, strict=True):
+        assert shown_row[1] == reading_map.places(row, chapter_13="")
+        for _, target in links(shown_row[1]):
+            assert not target.startswith("#") or target[1:] in {h.replace(" ", "-") for h in headings("13")}
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert not re.search(r"^\| A\d \| concept", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("number", TECHNIQUES)

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -77,35 +78,25 @@ def test_what_is_saved_is_what_is_loaded_bit_for_bit(tmp_path, make, suffix):
     assert same(weights(saved), weights(loaded))
 
 
-def test_the_file_is_a_plain_npz_of_float32(tmp_path):
-    network = small()
-    save_state_dict(network, str(tmp_path / "net.NPZ"))
-    with np.load(tmp_path / "net.NPZ", allow_pickle=False) as npz:
+def test_the_file_is_a_plain_npz_of_float32_and_takes_the_place_of_another(tmp_path):
+    network, path = small(), tmp_path / "net.NPZ"
+    save_state_dict(network, str(path))
+    first = path.read_bytes()
+    with np.load(path, allow_pickle=False) as npz:
         assert list(npz) == list(network.parameters())
         assert same(dict(npz), weights(network)) and all(npz[name].dtype == np.float32 for name in npz)
+    save_state_dict(small(seed=1), path)
+    save_state_dict(network, path)
+    assert path.read_bytes() == first and os.listdir(tmp_path) == ["net.NPZ"]
 
 
-def test_saving_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path):
-    save_state_dict(small(seed=1), tmp_path / "a.npz")
-    save_state_dict(small(), tmp_path / "a.npz")  # over the other
-    save_state_dict(small(), tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
-
-
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", ">f8"])
-def test_other_floats_are_rounded_to_float32(tmp_path, dtype):
+def test_other_floats_are_rounded_to_float32_in_whatever_order_they_lie(tmp_path, dtype, write):
     source, network = weights(small(seed=1)), small()
-    np.savez(tmp_path / "net.npz", **{name: array.astype(dtype) for name, array in source.items()})
+    write(tmp_path / "net.npz", **{name: np.asfortranarray(array, dtype) for name, array in source.items()})
     load_state_dict(network, tmp_path / "net.npz")
     assert same(weights(network), {name: array.astype(dtype).astype(np.float32) for name, array in source.items()})
-
-
-def test_compressed_and_fortran_ordered_files_load(tmp_path):
-    source, network = weights(small(seed=1)), small()
-    np.savez_compressed(tmp_path / "net.npz", **{name: np.asfortranarray(array) for name, array in source.items()})
-    load_state_dict(network, tmp_path / "net.npz")
-    assert same(weights(network), source)
 
 
 @SUFFIXES
@@ -139,18 +130,12 @@ def test_the_weights_are_copied_into_the_arrays_that_the_network_has(tmp_path):
 )
 def test_other_names_are_matched_in_the_order_of_an_npz_file(tmp_path, prefixes):
     source, network = weights(small(seed=1)), small()
-    np.savez(tmp_path / "net.npz", **renamed(source, prefixes))
-    load_state_dict(network, tmp_path / "net.npz")
-    assert same(weights(network), source)
-
-
-def test_the_order_of_weight_and_bias_does_not_matter(tmp_path):
-    source, network = weights(small(seed=1)), small()
-    pairs = list(renamed(source, "abcd").items())
-    swapped = dict(itertools.chain(*(pairs[i : i + 2][::-1] for i in range(0, len(pairs), 2))))
-    np.savez(tmp_path / "net.npz", **swapped)
-    load_state_dict(network, tmp_path / "net.npz")
-    assert same(weights(network), source)
+    theirs = renamed(source, prefixes)
+    bias_first = dict(sorted(theirs.items(), key=lambda item: (prefixes.index(item[0].rpartition(".")[0]), item[0])))
+    for arrays in (theirs, bias_first):
+        np.savez(tmp_path / "net.npz", **arrays)
+        load_state_dict(network, tmp_path / "net.npz")
+        assert same(weights(network), source)
 
 
 def test_like_layers_in_an_order_that_is_not_the_networks_are_refused(tmp_path):
@@ -196,13 +181,6 @@ def test_equal_names_with_other_shapes_are_never_rearranged():
         match_names({"0.weight": (3, 2), "1.weight": (2, 3)}, wanted, ordered=True)
 
 
-def test_a_bias_follows_its_own_weight():
-    wanted = {"0.weight": (2, 2, 1, 1), "0.bias": (2,), "1.weight": (2, 2), "1.bias": (2,)}
-    found = {"fc.bias": (2,), "fc.weight": (2, 2), "conv.bias": (2,), "conv.weight": (2, 2, 1, 1)}
-    matched = match_names(found, wanted, ordered=False)
-    assert matched == {"0.weight": "conv.weight", "0.bias": "conv.bias", "1.weight": "fc.weight", "1.bias": "fc.bias"}
-
-
 # ---------------------------------------------------------------- what should be refused
 
 
@@ -213,7 +191,7 @@ def refused(path, match, network=None, error=ValueError):
     with pytest.raises(error, match=match) as raised:
         load_state_dict(network, path)
     assert same(weights(network), before)
-    assert path.name in str(raised.value) and "\n" not in str(raised.value)
+    assert str(raised.value).count(path.name) == 1 and "\n" not in str(raised.value)
     return str(raised.value)
 
 
@@ -246,13 +224,10 @@ def test_tensors_that_do_not_fit(tmp_path, what):
     refused(tmp_path / "bad.npz", match)
 
 
-def test_the_message_lists_both_sides(tmp_path):
+def test_the_message_lists_both_sides_up_to_forty(tmp_path):
     np.savez(tmp_path / "bad.npz", **{"conv1.weight": np.ones((6, 1, 5, 5)), "conv1.bias": np.ones(6)})
     message = refused(tmp_path / "bad.npz", "do not fit", Network([Conv2d(1, 20, 5)]))
     assert "it has conv1.weight (6, 1, 5, 5), conv1.bias (6,); the network wants 0.weight (20, 1, 5, 5)" in message
-
-
-def test_a_long_list_is_cut(tmp_path):
     np.savez(tmp_path / "bad.npz", **{f"{i}.weight": np.ones(1) for i in range(1000)})
     assert len(refused(tmp_path / "bad.npz", "and 960 more")) < 2000
 
@@ -283,9 +258,9 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3), }"
 BAD_MEMBERS = {
     "not an array": (b"hello there", "magic string"),
     "empty": (b"", "magic"),
-    "header alone": (npy(FLOATS), "60 bytes and holds only 0"),
-    "a byte short": (npy(FLOATS, bytes(59)), "60 bytes and holds only 59"),
-    "a byte long": (npy(FLOATS, bytes(61)), "60 bytes and holds more"),
+    "header alone": (npy(FLOATS), "expected 60 bytes got 0"),
+    "a byte short": (npy(FLOATS, bytes(59)), "expected 60 bytes got 59"),
+    "a byte long": (npy(FLOATS, bytes(61)), "holds more than its 60 bytes"),
     "a shape of 4 TB": (npy(FLOATS.replace("(5, 3)", f"({2**40},)")), "do not fit"),
     "a shape beyond 64 bits": (npy(FLOATS.replace("(5, 3)", f"({2**70}, 3)")), "do not fit"),
     "a negative shape": (npy(FLOATS.replace("5", "-5")), "do not fit"),
@@ -337,12 +312,6 @@ def test_a_flipped_data_bit_is_caught_by_the_checksum(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"PK\5\6" + bytes(18)[:-1], b"\x93NUMPY" + bytes(100)])
 def test_a_file_that_is_no_zip(tmp_path, content):
     (tmp_path / "bad.npz").write_bytes(content)
-    refused(tmp_path / "bad.npz", "zip")
-
-
-def test_a_lone_npy_under_the_name_npz_is_refused(tmp_path):
-    with open(tmp_path / "bad.npz", "wb") as file:
-        np.save(file, np.ones(3))
     refused(tmp_path / "bad.npz", "zip")
 
 
@@ -401,6 +370,8 @@ BAD = {
     "overlapping tensors": handmade(GOOD | {"1.bias": entry([2], 0, 8)}, data=NUMBERS),
     "a shape beyond 64 bits": handmade(GOOD | {"1.bias": entry([2**63, 4], 24, 32)}, data=NUMBERS),
     "an unknown type": handmade(GOOD | {"1.bias": entry([2], 24, 32, "OBJ")}, data=NUMBERS),
+    "bfloat16": handmade(GOOD | {"1.bias": entry([2], 24, 28, "BF16")}, data=NUMBERS[:28]),
+    "int8": handmade(GOOD | {"1.bias": entry([2], 24, 26, "I8")}, data=NUMBERS[:26]),
     "NaN": handmade(GOOD, data=NUMBERS[:-4] + struct.pack("<f", np.nan)),
     "missing": handmade({"1.weight": entry([2, 3], 0, 24)}, data=NUMBERS[:24]),
     "extra": handmade(GOOD | {"2.bias": entry([0], 32, 32)}, data=NUMBERS),
@@ -459,24 +430,17 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
 # ---------------------------------------------------------------- atomic_write
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    for error in (RuntimeError, KeyboardInterrupt):
-        with pytest.raises(error), atomic_write(path) as file:
-            file.write(b"new")
-            raise error
-        assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
-
-
-def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with atomic_write(path) as file:
+    with pytest.raises(error) if error else nullcontext(), atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+        if error:
+            raise error
+    assert path.read_bytes() == (b"old" if error else b"new") and os.listdir(tmp_path) == ["file"]
 
 
 def test_a_rename_that_fails_removes_the_temporary_file(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnzip.files.state_dict import load_state_dict, save_state_dict
-from nnzip.nn.layers import Flatten, Linear, ReLU
+from nnzip.nn.layers import Linear
 from nnzip.nn.network import Network, lenet_5, lenet_300_100
 
 pytestmark = pytest.mark.oracle
@@ -112,44 +112,3 @@ def test_more_than_ten_like_layers_keep_their_order_although_safetensors_sorts_n
     load_state_dict(network, tmp_path / "net.safetensors")
     for i in range(12):
         assert np.array_equal(network.parameters()[f"{i}.weight"], model[f"layer{i}"].weight.detach().numpy())
-
-
-def test_like_layers_without_numbers_have_an_order_in_npz_only(tmp_path, torch):
-    model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in ("up", "down")})
-    network = Network([Linear(4, 4), ReLU(), Linear(4, 4)])
-    write(model, tmp_path / "net.npz")
-    load_state_dict(network, tmp_path / "net.npz")
-    assert np.array_equal(network.parameters()["0.weight"], model["up"].weight.detach().numpy())
-    write(model, tmp_path / "net.safetensors")
-    with pytest.raises(ValueError, match=r"it has down.bias \(4,\).*the network wants 0.weight \(4, 4\)"):
-        load_state_dict(network, tmp_path / "net.safetensors")
-
-
-# ---------------------------------------------------------------- safetensors alone
-
-
-def tiny():
-    return Network([Flatten(), Linear(3, 2)])
-
-
-def weights(network):
-    return {name: array.copy() for name, array in network.parameters().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-
-
-@pytest.mark.parametrize("name", ["float16", "float32", "float64", "bfloat16", "int8"])
-def test_which_types_load(tmp_path, torch, name):
-    from safetensors.torch import save_file
-
-    dtype, network = getattr(torch, name), tiny()
-    tensors = {"1.weight": torch.arange(6).reshape(2, 3).to(dtype), "1.bias": torch.ones(2).to(dtype)}
-    save_file(tensors, tmp_path / "net.safetensors")
-    if name.startswith("float"):
-        load_state_dict(network, tmp_path / "net.safetensors")
-        assert network.parameters()["1.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    else:
-        with pytest.raises(ValueError, match=r"1\.weight holds (bfloat16|int8); float16, float32 and float64 are read"):
-            load_state_dict(network, tmp_path / "net.safetensors")

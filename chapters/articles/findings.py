@@ -1,7 +1,7 @@
 """The five articles, claim by claim: what is printed, what it gives when it is run, and where the book has it right.
 
-Article keys are those of README.md. PyTorch's failures are held by an oracle test; TensorFlow's are read from its
-published API (tensorflow.org/model_optimization/api_docs/python, and tf.keras), since nothing here depends on it.
+Article keys are those of README.md. The failures of PyTorch and Keras are held by oracle tests; those of TensorFlow's
+toolkit are read from its published modules, since nothing here depends on TensorFlow.
 """
 
 import math
@@ -50,8 +50,9 @@ class Finding:
     """One claim of an article.
 
     heading : its place and a few words, "A3 4.2: the bit width"; also the heading in chapter 13
-    claim, truth : what is printed, and what is so, in our words
-    verdict : "wrong", "right" or "unclear"
+    claim, truth : what is printed, and what is so: a plain sentence each, in our words
+    verdict : "wrong", "right", or "unclear": then truth says what each reading would mean
+    also : other sections that it answers, "A0 9.1, A3 9.1"
 
     Examples
     --------
@@ -66,6 +67,7 @@ class Finding:
     run: Run
     better: Better
     verdict: str
+    also: str = ""
 
     @property
     def where(self):
@@ -73,10 +75,28 @@ class Finding:
         return self.heading.partition(":")[0]
 
     @property
+    def places(self):
+        """All sections that it is about, ["A3 4.1", "A3 4.2"]."""
+        article = self.where[:2]
+        return [f"{article} {number}" for number in self.where[3:].split(", ")] + self.also.split(
+            ", "
+        ) * bool(self.also)
+
+    @property
+    def anchor(self):
+        """The place of its section in chapter 13, as Jupyter names it."""
+        return f"#{self.heading.replace(' ', '-')}"
+
+    @property
     def row(self):
         """Its cells in a Markdown table: a link to its section, verdict, claim, truth, a link to where it is done."""
-        link = f"[{self.heading}](#{self.heading.replace(' ', '-')})"
-        cells = (link, self.verdict, self.claim, self.truth, self.better.link)
+        cells = (
+            f"[{self.heading}]({self.anchor})",
+            self.verdict,
+            self.claim,
+            self.truth,
+            self.better.link,
+        )
         return [cell.replace("|", r"\|") for cell in cells]
 
     def what_happens(self):
@@ -127,7 +147,6 @@ EXAMPLE = ((1, 0, -1), (0, 1, 0), (-1, 0, 1))  # W of A3 4.3 and 5.2
 NETWORKS = "articles.networks"
 TRAPS_02 = ("02_quantization", "10. Traps, run")
 TRAPS_05 = ("05_pruning", "8. Traps, run")
-ARTICLES_06 = ("06_distillation", "11. The articles")
 PRUNED_W = ((0, 0, -1), (0, 1, 0), (-1, 0, 0))  # what A3 4.3 and 5.4 print for W'
 QUANTIZED_W = ((-1, 0, 1), (0, 1, 0), (-1, 0, 1))  # and for Q(W)
 THIRDS = {
@@ -146,57 +165,61 @@ DISTILL_FAILS = (
 )
 
 FINDINGS = [
-    wrong(
+    unclear(
         "A0 2.2, 3.2.2: the Hadamard transform",
-        "a compression: the parameters become a Hadamard matrix, which makes products cheap",
-        "W is multiplied by H, which removes no number; it shares outliers out before rounding",
-        Run(printed.a0_3_2_2_hadamard, (np.eye(4),), None, (4, 16)),
+        "as a kind of compression, the parameters are turned into a Hadamard matrix, which makes products cheap",
+        "a rotated W, W H, has as many numbers as W and only rounds better; a layer replaced by diagonals and Hadamard "
+        "matrices is smaller and faster, but it is another layer (Fastfood)",
+        Run(printed.a0_3_2_2_hadamard, (np.eye(16),), None, (16, 256, 48)),
         Better("nnzip.hadamard.hadamard_transform", "04_hadamard", "9. Does it compress?"),
     ),
-    wrong(
+    unclear(
         "A0 3.1: what distillation learns",
         "the target model learns the parameters of the source model",
-        "it learns outputs, as A0 3.2.2 says; other parameters can give the same outputs",
+        "usually a student learns the teacher's outputs, as A0 3.2.2 says, and other parameters can give the same "
+        "outputs; a student that inherits weights has been published too (Wu et al. 2024)",
         Run(
             printed.a0_3_1_reordered,
             (np.eye(2), np.eye(2), np.array([[1, 2]])),
             None,
             (((1,), (2,)),) * 2,
         ),
-        Better("nnzip.distillation.distillation_loss", *ARTICLES_06),
+        Better("nnzip.distillation.distillation_loss", "06_distillation", "3. The loss"),
     ),
     right(
         "A0 3.2.1, 3.2.2: the steps",
-        "quantize: range, step, round; prune: rank, remove, retrain; distill: imitate outputs, tune",
-        "the steps of chapters 02, 05 and 06, in this order",
+        "quantize: choose a strategy, then range and step, then round; prune: rank, remove, retrain; distill: imitate "
+        "the outputs, tune",
+        "these are the steps of chapters 02, 05 and 06, in this order",
         Run(),
         Better("nnzip.compression.pruning.gradual_pruning", "05_pruning", "6. Retraining"),
     ),
     right(
         "A0 3.3: gains and costs",
-        "smaller and cheaper, at the risk of accuracy and some training (so too A1 3.3, A2 6 Q1, A3 3.3, A4 6)",
-        "fair; chapters 02 to 06 and 08 measure how much of each",
+        "models get smaller and cheaper, at some risk for their accuracy and at the cost of some training",
+        "this is fair, and chapters 02 to 06 and 08 measure how much of each",
         Run(),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
+        also="A0 9.2, A1 3.3, A2 6 Q1, A2 6 Q2, A3 3.3, A4 6",
     ),
     wrong(
         "A0 4.1, 4.2: the formula",
-        "round(theta / q) r, with q and r of their own, r a range, and no clipping",
-        "r must be q: s (clip(round(theta / s) + z) - z), s = (b - a) / (2^n - 1)",
+        "theta becomes round(theta / q) r, with q and r of their own, r a range, and no clipping",
+        "r must be q, and the codes are clipped: s (clip(round(theta / s) + z) - z) with s = (b - a) / (2^n - 1)",
         Run(printed.a0_4_1, (0.5, 0.1, 0.05), None, 0.25),
         Better("nnzip.quantization.quantize", "02_quantization", "2. The grid"),
     ),
     wrong(
         "A0 4.3: the worked example",
-        "0.5 over [-1, 1] in steps of 0.1 becomes 0; r is the interval [0, 0.1], then the number 0.1",
-        "-1 + 15 * 0.1 = 0.5: no error at all",
+        "0.5 over [-1, 1] in steps of 0.1 becomes 0, and r is first the interval [0, 0.1], then the number 0.1",
+        "-1 + 15 * 0.1 is 0.5, so there is no error at all",
         Run(printed.a0_4_2, (0.5, -1, 0.1, 0.1), 0, 0.5),
         Better("nnzip.quantization.fake_quantize", *TRAPS_02),
     ),
     wrong(
         "A0 5.2: the images",
         "images of 28 x 28 go into a network with 784 inputs",
-        "they must be flattened first",
+        "they must be flattened first, or Keras 3 stops with an error",
         Run(
             printed.a0_5_2_input,
             (np.ones((32, 28, 28)), np.ones((784, 64))),
@@ -208,8 +231,8 @@ FINDINGS = [
     ),
     wrong(
         "A0 5.2: quantizing it",
-        "an 8-bit model by calls of tensorflow_model_optimization, and its accuracy",
-        "the names do not exist; neither trained nor compiled after it, the model cannot be evaluated",
+        "functions of tensorflow_model_optimization give an 8-bit model, whose accuracy is printed",
+        "the package exists and these names in it do not; and a model that is not compiled again cannot be evaluated",
         Run(fails=(("from tensorflow_model_optimization import quantitative", ImportError),)),
         Better(
             "nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"
@@ -217,29 +240,55 @@ FINDINGS = [
     ),
     wrong(
         "A0 5.2: the schedule",
-        "pruned to 30 % at step 10,000",
-        "5 epochs of 1,875 steps end at 9,375, at 28.6 %",
+        "in five epochs the network is pruned to 30 %, which the schedule reaches at step 10,000",
+        "five epochs of 1,875 steps end at step 9,375, where the schedule is at 28.6 %",
         Run(printed.a0_5_2_sparsity, (5 * 60_000 // 32,), 0.3, 0.1 + 0.2 * 8375 / 9000),
         Better("nnzip.pruning.linear_schedule", "05_pruning", "6. Retraining"),
     ),
-    wrong(
-        "A0 8.2: mixed-precision training",
-        "a mixture of float and integer arithmetic",
-        "arithmetic in FP16 or BF16, FP32 master weights, a scaled loss: in FP16 1 - 0.0001 is 1",
-        Run(printed.a0_8_2_update, (1.0, 1e-4), None, 1.0),
-        Better("nnzip.compression.low_precision.train_low_precision", "09_qat", "7. Sixteen bits"),
+    unclear(
+        "A0 7.3: the papers",
+        "two papers are recommended by their titles, one on inference in integers and one on pruning techniques",
+        "the first is Jacob et al. 2018 and well chosen; under the second title we found no paper",
+        Run(),
+        Better("nnzip.compression.integer.integer_network", "08_integer", "2. The way of an image"),
     ),
     unclear(
-        "A1 2, 3.1, Q1, Q3: is quantization compression?",
-        "beside compression in 2 and Q1 (and A0 9.1), a kind of it in 3.1 and Q3",
-        "it is one kind: fewer bits for each number, where pruning has fewer numbers",
+        "A0 8.2: mixed-precision training",
+        "mixed-precision training joins floating-point and integer arithmetic",
+        "usually the name means FP16 or BF16 products with FP32 master weights; training with integer products has "
+        "been published under it too (Das et al. 2018)",
+        Run(printed.a0_8_2_update, (1.0, 1e-4), None, 1.0),
+        Better(
+            "nnzip.compression.low_precision.train_low_precision",
+            "09b_low_precision",
+            "4. Training in sixteen bits",
+        ),
+    ),
+    unclear(
+        "A1 2: the order",
+        "a chart leads from the model to quantization, from there to compression, and then to the small model",
+        "as a list of two steps it is right; as an order, pruning first is better at 3 and 4 bits, and at 8 bits it "
+        "hardly matters",
+        Run(),
+        Better(
+            "nnzip.compression.quantization.quantize_weights",
+            "05b_structure",
+            "7. Pruned and quantized together",
+        ),
+    ),
+    unclear(
+        "A1 2, 9 Q1, 9 Q3: is quantization compression?",
+        "sections 2 and 9 Q1 set quantization beside compression; sections 1 and 9 Q3 count it as a kind of compression",
+        "today it counts as one kind, with fewer bits for each number, where pruning has fewer numbers",
         Run(printed.a1_2_bytes, (1000,), None, (4000, 1000)),
         Better("nnzip.quantization.choose_qparams", "02_quantization", "1. The answer first"),
+        also="A0 9.1, A3 9.1",
     ),
     unclear(
-        "A1 3.2, Q2: making up for the loss",
-        "perhaps add layers or change the activations",
-        "that is another network, trained anew; for a given one: calibration, QAT, bias correction, reconstruction",
+        "A1 3.2, 9 Q2: making up for the loss",
+        "to make up for lost accuracy one may have to add layers or change the activations",
+        "before training that is a design for low precision; a trained network is helped by calibration, bias "
+        "correction, reconstruction, or training through the rounding",
         Run(),
         Better(
             "nnzip.compression.reconstruction.reconstruct_weights",
@@ -249,22 +298,24 @@ FINDINGS = [
     ),
     wrong(
         "A1 4.1: the formula",
-        "round(w / 2^b) 2^b for b bits",
-        "the step grows with b: at 8 bits all is 0; (max - min) / (2^b - 1), or round(w 2^f) / 2^f",
+        "w becomes round(w / 2^b) 2^b for b bits",
+        "the step 2^b grows with b, so that at 8 bits every weight becomes 0; the step is (max - min) / (2^b - 1), or "
+        "2^-f with f bits behind the point",
         Run(printed.a1_4_1, ((0.12, -0.05, 0.2), 8), None, (0, 0, 0)),
         Better("nnzip.quantization.choose_qparams", *TRAPS_02),
     ),
     right(
         "A1 4.2: the error",
         "the error is w - w_q and need not be 0",
-        "within half a step inside the range, of variance step^2 / 12",
+        "inside the range it is half a step at most, and the mean of its square is about step^2 / 12",
         Run(printed.a1_4_2, (0.37, 0.4), None, -0.03),
         Better("nnzip.quantization.sqnr_db", "02_quantization", "4. What a bit buys"),
     ),
     wrong(
         "A1 5.2, 5.4: quantizing the CNN",
-        "an int8 model by tf.keras.models.quantize_model; accuracy and efficiency improve",
-        "no such names; nothing is trained or measured. At 8 bits accuracy stays, within noise",
+        "tf.keras.models.quantize_model gives an int8 model, and both accuracy and efficiency improve",
+        "no version has these names, and nothing is trained or measured; today's model.quantize rounds only the last "
+        "of the three layers",
         Run(
             fails=(
                 ("tf.keras.models.quantize_model", AttributeError),
@@ -277,10 +328,17 @@ FINDINGS = [
             "6. Does it still read digits?",
         ),
     ),
+    right(
+        "A1 7.2: the tools",
+        "TensorFlow Lite, PyTorch Mobile and ONNX Runtime run models on devices",
+        "they do or did: TensorFlow Lite is called LiteRT since 2024, and ExecuTorch has taken the place of PyTorch Mobile",
+        Run(),
+        Better("nnzip.files.onnx.to_onnx", "08_integer", "8. Bit for bit against ONNX Runtime"),
+    ),
     wrong(
         "A1 7.3: the papers",
-        "Quantized Neural Networks by Schwarz, Pruning Filters by Han",
-        "by Hubara et al. and by Li et al.; Distilling the Knowledge is Hinton's, as printed",
+        "Quantized Neural Networks is by Schwarz, and Pruning Filters by Han",
+        "they are by Hubara et al. and by Li et al.; Distilling the Knowledge is Hinton's, as printed",
         Run(),
         Better(
             "nnzip.compression.pruning.strongest_units",
@@ -288,35 +346,60 @@ FINDINGS = [
             "4. Neurons and filters removed for real",
         ),
     ),
-    wrong(
-        "A2 2.2, 4.2: stability",
-        "unstable weights are deleted in 2.2, arrays of small standard deviation in 4.2",
-        "what the outputs do not react to may go; a row of ones has no spread, and they may react to nothing else",
-        Run(
-            printed.a2_4_2_small_spread,
-            ({"0.weight": np.ones((1, 4))},),
-            None,
-            {"0.weight": np.zeros((1, 4))},
+    right(
+        "A1 8.2: the trends",
+        "to come are mixed precision, differentiable quantization, pruning by networks and by evolution, and architecture "
+        "search",
+        "all five are done today: for example, values trained by gradient (Polino et al. 2018), and a network that "
+        "chooses how much of each layer to prune (He et al. 2018)",
+        Run(),
+        Better(
+            "nnzip.compression.mixed_precision.mixed_precision",
+            "11_mixed_precision",
+            "1. The answer first",
         ),
+    ),
+    unclear(
+        "A2 1: more accurate?",
+        "quantization and pruning make a model smaller and faster, and raise its accuracy",
+        "smaller and faster can be measured; more accurate is seen after more training, and 6 Q1 itself expects a loss",
+        Run(),
+        Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
+    ),
+    unclear(
+        "A2 2.1: three roundings",
+        "floats become integers by integerization, by estimation, or by rounding to the nearest mean integer",
+        "none has a formula: we read cutting off, rounding at random, and rounding to nearest; the nearest of a few means "
+        "would be a codebook (k-means)",
+        Run(),
+        Better("nnzip.quantization.round_to_integer", "02_quantization", "8. Rounding"),
+    ),
+    unclear(
+        "A2 2.2: stability",
+        "parameters that change much under a random disturbance are unstable and are deleted",
+        "if the parameter itself is unsure, deleting it is an established rule: small |mean| / spread goes; if the "
+        "output reacts strongly to it, it must stay",
+        Run(printed.a2_2_2_sureness, ((1, 1, 0.1), (0.1, 2, 0.1)), None, (10, 0.5, 1)),
         Better("nnzip.pruning.stability", "05_pruning", "3. Which weights?"),
     ),
     wrong(
         "A2 3.1: the formula",
-        "floor((x - min) / range * maxrange + minrange), range the quantization range",
-        "round((x - min) / (max - min) (qmax - qmin)) + qmin; here [-1, 1] becomes -128; floor is half a step off",
+        "x becomes floor((x - min) / range * maxrange + minrange), where range is the quantization range",
+        "so all of [-1, 1] becomes -128, and floor is half a step low; clip(round(x / s) + z, qmin, qmax) with "
+        "s = (max - min) / (qmax - qmin) keeps a code for 0",
         Run(printed.a2_3_1, ((-1, -0.5, 0, 0.5, 1), -1, 255, 127, -128), None, (-128,) * 5),
         Better("nnzip.quantization.quantize", "02_quantization", "8. Rounding"),
     ),
     right(
         "A2 3.2: the threshold",
-        "x where |x| > threshold, else 0",
-        "hard thresholding; a weight on the threshold goes",
+        "x stays where |x| > threshold and becomes 0 elsewhere",
+        "this is hard thresholding, and a weight on the threshold goes",
         Run(printed.a2_3_2, ((-0.5, 0.01, 0.02), 0.01), None, (-0.5, 0, 0.02)),
         Better("nnzip.pruning.threshold_mask", "05_pruning", "2. A mask"),
     ),
     wrong(
         "A2 4.1: quantizing in PyTorch",
-        "train a CNN, make its weights integers, and floats again",
+        "a CNN is trained, its weights are made integers, and then floats again",
         "four calls fail, one after the other; repaired, floats from 0 to 0.67 stay floats, and nothing turns back",
         Run(printed.a2_4_1_clamp, (THIRDS,), None, {"conv1.weight": np.arange(5) / 6}, TORCH_FAILS),
         Better(
@@ -326,23 +409,45 @@ FINDINGS = [
         ),
     ),
     wrong(
+        "A2 4.2: stability by standard deviation",
+        "an array whose values have a small standard deviation is unstable, so it is deleted",
+        "the spread inside an array says nothing of a disturbance: four weights of 1 have none, and the output may be "
+        "all theirs",
+        Run(
+            printed.a2_4_2_small_spread,
+            ({"0.weight": np.ones((1, 4))},),
+            None,
+            {"0.weight": np.zeros((1, 4))},
+        ),
+        Better("nnzip.pruning.stability", "05_pruning", "3. Which weights?"),
+    ),
+    wrong(
         "A2 4.2: pruning in PyTorch",
-        "zero every array whose standard deviation is below 0.01, then train on",
-        "no array of weights here is that narrow; and what is zeroed comes back without a mask",
+        "every array whose standard deviation is below 0.01 becomes 0, then training goes on",
+        "no array of weights is that narrow here (a bias of 10 numbers can be); and without a mask at every step what "
+        "was zeroed comes back",
         Run(printed.a2_4_2_small_spread, (THIRDS,), None, THIRDS, TORCH_FAILS[:2]),
         Better("nnzip.compression.pruning.prune_network", *TRAPS_05),
     ),
-    wrong(
+    unclear(
         "A2 6 Q4: overfitting",
         "quantization and pruning may cause overfitting",
-        "the usual risk is lost fit: pruned too far, a network errs on its training images almost as much",
+        "they may: pruning can make it worse where labels are noisy (He et al. 2022); the usual risk is lost fit, "
+        "where training images are lost too",
         Run(),
         Better("nnzip.nn.training.evaluate", *TRAPS_05),
     ),
     wrong(
+        "A3 2.6: the chart",
+        "a box of pruning techniques holds pruning, quantization and distillation",
+        "the box is compression: quantization and distillation prune nothing",
+        Run(),
+        Better("nnzip.compression.pruning.prune_network", "05_pruning", "2. A mask"),
+    ),
+    wrong(
         "A3 4.1: a smaller matrix",
-        "removing single weights gives a matrix of fewer rows and columns; the threshold is usually in (0, 1)",
-        "the shape stays and a mask says what counts; the threshold lives on the scale of the weights",
+        "removing single weights gives a matrix of fewer rows and columns, and the threshold is usually in (0, 1)",
+        "the shape stays, and a mask says what counts; the threshold lives on the scale of the weights",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
         Better(
             "nnzip.compression.pruning.remove_units",
@@ -353,7 +458,7 @@ FINDINGS = [
     right(
         "A3 4.1: the levels",
         "w bits over [a, b] are the levels a, a + (b - a) / (2^w - 1), ..., b",
-        "2^w even levels; 0 need not be one of them",
+        "these are 2^w even levels, and 0 need not be one of them",
         Run(printed.a3_4_1_levels, (-1, 1, 2), None, (-1, -1 / 3, 1 / 3, 1)),
         Better(
             "nnzip.quantization.qparams_from_range", "02_quantization", "3. Where to lay the grid"
@@ -361,50 +466,52 @@ FINDINGS = [
     ),
     unclear(
         "A3 4.1, 4.2: levels or codes",
-        "Q(W) is a level in 4.1 and a code, 0 to 2^w - 1, in 4.2",
-        "level = a + code (b - a) / (2^w - 1); codes are stored, levels computed with",
+        "Q(W) is a level in 4.1 and a code, from 0 to 2^w - 1, in 4.2",
+        "both are in use: a code is stored, and its level a + code (b - a) / (2^w - 1) is computed with",
         Run(printed.a3_4_2_quantize, (-1 / 3, -1, 1, 2), None, 1),
         Better("nnzip.quantization.dequantize", "02_quantization", "2. The grid"),
     ),
     wrong(
         "A3 4.2: the threshold",
-        "theta = (1/N) sum 1/i = ln N / N for the N weights left; 0.049 for N = 9 (4.3)",
-        "H_N / N = 0.314 and ln N / N = 0.244; and N is what is to be decided",
+        "theta = (1/N) sum 1/i = ln N / N for the N weights left, which is 0.049 for N = 9 (4.3)",
+        "the two sides are 0.314 and 0.244, neither is 0.049, and N is what the threshold is to decide",
         Run(printed.a3_4_2_threshold, (9,), 0.049, (7129 / 22680, math.log(9) / 9)),
         Better("nnzip.pruning.magnitude_mask", *TRAPS_05),
     ),
     wrong(
         "A3 4.2: the mask",
-        "W sign(W >= theta), with sign(0) = 1",
-        "a condition is 0 or 1, its sign always 1: nothing is pruned; |W| > theta",
+        "W' = W sign(W >= theta), with a sign that is 1 from 0 on and 0 below",
+        "that sign is a step function, and of a condition, 0 or 1, it is always 1, so nothing is pruned; the mask is "
+        "|W| > theta",
         Run(printed.a3_4_2_prune, (EXAMPLE, 0.049), PRUNED_W, EXAMPLE),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
     wrong(
         "A3 4.2: the bit width",
-        "w = ceil(log2((b - a) / (b - a + 1))), 2 for [-1, 1] (4.3)",
-        "never positive: 0 here; the width is chosen, or ceil(log2((b - a) / step + 1))",
+        "w = ceil(log2((b - a) / (b - a + 1))), which is 2 for [-1, 1] (4.3)",
+        "this is never positive, and 0 here; one chooses the width, or a step s, and then "
+        "ceil(log2(round((b - a) / s) + 1)) bits hold the codes",
         Run(printed.a3_4_2_width, (-1, 1), 2, 0),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
     ),
     wrong(
         "A3 4.3: sorting",
-        "the nine weights in order: -1, 0, 1 three times over",
-        "-1 twice, 0 four times, 1 three times",
+        "the nine weights in order are -1, 0, 1, three times over",
+        "-1 comes twice, 0 four times and 1 three times, and sorted they stand in rising order",
         Run(printed.a3_4_3_sort, (EXAMPLE,), (-1, 0, 1) * 3, (-1, -1, 0, 0, 0, 0, 1, 1, 1)),
         Better("nnzip.pruning.saliency_mask", "05_pruning", "2. A mask"),
     ),
     wrong(
         "A3 4.3: pruning the matrix",
-        "of three weights of 1 the middle one stays; both -1 stay",
-        "no rule by value can tell equal weights apart; W >= theta drops both -1; |W| > theta keeps W",
+        "of three weights of 1 the middle one stays and two go, and both -1 stay",
+        "no rule by value can tell equal weights apart: W >= theta drops both -1, and |W| > theta keeps all five",
         Run(printed.a3_4_3_prune, (EXAMPLE, 0.049), PRUNED_W, np.eye(3)),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
     wrong(
         "A3 4.3: quantizing the matrix",
         "the formula of 4.2 gives -1, 0 and 1",
-        "it gives codes 0 to 3, and 0 comes back as 1/3: a grid without a zero destroys sparsity",
+        "it gives codes from 0 to 3, and the zeros come back as 1/3: a grid without a level at 0 destroys sparsity",
         Run(
             printed.a3_4_2_quantize,
             (EXAMPLE, -1, 1, 2),
@@ -414,60 +521,94 @@ FINDINGS = [
         Better("nnzip.quantization.choose_qparams", *TRAPS_02),
     ),
     wrong(
+        "A3 5.2: the API",
+        "the program is said to use the API of TensorFlow",
+        "TensorFlow is imported and never called: all of it is NumPy, as in this book",
+        Run(),
+        Better("nnzip.quantization.fake_quantize", "02_quantization", "2. The grid"),
+    ),
+    wrong(
         "A3 5.2: pruning in NumPy",
-        "zero what is smallest, by the order of the flat array",
-        "flat positions are used as rows; and in rising order the largest follow the cut",
+        "the smallest weights become 0, found by their places in the sorted flat array",
+        "flat places are used as rows, which fails; and what follows the cut in rising order are the largest",
         Run(printed.a3_5_2_prune, (EXAMPLE, 0.049), PRUNED_W, IndexError),
         Better("nnzip.pruning.magnitude_mask", "05_pruning", "2. A mask"),
     ),
     wrong(
         "A3 5.2, 5.4: quantizing in NumPy",
-        "an output with -1, 0 and 1",
-        "nothing is printed after the failure; alone, without the division by 2^w - 1, it gives 5, 3, -1",
+        "the pruned matrix is quantized, and the output shows -1, 0 and 1",
+        "nothing is printed after the failure; on the printed W' its quantizer gives 3 and -1, for the division by "
+        "2^w - 1 is missing on the way back",
         Run(
-            printed.a3_5_2_quantize, (EXAMPLE, 2), QUANTIZED_W, ((5, 3, -1), (3, 5, 3), (-1, 3, 5))
+            printed.a3_5_2_quantize,
+            (PRUNED_W, 2),
+            QUANTIZED_W,
+            ((3, 3, -1), (3, 5, 3), (-1, 3, 3)),
         ),
         Better("nnzip.quantization.dequantize", "02_quantization", "2. The grid"),
     ),
     wrong(
         "A3 7.3: the papers",
-        "a study of pruning by LeCun, Bengio and Hinton; Quantized Neural Networks by Han",
-        "not to be found (LeCun's is Optimal Brain Damage); by Hubara et al.; Squeeze-and-Excitation is J. Hu's",
+        "a study of pruning is by LeCun, Bengio and Hinton, and Quantized Neural Networks by Han and others",
+        "the first we did not find (LeCun's is Optimal Brain Damage), the second is by Hubara et al.; "
+        "Squeeze-and-Excitation is J. Hu's",
         Run(),
         Better("nnzip.pruning.obd", "05_pruning", "Papers"),
     ),
     unclear(
         "A4 1, 5, 6: interpretability",
-        "quantization and distillation make networks easier to interpret (1, 6; more research is needed: 5)",
-        "no example; a difficulty in A1 8.3; a tree distilled from a network can be read (Frosst and Hinton 2017)",
+        "quantization and distillation make networks easier to interpret, and more research is needed for it",
+        "nothing is shown for or against; one case is known, a network distilled into a decision tree that can be read "
+        "(Frosst and Hinton 2017)",
         Run(),
-        Better("nnzip.compression.distillation.distill", *ARTICLES_06),
+        Better(
+            "nnzip.compression.distillation.distill",
+            "06_distillation",
+            "4. A large teacher, a small student",
+        ),
+        also="A1 8.3",
+    ),
+    right(
+        "A4 2.2: keeping the knowledge",
+        "in distillation a smaller model is trained so that it keeps the knowledge of the large one",
+        "this is what distillation is: the knowledge is in the teacher's outputs",
+        Run(),
+        Better(
+            "nnzip.compression.distillation.distill", "06_distillation", "2. What a teacher says"
+        ),
     ),
     wrong(
         "A4 3.1.1, 3.1.2: the formula",
-        "floor(x 2^b + 0.5) for x in [0, 1]",
-        "x = 1 gives 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1",
+        "x in [0, 1] becomes floor(x 2^b + 0.5)",
+        "x = 1 becomes 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1",
         Run(printed.a4_3_1, (1.0, 8), None, 256),
         Better("nnzip.quantization.quantize", *TRAPS_02),
     ),
     wrong(
         "A4 3.1.3: quantizing the loss",
-        "the loss is made an integer, so that the model runs on small devices",
-        "there is no loss at inference; in training an integer loss has no slope, and low precision needs it scaled",
+        "the loss becomes an integer too, as a step toward models for small devices",
+        "a device that only predicts has no loss; in training an integer loss has no slope, and low precision scales "
+        "the loss instead",
         Run(printed.a4_3_1_slope, (0.3, 8), None, 0.0),
-        Better("nnzip.compression.low_precision.LossScale", "09_qat", "8. Rounding the loss"),
+        Better(
+            "nnzip.compression.low_precision.LossScale",
+            "09b_low_precision",
+            "5. Rounding the loss",
+        ),
     ),
     wrong(
         "A4 3.2: distillation",
-        "delete parameters, copy the weights, tune on a new task",
-        "that is pruning and transfer; alpha T^2 KL(teacher || student) + (1 - alpha) CE",
+        "parameters are deleted, the weights are copied, and the small model is tuned on a new task",
+        "that is pruning and transfer, a good start (DistilBERT) but without a teacher; the loss is "
+        "alpha T^2 KL(teacher || student) + (1 - alpha) CE",
         Run(),
         Better("nnzip.distillation.distillation_loss", "06_distillation", "3. The loss"),
     ),
     wrong(
         "A4 4.1: five numbers",
-        "0.1 to 0.5 are divided by the largest, made codes, and come back",
-        "0.2 to 1, codes 51 to 256, and twice the numbers back: the largest is never multiplied back",
+        "0.1 to 0.5 are divided by the largest, made codes from 0 to 4, and come back as they were",
+        "they become 0.2 to 1, then codes from 51 to 256, and come back about twice as large: the largest is never "
+        "multiplied back",
         Run(
             printed.a4_4_1,
             ((0.1, 0.2, 0.3, 0.4, 0.5),),
@@ -482,8 +623,8 @@ FINDINGS = [
     ),
     wrong(
         "A4 4.2: distilling in PyTorch",
-        "copy a large model's weights into a small one and train it",
-        "a dict has no parameters(); 20 x 10 is not 10 x 10; the target is the input; no teacher speaks",
+        "a large model's weights are copied into a small one, which is then trained",
+        "a dict has no parameters() and 20 x 10 does not fit 10 x 10; the target is the input, so no teacher speaks",
         Run(
             printed.a4_4_2_parameters,
             ({"layer1.weight": np.ones((20, 10))},),
@@ -491,6 +632,10 @@ FINDINGS = [
             AttributeError,
             DISTILL_FAILS,
         ),
-        Better("nnzip.compression.distillation.distill", *ARTICLES_06),
+        Better(
+            "nnzip.compression.distillation.distill",
+            "06_distillation",
+            "4. A large teacher, a small student",
+        ),
     ),
 ]

@@ -11,17 +11,15 @@ import numpy as np
 from nnzip.hadamard import hadamard_transform
 
 
-def a0_3_1_reordered(
-    x, w1, w2
-):  # -> the outputs of one network, and of the same with its hidden neurons in reverse
+def a0_3_1_reordered(x, w1, w2):  # outputs, and those with the hidden neurons in reverse
     return tuple(
         np.maximum(x @ w1[order].T, 0) @ w2[:, order].T
         for order in (slice(None), slice(None, None, -1))
     )
 
 
-def a0_3_2_2_hadamard(w):  # how many numbers are not zero, before and after the transform
-    return np.count_nonzero(w), np.count_nonzero(hadamard_transform(w))
+def a0_3_2_2_hadamard(w):  # numbers that are not 0: W, W H, three diagonals in W's place
+    return np.count_nonzero(w), np.count_nonzero(hadamard_transform(w)), 3 * len(w)
 
 
 def a0_4_1(theta, q, r):
@@ -56,9 +54,11 @@ def a1_4_2(w, w_q):
     return w - w_q
 
 
-def a2_3_1(
-    x, lowest, span, maxrange, minrange
-):  # span is the article's "range", the quantization range
+def a2_2_2_sureness(means, spreads):  # of each weight, seen often: the smallest goes first
+    return np.abs(means) / spreads
+
+
+def a2_3_1(x, lowest, span, maxrange, minrange):  # span: the article's "range"
     return np.floor((np.asarray(x) - lowest) / span * maxrange + minrange)
 
 

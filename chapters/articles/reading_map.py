@@ -3,16 +3,24 @@
     python chapters/articles/reading_map.py        writes it; a test holds the file to what this makes
 
 In both tables [04 §2] is section 2 of chapter 04, [05b §3] section 3 of chapter 05b, and [13] is chapter 13; the links
-are made from the chapters' headings. Dotted names in backticks are the library's.
+are made from the chapters' headings. Dotted names in backticks are the library's. What chapter 13 says of a section is
+linked from `articles.findings`, not by hand.
 """
 
 import csv
 import json
 import re
+import sys
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHAPTERS = HERE.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(CHAPTERS))
+
+from articles.findings import FINDINGS
+
 TITLES = {
     "A0": "Python深度学习实践：神经网络的量化和压缩",
     "A1": "第十三章：量化和模型压缩",
@@ -50,6 +58,7 @@ A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
 | [07] codebooks | [02 §4] to [02 §6] |
 | [08] integer networks | [02 §7], [03 §5], [03 §6] |
 | [09] training through the rounding | [02 §5], [01 §6] |
+| [09b] training in sixteen bits | [01 §6] |
 | [10] reconstruction | [02 §6], [05 §3] |
 | [11] mixed precision | [02 §5], [10 §2] |
 | [12] files | [05b §2], [07 §2] |
@@ -57,10 +66,11 @@ A teacher starts with [INSTRUCTORS.md](INSTRUCTORS.md).
 
 ## Beside the articles
 
-Open an article, find its section here, and see where this book does the same: 02 §5 is section 5 of chapter 02. Sections
-that only introduce, list uses or sum up are left out. [Chapter 13](13_articles.ipynb) goes through the articles themselves:
-what is printed, what it gives, what is right. Each chapter ends with the same map the other way round. The titles of A2,
-A3 and A4 are ours; their texts have none. (This page is made by `articles/reading_map.py` from the tables beside it.)
+Open an article, find its section here, and see where this book does the same: 02 §5 is section 5 of chapter 02. Where a
+claim of the section was checked, the last link leads to [chapter 13](13_articles.ipynb), which goes through the articles:
+what is printed, what it gives, what is right. Introductions, installation, lists of uses and books, and summaries are left
+out. Each chapter ends with the same map the other way round. The titles of A2, A3 and A4 are ours; their texts have none.
+(This page is made by `articles/reading_map.py` from the tables beside it.)
 """
 HEADS = ("section", "what it is about", "here")
 FRIENDS = """## Glossary
@@ -84,6 +94,7 @@ def files():  # -> {"02": "02_quantization.ipynb", ..., "05b": "05b_structure.ip
     }
 
 
+@cache
 def headings(file):  # -> {"5": "5. One scale for all, or one for each", ...}
     """Return a chapter's numbered headings by their numbers."""
     cells = json.loads((CHAPTERS / file).read_text(encoding="utf-8"))["cells"]
@@ -93,29 +104,63 @@ def headings(file):  # -> {"5": "5. One scale for all, or one for each", ...}
     }
 
 
-def linked(text):
-    """Return a cell with a link to every place it names; KeyError if there is no such section."""
+def linked(text, words=False):
+    """Return a cell with a link to every place it names, with its heading if `words`; KeyError if it is not there."""
 
     def link(match):
         chapter, section = match.groups()
         file = files()[chapter]
         if section is None:
             return f"[{chapter}]({file})"
-        return f"[{chapter} §{section}]({file}#{headings(file)[section].replace(' ', '-')})"
+        heading = headings(file)[section]
+        label = heading if words else section
+        return f"[{chapter} §{label}]({file}#{heading.replace(' ', '-')})"
 
     return re.sub(r"\[(\d\d[a-z]?)(?: §(\d+))?\]", link, text)
 
 
-def beside(chapter):  # "02"
-    """Display what the articles have beside each section of a chapter (needs IPython)."""
+def findings(article, section):
+    """Return what chapter 13 has on a section, or on a part of it, in its order."""
+    key = f"{article} {section}"
+    return [
+        finding
+        for finding in FINDINGS
+        if any(place == key or key.startswith(f"{place}.") for place in finding.places)
+    ]
+
+
+def places(row, say=str, chapter_13="13_articles.ipynb"):
+    """Return the places of a row of sections.csv as links: sections of chapters, then what chapter 13 has."""
+    links = [linked(row["here"], words=True)] if row["here"] else []
+    links += [
+        f"[13 {say(topic(finding))}]({chapter_13}{finding.anchor})"
+        for finding in findings(row["article"], row["section"])
+    ]
+    return " · ".join(links)
+
+
+def topic(finding):  # "the bit width"
+    return finding.heading.partition(": ")[2]
+
+
+def beside(key):  # "02" or "A2"
+    """Display what the articles have beside each section of a chapter, or where an article's sections are done."""
     from IPython.display import Markdown
 
-    rows, lines = read("sections.csv"), ["| here | in the articles |", "|---|---|"]
-    for number, heading in headings(files()[chapter]).items():
+    rows = read("sections.csv")
+    if key in TITLES:
+        lines = [
+            [f"**{row['section']}** {row['about']}", places(row, chapter_13="")]
+            for row in rows
+            if row["article"] == key
+        ]
+        return Markdown(folded("Section by section", ["in the article", "in this book"], lines))
+    lines = ["| here | in the articles |", "|---|---|"]
+    for number, heading in headings(files()[key]).items():
         there = [
             f"**{row['article']} {row['section']}** {row['about']}"
             for row in rows
-            if f"[{chapter} §{number}]" in row["here"]
+            if f"[{key} §{number}]" in row["here"]
         ]
         if there:
             lines.append(f"| [{heading}](#{heading.replace(' ', '-')}) | {'; '.join(there)} |")
@@ -129,6 +174,7 @@ def phrases():
         FRIENDS,
         *HEADS,
         *dict.fromkeys(row["about"] for row in read("sections.csv")),
+        *dict.fromkeys(map(topic, FINDINGS)),
     ]
 
 
@@ -137,16 +183,15 @@ def render(say=str):
     heads, parts = [*map(say, HEADS)], [linked(say(BEGINNING))]
     for article, title in TITLES.items():
         rows = [
-            row | {"about": say(row["about"])}
+            [row["section"], say(row["about"]), places(row, say), row["functions"]]
             for row in read("sections.csv")
             if row["article"] == article
         ]
-        parts.append(
-            folded(
-                f"{article} {title}", [*heads, "`nnzip.`"], [list(row.values())[1:] for row in rows]
-            )
-        )
-    rows = [list(row.values()) for row in read("glossary.csv")]
+        parts.append(folded(f"{article} {title}", [*heads, "`nnzip.`"], rows))
+    rows = [
+        [row["word"], row["english"], linked(row["here"], words=True), row["articles"]]
+        for row in read("glossary.csv")
+    ]
     summary = f"中文, English, nnzip: {len(rows)}"
     parts += [say(FRIENDS), folded(summary, ["中文", "English", "nnzip", "A0 – A4"], rows)]
     return "\n".join(parts)
@@ -157,7 +202,7 @@ def folded(summary, heads, rows):
     lines = [
         f"| {' | '.join(heads)} |",
         "|" + "---|" * len(heads),
-        *(f"| {' | '.join(map(linked, r))} |" for r in rows),
+        *(f"| {' | '.join(row)} |" for row in rows),
     ]
     return f"<details>\n<summary>{summary}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
 

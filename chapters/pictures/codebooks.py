@@ -104,7 +104,9 @@ def bytes_of_codebooks(rows):
         figure, axis = plt.subplots(figsize=(9, 0.9 + 0.42 * len(rows)))
         codes, values = np.array(list(rows.values()), float).T
         places = np.arange(len(rows))
-        axis.barh(places, codes, color=SKY, label="codes")
+        shared = values > 0  # the others store no codes, but the weights
+        axis.barh(places[~shared], codes[~shared], color=GREY, label="weights")
+        axis.barh(places[shared], codes[shared], color=SKY, label="codes")
         axis.barh(places, values, left=codes, color=ORANGE, label="the table of values")
         for place, parts in zip(places, zip(codes, values, strict=True), strict=True):
             said = " + ".join(f"{part:,.0f}" for part in parts if part)
@@ -145,12 +147,23 @@ def _square(axis, x, y, text, colour):
 
 
 def values_in_training(path):
-    """Draw how the values of a layer, [steps, k], move in training."""
+    """Draw how the values of a layer, [steps, k], move in training, and enlarged those that end nearest to zero."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 3))
+        figure, axes = plt.subplots(1, 2, figsize=(10.5, 3), width_ratios=(3, 2))
+        near = np.argsort(np.abs(path[-1]))[:2]
         for j, colour in zip(range(path.shape[1]), COLOURS, strict=False):
-            axis.plot(path[:, j], color=colour, label=f"value {j}")
-        axis.axhline(0, color="grey", linewidth=0.8)
-        axis.set(xlabel="step of training", ylabel="value")
-        axis.legend(ncols=path.shape[1], loc="upper center", bbox_to_anchor=(0.5, 1.2))
+            for axis in axes[: 2 if j in near else 1]:
+                axis.plot(path[:, j], color=colour, label=f"value {j}")
+        for axis in axes:
+            axis.axhline(0, color="grey", linewidth=0.8)
+            axis.set_xlabel("step of training")
+        low, high = np.sort(near)
+        crossed = np.flatnonzero(path[:, low] > path[:, high])
+        if len(crossed):
+            seen = slice(max(crossed[0] - 5, 0), crossed[-1] + 6)
+            room = 0.2 * np.ptp(path[seen, near])
+            ends = path[seen, near].min() - room, path[seen, near].max() + room
+            axes[1].set(xlim=(seen.start, seen.stop - 1), ylim=ends)
+        axes[0].set_ylabel("value")
+        axes[0].legend(ncols=path.shape[1], loc="upper center", bbox_to_anchor=(0.5, 1.2))
         return figure

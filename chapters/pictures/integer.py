@@ -18,7 +18,9 @@ def patches(image, places, codes, weight):
         for n, (name, (i, j)) in enumerate(places.items()):
             look = {"fill": False, "edgecolor": COLOURS[n], "linewidth": 2}
             axes[0].add_patch(Rectangle((j - 0.5, i - 0.5), size, size, **look))
-            axes[0].text(27, 19 + 3 * n, name, color=COLOURS[n], ha="right", fontsize=9)
+            column, side = (j - 1, "right") if n == 1 else (j + size, "left")
+            label = {"color": COLOURS[n], "ha": side, "fontsize": 9}
+            axes[0].text(column, i + (1.5, 3.5, 2.5)[n], name, **label)
         for axis, values in zip(axes[1:], (codes, weight, codes * weight), strict=True):
             reach = 2 * np.abs(values).max()  # pale, so that the numbers can be read
             axis.imshow(values, cmap="RdBu", vmin=-reach, vmax=reach)
@@ -48,8 +50,12 @@ def requantized(multiplier, zero_point, sums):
         for n, (name, value) in enumerate(sums.items()):
             code = np.clip(np.rint(value * multiplier) + zero_point, 0, 255)
             axis.plot(value, code, "o", color=COLOURS[n], markersize=8, zorder=3)
-            place = (value + 9_000, code - 6)
-            axis.text(*place, f"{name}: {code:.0f}", color=COLOURS[n], fontsize=9, va="top")
+            place, step = (value + 9_000, code - 6), np.rint(value * multiplier) + zero_point
+            if step != code:  # where it would be without the clamp
+                axis.plot(value, step, "o", color=COLOURS[n], markersize=8, fillstyle="none")
+                place, name = (value + 9_000, step - 14), f"{name}: not {step:.0f} but"
+            label = f"{name}{'' if step != code else ':'} {code:.0f}"
+            axis.text(*place, label, color=COLOURS[n], fontsize=9, va="top")
         axis.set(xlabel="accumulator (int32)", ylabel="code", xlim=(-220_000, 250_000))
         axis.set(ylim=(-75, 330), yticks=(0, zero_point, 255))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

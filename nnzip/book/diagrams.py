@@ -166,7 +166,9 @@ def path_of_an_image(network, codes):
     for layer, out in zip(network.layers, network.trace(codes), strict=True):
         if isinstance(layer, IntegerLayer):
             kind = "convolution" if layer.weight.ndim == 4 else "linear"
-            name = f"{kind}\nint8 weights" + ("\nrequantize" if layer.output is not None else "")
+            hidden = layer.output is not None
+            relu = ", ReLU" if hidden and layer.output.zero_point == 0 else ""  # no code is below 0: the clip is a ReLU
+            name = f"{kind}{relu}\nint8 weights" + ("\nrequantize" if hidden else "")
         else:
             name = "max pooling" if isinstance(layer, IntegerMaxPool2d) else "flatten"
         stages.append((name, out))

@@ -24,7 +24,10 @@ TITLES = {  # of each chapter's figure: the message of its two columns
     "06_distillation": ("Trained again, two bits are almost enough", "After pruning the teacher adds little to it"),
     "07_codebooks": ("At two bits fitted values lose least", "Shared values do not change what pruning costs"),
     "08_integer": ("From four bits up, 8-bit integers cost nothing visible", "At 80 % zeros they cost half a point"),
-    "09_qat": ("Trained through the rounding, two bits work", "Training makes up for pruning, too"),
+    "09_qat": (
+        "Trained through the rounding, two bits cost less than a point",
+        "Pruned in one cut, training repairs most of it",
+    ),
     "10_reconstruction": ("Two bits work without any training", "GPTQ moves the cliff of pruning"),
     "11_mixed_precision": ("In the bytes of two bits, mixed widths work", "They do not help against pruning"),
 }

@@ -22,7 +22,7 @@ from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation, unrotate_network
 from nnzip.files.parts import Part, Reader, varint
 from nnzip.files.state_dict import stored_parameters
-from nnzip.files.tensor_files import DTYPES, Stored, bits_dtype, errors_name, opened
+from nnzip.files.tensor_files import DTYPES, Stored, bits_dtype, errors_name, mapped, opened
 from nnzip.files.tensors import (
     decode_tensor,
     find_levels,
@@ -119,7 +119,7 @@ def describe(path):  # -> list of Part
 
 
 def _contents(reader):  # -> layers, {name: Stored}
-    """Go through the whole file and keep where tensors lie: each is read again, and decoded, when it is asked for."""
+    """Go through the whole file; what it holds is decoded when it is asked for."""
     layers, heads, stored = [], _read_heads(reader), {}
     if reader.kind == NETWORK:
         layers = _read_layers(reader)
@@ -127,18 +127,12 @@ def _contents(reader):  # -> layers, {name: Stored}
     for name, dtype, shape in heads:
         if name in stored:
             raise ValueError(f"there are two arrays {name!r}")
-        reader.tensor, left = name, reader.left
-        read_tensor(reader, shape, bits_dtype(dtype).itemsize)
+        reader.tensor = name
+        packed = read_tensor(reader, shape, bits_dtype(dtype).itemsize)
+        stored[name] = Stored(shape, dtype, partial(decode_tensor, packed, dtype, places=_places(layers, name)))
         reader.tensor = ""
-        stored[name] = Stored(shape, dtype, partial(_read, reader, left, name, dtype, shape, _places(layers, name)))
     reader.end()
     return layers, stored
-
-
-def _read(reader, left, name, dtype, shape, places):
-    reader.file.seek(reader.size - 4 - left)
-    reader.left, reader.tensor = left, name
-    return decode_tensor(read_tensor(reader, shape, bits_dtype(dtype).itemsize), dtype, places=places)
 
 
 @contextmanager
@@ -159,21 +153,15 @@ def _writing(path, kind):
 
 def _checked(file, kind=None):  # -> Reader
     """Return a Reader past the first bytes of an open file, whose checksum is right."""
-    size, checksum = file.seek(0, 2), 0
-    file.seek(0)
-    reader = Reader(file, size)
-    start = reader.take(5, "header") if size >= 9 else b""
-    if start[:4] != MAGIC or start[4] not in (NETWORK, ARRAYS):
+    data = mapped(file)
+    if len(data) < 9 or data[:4] != MAGIC or data[4] not in (NETWORK, ARRAYS):
         raise ValueError("it is no .nnz file of version 1")
-    if kind not in (None, start[4]):
+    if kind not in (None, data[4]):
         raise ValueError("it holds named arrays, not a network")
-    file.seek(0)
-    while piece := file.read(1 << 16):
-        checksum = zlib.crc32(piece, checksum)
-    if checksum != RESIDUE:
+    if zlib.crc32(data) != RESIDUE:
         raise ValueError("its checksum is wrong: the file is damaged")
-    file.seek(5)
-    reader.left, reader.kind = size - 9, start[4]
+    reader = Reader(data[:-4])
+    reader.kind = reader.take(5, "header")[4]
     return reader
 
 
@@ -248,7 +236,6 @@ def writing_arrays(path):
     with _writing(path, ARRAYS) as write:
 
         def add(name, dtype, shape, data):
-            check_array(name, dtype, shape)
             encoded = name.encode()
             write(varint(len(encoded) + 1) + encoded + bytes([list(DTYPES).index(dtype)]))
             write(b"".join(map(varint, [len(shape), *shape])) + data)
@@ -279,10 +266,9 @@ def open_arrays(path):
 
 def _read_heads(reader):  # -> iterator of (name, dtype, shape)
     while length := reader.varint("header", LONGEST_NAME + 1):
-        name = reader.take(length - 1, "name").decode()
+        name = str(reader.take(length - 1, "name"), "utf-8")
         dtype = reader.take(1, "header")[0]
         if dtype >= len(DTYPES):
             raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
         reader.tensor = name
         yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
-        reader.tensor = ""

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from nnzip.checks import check_finite
-from nnzip.files.tensor_files import Stored, errors_name, natural_order, open_tensors, suffix_of, write_tensors
+from nnzip.files.tensor_files import Stored, errors_name, open_tensors, suffix_of, write_tensors
 from nnzip.nn.network import check_network
 
 
@@ -40,7 +40,7 @@ def save_state_dict(network, path):
 def stored_parameters(network):  # -> {name: Stored}
     """Return a network's parameters, as float32, as if they were in a file; ValueError for NaN or infinity."""
     arrays = {name: to_float32(array, name) for name, array in network.parameters().items()}
-    return {name: Stored(array.shape, "float32", lambda array=array: array) for name, array in arrays.items()}
+    return {name: Stored(array.shape, "float32", array.view) for name, array in arrays.items()}
 
 
 def load_state_dict(network, path):
@@ -55,7 +55,7 @@ def load_state_dict(network, path):
     ordered = suffix_of(path) == ".npz"
     wanted = {name: array.shape for name, array in network.parameters().items()}
     with open_tensors(path) as stored, errors_name(path):
-        names = list(stored) if ordered else sorted(stored, key=natural_order)  # the file's own is alphabetical
+        names = list(stored) if ordered else sorted(stored, key=_by_number)  # the file's own order is alphabetical
         found = {name: stored[name].shape for name in names if stored[name].dtype != "metadata"}
         names = match_names(found, wanted, ordered=ordered)
         for name in names.values():
@@ -63,6 +63,10 @@ def load_state_dict(network, path):
                 raise ValueError(f"{name} holds {stored[name].dtype}; float16, float32 and float64 are read")
         values = {own: to_float32(stored[name].read(), name) for own, name in names.items()}
     network.load_parameters(values)
+
+
+def _by_number(name):  # a key that sorts "fc2.bias" before "fc10.bias": [("fc", 2), (".bias", 0), ("", 0)]
+    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
 
 
 def match_names(found, wanted, *, ordered):  # {name: shape}, {name: shape} -> {wanted name: found name}

@@ -7,11 +7,10 @@ file. NumPy knows neither bfloat16, read as float32, whose upper half it is, nor
 
 import json
 import math
-import re
+import mmap
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +23,7 @@ DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF1
 DTYPES |= {f"{kind}int{bits}": f"{kind or 'i'}{bits}".upper() for kind in ("", "u") for bits in (64, 32, 16, 8)}
 DTYPES |= {"bool": "BOOL", "f8_e4m3": "F8_E4M3", "f8_e5m2": "F8_E5M2", "f8_e8m0": "F8_E8M0", "metadata": None}
 CODES = {code: dtype for dtype, code in DTYPES.items() if code}
-BITS = {"bfloat16": "uint16"} | dict.fromkeys(
-    ("f8_e4m3", "f8_e5m2", "f8_e8m0", "metadata"), "uint8"
-)  # NumPy lacks these
+BITS = {"bfloat16": "uint16", "f8_e4m3": "uint8", "f8_e5m2": "uint8", "f8_e8m0": "uint8", "metadata": "uint8"}
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 METADATA = "__metadata__"  # of .safetensors, text by text; no name of a tensor
 
@@ -94,24 +91,25 @@ def opened(path, found_in):
     Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
     """
 
-    def read_named(read):
-        with errors_name(path):
-            return read()
-
     with open(path, "rb") as file:
-        with errors_name(path):
-            stored = found_in(file)
-        yield {name: tensor._replace(read=partial(read_named, tensor.read)) for name, tensor in stored.items()}
+        stored = errors_name(path)(found_in)(file)
+        yield {name: tensor._replace(read=errors_name(path)(tensor.read)) for name, tensor in stored.items()}
+
+
+def mapped(file):  # -> memoryview
+    """Return the bytes of an open file, in memory only once they are looked at."""
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
 
 
 @contextmanager
 def errors_name(path):
-    """Turn whatever goes wrong with a file's content into one ValueError that names the file."""
+    """Turn whatever goes wrong with a file's content into one ValueError that names the file; a decorator too."""
     try:
         yield
     except Exception as error:  # zipfile, zlib, json and NumPy have a dozen types for "damaged" between them
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} cannot be loaded: {reason}") from error
+        start = f"{path} cannot be loaded: "
+        reason = str(error).removeprefix(start).partition("\n")[0] or type(error).__name__
+        raise ValueError(start + reason) from error
 
 
 def write_tensors(path, tensors):
@@ -139,26 +137,19 @@ def _stored_npy(archive, info):
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, which np.savez never uses")
     with archive.open(info) as member:
-        shape, fortran_order, dtype = _npy_header(member)
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):  # later ones hold headers of up to 4 GiB, which plain arrays never need
+            raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
 
     def read():
-        size = math.prod(shape) * dtype.itemsize
         with archive.open(info) as member:
-            _npy_header(member)
-            data = member.read(size + 1)  # one more, to see the end, where the checksum is compared
-        if len(data) != size:
-            held = "more" if len(data) > size else f"only {len(data)}"
-            raise ValueError(f"{info.filename} promises {size} bytes and holds {held}")
-        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            if member.read(1):  # at the end, where the checksum is compared
+                raise ValueError(f"{info.filename} holds more than its {array.nbytes} bytes")
+            return array
 
     return Stored(shape, dtype.name, read)
-
-
-def _npy_header(member):  # -> shape, fortran_order, dtype
-    version = np.lib.format.read_magic(member)
-    if version != (1, 0):  # later ones hold headers of up to 4 GiB, which plain arrays never need
-        raise ValueError(f"{member.name} is of .npy version {version}, and only (1, 0) is read")
-    return np.lib.format.read_array_header_1_0(member)
 
 
 def _write_npz(file, tensors):
@@ -176,16 +167,14 @@ def _write_npz(file, tensors):
 
 
 def _in_safetensors(file):  # -> {name: Stored}
-    size = file.seek(0, 2)
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(LARGEST_HEADER, size - 8):
+    data = mapped(file)
+    length = int.from_bytes(data[:8], "little")
+    if length > min(LARGEST_HEADER, len(data) - 8):
         raise ValueError(f"its header cannot have {length} bytes")
-    header = json.loads(file.read(length))
+    header, data = json.loads(bytes(data[8 : 8 + length])), data[8 + length :]
     metadata = header.pop(METADATA, None)
-    data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
     end, stored = 0, {}
-    for name in sorted(header, key=lambda name: (header[name]["data_offsets"], natural_order(name))):
+    for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
         stored[name], end = _view(data, name, end, **header[name])
     if end != len(data):
         raise ValueError(f"its tensors end at {end}, and there are {len(data)} bytes")
@@ -203,14 +192,9 @@ def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it e
         raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
-        return from_bits(data[start:stop].view(bits_dtype(dtype)).reshape(shape), dtype)
+        return from_bits(np.frombuffer(data[start:stop], bits_dtype(dtype)).reshape(shape), dtype)
 
     return Stored(tuple(shape), dtype, read), stop
-
-
-def natural_order(name):
-    """Return a key to sort names by, "conv2.bias" before "conv10.bias": [("conv", 10), (".bias", 0), ("", 0)]."""
-    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", name)]
 
 
 def _write_safetensors(file, tensors):

@@ -9,9 +9,9 @@
     codes       how many bytes     levels by number, coded    of levels
     floats      how many bytes     numbers, packed            without levels
 
-A value is level[code] * scale of its group, then rotated back. What is coded is learned as it goes,
-`nnzip.adaptive_coding`, as long as it is little, and else coded by rANS, `nnzip.coding`. Numbers that neither are
-packed nor have another part stand alone, without how many they are.
+A value is level[code] * scale of its group, then rotated back. Codes and positions are learned as they go,
+`nnzip.adaptive_coding`, as long as they are few; more codes are coded by rANS, `nnzip.coding`, and more positions, or
+those of numbers that are packed, are packed too. Numbers alone, not packed, stand without how many they are.
 """
 
 import math
@@ -35,7 +35,7 @@ BLOCK = 1 << 20  # numbers that are worked on together
 class Coded(NamedTuple):
     """A tensor as codes: levels[codes] * scales of their groups, then rotated back."""
 
-    codes: np.ndarray  # uint8 [size]
+    codes: np.ndarray  # whole numbers [size]
     levels: range | np.ndarray  # float32 [k], rising
     scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
     signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
@@ -131,22 +131,22 @@ def room(size):
 
 def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, without the zeros
     half = array.dtype == np.float32 and _fits_half(array)
-    numbers = array.astype("<f2" if half else array.dtype.newbyteorder("<"), copy=False)
+    numbers = array.astype("<f2" if half else array.dtype.newbyteorder("<"), order="C", copy=False).ravel()
     yield bytes([HALF * half]) + numbers.tobytes()
     flags, write = HALF * half | PACKED * packed, pack if packed else np.ndarray.tobytes
     if packed:
         yield _joined(flags, {"floats": _long(pack(numbers))})
-    kept = (array != 0) | np.signbit(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
-    if array.ndim and np.count_nonzero(kept) < 15 / 16 * array.size:
-        learned, mask = kept.size <= LEARNED_PLACES, kept.reshape(shape)
-        positions = encode_mask(mask) if learned else encode(mask.view(np.uint8), alphabet=2)
+    kept = numbers.view(f"u{numbers.itemsize}") != 0  # whatever its type, 0 is no bit set; -0.0 is kept
+    if np.count_nonzero(kept) < 15 / 16 * kept.size:
+        learned = not packed and kept.size <= LEARNED_PLACES
+        positions = encode_mask(kept.reshape(shape)) if learned else pack(np.packbits(kept))
         floats = write(numbers[kept])
-        if array.size <= room(len(positions) + len(floats)):
+        if kept.size <= room(len(positions) + len(floats)):
             yield _joined(flags, {"positions": _long(positions), "floats": _long(floats)})
 
 
 def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
-    kept = (coded.codes != _zero(coded.levels)).reshape(shape)
+    kept = (np.asarray(coded.levels) != 0)[coded.codes].reshape(shape)
     size, count = kept.size, np.count_nonzero(kept)
     worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
     if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
@@ -158,8 +158,8 @@ def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those o
 def _coded_to_bytes(coded, kept, parts):
     levels, codes = np.asarray(coded.levels, np.float32), coded.codes
     if parts:  # codes and levels without 0
-        zero, codes = _zero(levels), codes[kept.ravel()]
-        levels, codes = np.delete(levels, zero), codes - (codes > zero)
+        own = levels != 0
+        levels, codes = levels[own], (np.cumsum(own) - 1)[codes[kept.ravel()]]
     floats = {} if coded.scales is None else {"scales": coded.scales}
     if isinstance(coded.levels, range):
         parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
@@ -185,11 +185,6 @@ def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
 
 def _long(data):
     return len(data), data
-
-
-def _zero(levels):  # -> the code of 0, or one that is never used
-    where = np.flatnonzero(np.asarray(levels) == 0)
-    return int(where[0]) if len(where) else 256
 
 
 def _fits_half(array):
@@ -241,55 +236,55 @@ def read_tensor(reader, shape, itemsize=4):  # -> Packed
 
 def decode_tensor(packed, dtype="float32", *, places=None):  # -> [shape], bfloat16 as float32
     """Return the numbers of a tensor, as its type has them; of a rotated one in their own basis."""
-    shape, places, parts = packed.shape, places or packed.shape, packed.parts
-    kept, sparse = np.ones(places, bool), "positions" in parts
-    if sparse:
-        learned, data = kept.size <= LEARNED_PLACES, parts["positions"][1]
-        kept = decode_mask(data, places) if learned else decode(data, kept.size, alphabet=2).reshape(places) != 0
+    parts, kept = packed.parts, np.ones(places or packed.shape, bool)
+    if "positions" in parts:
+        kept = _read_mask(parts["positions"][1], kept.shape, packed.technique & PACKED)
     if "codes" in parts:
         if dtype not in LARGEST:
             raise ValueError(f"{dtype} has no levels")
-        return _decode_codes(packed, kept, sparse).restored(shape, dtype)
+        return _decode_codes(packed, kept).restored(packed.shape, dtype)
     count, data = np.count_nonzero(kept), parts["floats"][1]
     stored_as = np.dtype("<f2") if packed.technique & HALF else bits_dtype(dtype)
     numbers = unpack(data, count, stored_as) if packed.technique & PACKED else np.frombuffer(data, stored_as)
     if len(numbers) != count:
         raise ValueError(f"{len(data)} bytes cannot be {count} floats")
-    values = numbers.astype(bits_dtype(dtype), copy=False)
-    if sparse:
-        values = np.zeros(kept.size, bits_dtype(dtype))
-        values[kept.ravel()] = numbers
-    return from_bits(values.reshape(shape), dtype)
+    values = np.zeros(kept.size, bits_dtype(dtype))
+    values[kept.ravel()] = numbers
+    return from_bits(values.reshape(packed.shape), dtype)
 
 
-def _decode_codes(packed, kept, sparse):  # -> Coded
+def _read_mask(data, shape, packed):  # -> bool [shape]
+    size = math.prod(shape)
+    if size <= LEARNED_PLACES and not packed:
+        return decode_mask(bytes(data), shape)
+    return np.unpackbits(unpack(data, -(-size // 8), np.dtype(np.uint8)), count=size).reshape(shape) != 0
+
+
+def _decode_codes(packed, kept):  # -> Coded, 0 as the last of its levels
     name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
-    if "range" in parts:
+    if "codebook" in parts:
+        levels = _floats(packed, "codebook")
+    else:
         low, (high,) = parts["range"]
         levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
-    else:
-        levels = _floats(packed, "codebook")
-        levels = np.insert(levels, np.searchsorted(levels, 0), 0) if sparse else levels
+        levels = levels[levels != 0] if "positions" in parts else levels
     if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
         raise ValueError(f"the levels of {name} do not rise, or are more than 256")
-    zero = int(np.searchsorted(levels, 0))
-    own = np.delete(levels, zero) if sparse else levels
-    _, read, options = _coder(count, own, kept)
-    codes = read(parts["codes"][1], count, **options)
-    if count and codes.max() >= len(own):
-        raise ValueError(f"a code of {name} is {codes.max()}, and there are {len(own)} levels")
-    if sparse:
-        codes, coded = np.full(kept.size, zero, np.uint8), codes
-        codes[kept.ravel()] = coded + (coded >= zero)
-    scales, signs, block_size = None, None, 0
+    _, read, options = _coder(count, levels, kept)
+    own = read(bytes(parts["codes"][1]), count, **options)
+    if count and own.max() >= len(levels):
+        raise ValueError(f"a code of {name} is {own.max()}, and there are {len(levels)} levels")
+    codes = np.full(kept.size, len(levels), np.int16)
+    codes[kept.ravel()] = own
+    coded = Coded(codes, np.append(levels, np.float32(0)))
     if "scales" in parts:
-        scales = _floats(packed, "scales")
-        if not len(scales) or kept.size % len(scales):
-            raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
+        coded = coded._replace(scales=_floats(packed, "scales"))
+        if not len(coded.scales) or kept.size % len(coded.scales):
+            raise ValueError(f"{name} has {len(coded.scales)} scales for {kept.size} weights")
     if "signs" in parts:
         block_size, data = parts["signs"]
-        signs = signs_from_bytes(data, packed.shape[1], block_size)
-    return Coded(codes, levels, scales, signs, block_size)
+        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size), block_size=block_size)
+    return coded
 
 
 def _floats(packed, purpose):  # -> float32 [count]

@@ -12,14 +12,13 @@ import sys
 import time
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
-from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import one_of
+from nnzip.checks import FLOAT32_MAX, one_of
 from nnzip.codebooks import assign, kmeans
 from nnzip.files.archive import check_array, open_arrays, writing_arrays
 from nnzip.files.state_dict import stored_parameters
@@ -58,12 +57,13 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
 
     if options == AS_IT_IS or dtype not in LARGEST or not array.size:
         return as_it_is()
-    if not np.isfinite(array).all():
+    largest = _largest(array)
+    if not math.isfinite(largest):
         return as_it_is(": not finite")
     if options.bits is None and options.error is None:
         pruned = _pruned(array, options.sparsity)
         return _lossless(pruned, dtype), "float" + _zeros(pruned), _sqnr(array, pruned)
-    if not _within_float32(array):
+    if largest and not FLOAT32_TINY <= largest <= FLOAT32_MAX:  # too large for it, or all too small
         return as_it_is(": float32 cannot hold it")
     w, turned = _rotated(array) if options.rotate else (array.astype(np.float32, copy=False), {})
     w = _pruned(w, options.sparsity)
@@ -82,17 +82,17 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
 
 
 def _lossless(array, dtype):  # -> bytes
+    bits = to_bits(array, dtype)
     few = dtype in LARGEST and array.ndim and array.size and len(np.unique(array.ravel()[:4096])) <= 256
-    if few and np.isfinite(array).all() and _within_float32(array):
+    if few and _largest(array) <= FLOAT32_MAX:  # neither NaN nor infinity
         coded = find_levels(array)
-        if coded and to_bits(coded.restored(array.shape, dtype), dtype).tobytes() == to_bits(array, dtype).tobytes():
+        if coded and to_bits(coded.restored(array.shape, dtype), dtype).tobytes() == bits.tobytes():
             return tensor_to_bytes(array, coded)
-    return tensor_to_bytes(to_bits(array, dtype))
+    return tensor_to_bytes(bits)
 
 
-def _within_float32(array):  # neither too large for it nor, unless they are 0, all too small
-    largest = max(float(array.max()), -float(array.min()))
-    return largest == 0 or FLOAT32_TINY <= largest <= LARGEST["float32"]
+def _largest(array):  # -> the largest magnitude; NaN if there is one
+    return max(float(array.max()), -float(array.min()))
 
 
 def _rotated(array):  # -> float32 [...], {"signs": ..., "block_size": ...}; {} where there is nothing to mix
@@ -116,8 +116,9 @@ def _zeros(values):
 
 
 def _on_a_grid(w, bits):  # -> Coded
-    grid, highest = choose_qparams(_rows(w), bits=bits, axis=0), 2 ** (bits - 1) - 1
-    codes = (quantize(_rows(w), grid) + highest).astype(np.uint8)
+    rows, highest = _rows(w), 2 ** (bits - 1) - 1
+    grid = choose_qparams(rows, bits=bits, axis=0)
+    codes = (quantize(rows, grid) + highest).astype(np.uint8)
     return Coded(codes.ravel(), range(-highest, highest + 1), grid.scale)
 
 
@@ -134,23 +135,22 @@ def _rows(array):  # -> [out, ...], a vector as one row
     return array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
 
 
-def _blocks(array):  # -> its rows, as many at a time as make about BLOCK numbers
-    rows = _rows(array)
-    count = max(1, BLOCK // rows.shape[1])
-    return (rows[start : start + count] for start in range(0, len(rows), count))
-
-
 def _sqnr(array, back):  # [...], [...] -> dB
-    noise = _power_db(lambda: map(partial(np.subtract, dtype=np.float64), _blocks(array), _blocks(back)))
-    return math.inf if noise == -math.inf else _power_db(lambda: _blocks(array)) - noise
+    array, back = _rows(array), _rows(back)
+    count = max(1, BLOCK // array.shape[1])
+    blocks = [slice(start, start + count) for start in range(0, len(array), count)]
+    noise = _power_db(np.subtract(array[rows], back[rows], dtype=np.float64) for rows in blocks)
+    return math.inf if noise == -math.inf else _power_db(array[rows] for rows in blocks) - noise
 
 
-def _power_db(blocks):  # () -> iterator of [...] -> dB of the sum of their squares, none of which is infinite, or 0
-    largest = max(float(np.abs(rows).max()) for rows in blocks())
-    if largest == 0:
-        return -math.inf
-    total = sum(float(np.sum(np.divide(rows, largest, dtype=np.float64) ** 2)) for rows in blocks())
-    return 20 * math.log10(largest) + 10 * math.log10(total)
+def _power_db(blocks):  # iterator of [...] -> dB of the sum of their squares, none of which is infinite, or 0
+    largest, power = 0.0, 0.0  # of what is divided by the largest so far
+    for rows in blocks:
+        before, largest = largest, max(largest, _largest(rows))
+        if largest:
+            scaled = np.divide(rows, largest, dtype=np.float64).ravel()
+            power = power * (before / largest) ** 2 + float(scaled @ scaled)
+    return 20 * math.log10(largest) + 10 * math.log10(power) if largest else -math.inf
 
 
 # All tensors
@@ -179,7 +179,8 @@ def zip_arrays(source, path, *, options=AS_IT_IS, per_tensor=(), executor=None, 
                 raise ValueError(f"no tensor matches {pattern!r}; there are {', '.join(list(arrays)[:40])}")
             chosen |= dict.fromkeys(named, own)
         with writing_arrays(path) as add:
-            for dtype, data, row in _mapped(source, arrays, chosen, executor):
+            zipped = _zipped(arrays, chosen) if executor is None else _zipped_by(executor, source, chosen)
+            for dtype, data, row in zipped:
                 add(row.name, dtype, row.shape, data)
                 rows.append(row)
                 if progress:
@@ -196,25 +197,23 @@ def _opened(source):  # -> context of {name: Stored}
     return nullcontext(stored_parameters(zoo.trained(name, seed=int(seed or 0))))
 
 
-def _mapped(source, arrays, chosen, executor):  # -> iterator of (dtype, bytes, Row)
-    if executor is None:
-        return (_zip_one(arrays[name], name, options) for name, options in chosen.items())
-    names = list(chosen)
-    step = -(-len(names) // 32) or 1  # each job opens the file anew
-    jobs = [{name: chosen[name] for name in names[start : start + step]} for start in range(0, len(names), step)]
-    return chain.from_iterable(executor.map(_zip_some, [str(source)] * len(jobs), jobs))
+def _zipped(arrays, chosen):  # {name: Stored}, {name: Options} -> iterator of (dtype, bytes, Row)
+    for name, options in chosen.items():
+        start, (shape, dtype, read) = time.perf_counter(), arrays[name]
+        data, told, sqnr = compress(read(), dtype, options)
+        before, seconds = tensor_bytes(shape, dtype), time.perf_counter() - start
+        yield dtype, data, Row(name, shape, told, before, len(data), sqnr, seconds)
 
 
-def _zip_some(source, chosen):
+def _zipped_by(executor, source, chosen):  # the same, in some 32 jobs: each opens the file anew
+    step = -(-len(chosen) // 32) or 1
+    jobs = [dict(islice(chosen.items(), start, start + step)) for start in range(0, len(chosen), step)]
+    return chain.from_iterable(executor.map(_zip_job, [str(source)] * len(jobs), jobs))
+
+
+def _zip_job(source, chosen):
     with _opened(source) as arrays:
-        return [_zip_one(arrays[name], name, options) for name, options in chosen.items()]
-
-
-def _zip_one(stored, name, options):  # -> dtype, bytes, Row
-    start = time.perf_counter()
-    data, told, sqnr = compress(stored.read(), stored.dtype, options)
-    before = tensor_bytes(stored.shape, stored.dtype)
-    return stored.dtype, data, Row(name, stored.shape, told, before, len(data), sqnr, time.perf_counter() - start)
+        return list(_zipped(arrays, chosen))
 
 
 def unzip_arrays(path, output):

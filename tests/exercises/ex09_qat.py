@@ -221,7 +221,8 @@ def any_binary(rng):
 
 
 @exercise(
-    section="7. Sixteen bits",
+    section="1. Two formats of sixteen bits",
+    notebook="09b",
     difficulty=2,
     size="four lines",
     task="x is float32. x.view(np.uint32) are its bits: adding to them carries into the exponent by itself.",
@@ -262,7 +263,13 @@ def any_bits(rng):
     return given(np.where(np.isnan(x), np.float32(np.inf), x))
 
 
-@exercise(section="7. Sixteen bits", difficulty=2, size="ten lines", parts=("weights", "scale", "good"))
+@exercise(
+    section="3. The gradient that is lost",
+    notebook="09b",
+    difficulty=2,
+    size="ten lines",
+    parts=("weights", "scale", "good"),
+)
 def scaled_sgd_step(weights, grads, scale, good, *, rate, interval):
     """Return the weights, the loss scale and the count of good steps after one step of SGD with loss scaling.
 
