@@ -146,12 +146,16 @@ def test_sharing_goes_back_until_the_error_is_within(monkeypatch):
     assert "with shared values" in history[-1]["why"] and counts(network) == shared[2]
 
 
-def test_nothing_is_learned_from_held_out_images(monkeypatch):
+def test_nothing_is_learned_from_held_out_images_until_all_is_decided(monkeypatch):
     monkeypatch.setattr(module, "evaluate", lambda network, images, labels: 0.1)
     other = [np.concatenate([array[:250], array[:50]]) for array in DATA]
+    whole = [deep_compression(tiny_cnn(), tiny_cnn(), data, **FEW)[0] for data in (DATA, other)]
+    share = module.share
+    monkeypatch.setattr(module, "share", lambda *arguments, everything=False: share(*arguments))
     first, second = (deep_compression(tiny_cnn(), tiny_cnn(), data, **FEW)[0] for data in (DATA, other))
     for name, array in first.parameters().items():
         assert np.array_equal(array, second.parameters()[name])
+    assert any(not np.array_equal(*pair) for pair in zip(*(n.parameters().values() for n in whole), strict=True))
 
 
 def test_the_running_average_is_that_of_all_steps_and_later_of_the_last(monkeypatch):
@@ -173,9 +177,11 @@ def test_the_rate_falls_only_while_values_are_shared(monkeypatch):
     )
     scripted(monkeypatch, narrow=[0.1, 0.6], prune=[0.1], share=[0.1])
     deep_compression(tiny_cnn(), tiny_cnn(), DATA, **FEW)
-    first, last = 10 * (2 + 9), seen[-2 * 30 :]  # a step that shares moves copies, then values
-    assert seen[: len(seen) - 60] == [1.0] * first
-    assert last[::2] == last[1::2] == pytest.approx([0.5 * (1 + np.cos(np.pi * i / 30)) for i in range(30)])
+    first = 10 * (2 + 9)  # then a step that shares moves copies, then values: of 250 images, at last of all 300
+    assert seen[:first] == [1.0] * first
+    shared, last = seen[first : first + 2 * 30], seen[first + 2 * 30 :]
+    for rates, steps in ((shared, 30), (last, 36)):
+        assert rates[::2] == rates[1::2] == pytest.approx([0.5 * (1 + np.cos(np.pi * i / steps)) for i in range(steps)])
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])

@@ -81,7 +81,7 @@ def deep_compression(
 
 
 def share(network, lessons, values, epochs, *, everything=False):
-    """Return a copy without dead units whose parameters share few values; everything: taught with every image, the held-out ones too."""
+    """Return a copy without dead units whose parameters share few values; held-out images teach it too if asked."""
     student = remove_dead_units(network)
     optimizer = SharedValues(RATES[1], student.parameters(), values)
     lessons.teach(student, optimizer, epochs, schedule=cosine_decay, everything=everything)
