@@ -361,16 +361,18 @@ FINDINGS = [
     ),
     unclear(
         "A2 1: more accurate?",
-        "quantization and pruning make a model smaller and faster, and raise its accuracy",
-        "smaller and faster can be measured; more accurate is seen after more training, and 6 Q1 itself expects a loss",
+        "quantization and pruning can make a model smaller and faster, and raise its accuracy",
+        "smaller and faster can be measured; more accurate is seen after more training, and 6 Q1 itself names a possible "
+        "loss",
         Run(),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
     ),
     unclear(
         "A2 2.1: three roundings",
         "floats become integers by integerization, by estimation, or by rounding to the nearest mean integer",
-        "none has a formula: we read cutting off, rounding at random, and rounding to nearest; the nearest of a few means "
-        "would be a codebook (k-means)",
+        "none has a formula of its own, and 3.1 has one, with floor, for all three: we read cutting off, some "
+        "approximation (rounding at random, perhaps), and rounding to nearest; the nearest of a few means would be a "
+        "codebook (k-means)",
         Run(),
         Better("nnzip.quantization.round_to_integer", "02_quantization", "8. Rounding"),
     ),
@@ -384,9 +386,11 @@ FINDINGS = [
     ),
     wrong(
         "A2 3.1: the formula",
-        "x becomes floor((x - min) / range * maxrange + minrange), where range is the quantization range",
-        "so all of [-1, 1] becomes -128, and floor is half a step low; clip(round(x / s) + z, qmin, qmax) with "
-        "s = (max - min) / (qmax - qmin) keeps a code for 0",
+        "x becomes floor((x - min) / range * maxrange + minrange), where range is called the quantization range, and "
+        "maxrange and minrange are not explained",
+        "with range 255 all of [-1, 1] becomes -128; with max - min, as in 4.1's code, half of the codes are used if "
+        "maxrange is 127, and all if it is 255, half a step low unless decoding adds it; clip(round(x / s) + z, qmin, "
+        "qmax) with s = (max - min) / (qmax - qmin) needs no addition and keeps a code for 0",
         Run(printed.a2_3_1, ((-1, -0.5, 0, 0.5, 1), -1, 255, 127, -128), None, (-128,) * 5),
         Better("nnzip.quantization.quantize", "02_quantization", "8. Rounding"),
     ),
@@ -400,7 +404,8 @@ FINDINGS = [
     wrong(
         "A2 4.1: quantizing in PyTorch",
         "a CNN is trained, its weights are made integers, and then floats again",
-        "four calls fail, one after the other; repaired, floats from 0 to 0.67 stay floats, and nothing turns back",
+        "four mistakes stop it, one after the other (torch.min and torch.max alike); repaired, on weights as PyTorch "
+        "draws them, floats from 0 to 0.67 stay floats, and nothing turns back",
         Run(printed.a2_4_1_clamp, (THIRDS,), None, {"conv1.weight": np.arange(5) / 6}, TORCH_FAILS),
         Better(
             "nnzip.compression.quantization.quantize_weights",
@@ -408,11 +413,12 @@ FINDINGS = [
             "5. One scale for all, or one for each",
         ),
     ),
-    wrong(
+    unclear(
         "A2 4.2: stability by standard deviation",
         "an array whose values have a small standard deviation is unstable, so it is deleted",
-        "the spread inside an array says nothing of a disturbance: four weights of 1 have none, and the output may be "
-        "all theirs",
+        "as a measure of stability it says nothing: four weights of 1 have no spread, and the output may be all theirs; "
+        "as a measure of size (the root mean square, where the mean is 0) or of information it is a published rule for "
+        "filters (Sun et al. 2019), here applied to whole layers",
         Run(
             printed.a2_4_2_small_spread,
             ({"0.weight": np.ones((1, 4))},),
@@ -425,7 +431,7 @@ FINDINGS = [
         "A2 4.2: pruning in PyTorch",
         "every array whose standard deviation is below 0.01 becomes 0, then training goes on",
         "no array of weights is that narrow here (a bias of 10 numbers can be); and without a mask at every step what "
-        "was zeroed comes back",
+        "was zeroed comes back (soft filter pruning, Yang He et al. 2018, wants this, and prunes again)",
         Run(printed.a2_4_2_small_spread, (THIRDS,), None, THIRDS, TORCH_FAILS[:2]),
         Better("nnzip.compression.pruning.prune_network", *TRAPS_05),
     ),
@@ -439,15 +445,15 @@ FINDINGS = [
     ),
     wrong(
         "A3 2.6: the chart",
-        "a box of pruning techniques holds pruning, quantization and distillation",
-        "the box is compression: quantization and distillation prune nothing",
+        "in a simplified chart a box of pruning techniques holds pruning, quantization and distillation",
+        "the label should be compression, as the text above the chart says: quantization and distillation prune nothing",
         Run(),
         Better("nnzip.compression.pruning.prune_network", "05_pruning", "2. A mask"),
     ),
     wrong(
         "A3 4.1: a smaller matrix",
-        "removing single weights gives a matrix of fewer rows and columns, and the threshold is usually in (0, 1)",
-        "the shape stays, and a mask says what counts; the threshold lives on the scale of the weights",
+        "removing single weights gives a matrix of fewer rows and fewer columns",
+        "the shape stays, and a mask says what counts; rows and columns go only when whole neurons do",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
         Better(
             "nnzip.compression.pruning.remove_units",
@@ -481,8 +487,8 @@ FINDINGS = [
     wrong(
         "A3 4.2: the mask",
         "W' = W sign(W >= theta), with a sign that is 1 from 0 on and 0 below",
-        "that sign is a step function, and of a condition, 0 or 1, it is always 1, so nothing is pruned; the mask is "
-        "|W| > theta",
+        "read as the condition itself it removes every negative weight, however large; read to the letter, the sign of 0 "
+        "or 1 is always 1 and nothing goes; the mask is |W| > theta",
         Run(printed.a3_4_2_prune, (EXAMPLE, 0.049), PRUNED_W, EXAMPLE),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
@@ -504,14 +510,15 @@ FINDINGS = [
     wrong(
         "A3 4.3: pruning the matrix",
         "of three weights of 1 the middle one stays and two go, and both -1 stay",
-        "no rule by value can tell equal weights apart: W >= theta drops both -1, and |W| > theta keeps all five",
+        "no threshold on values can tell equal weights apart: W >= theta drops both -1, and |W| > theta keeps all five",
         Run(printed.a3_4_3_prune, (EXAMPLE, 0.049), PRUNED_W, np.eye(3)),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
     wrong(
         "A3 4.3: quantizing the matrix",
         "the formula of 4.2 gives -1, 0 and 1",
-        "it gives codes from 0 to 3, and the zeros come back as 1/3: a grid without a level at 0 destroys sparsity",
+        "the first row has its signs turned; the formula gives codes from 0 to 3, and the zeros come back as 1/3: a grid "
+        "without a level at 0 destroys sparsity",
         Run(
             printed.a3_4_2_quantize,
             (EXAMPLE, -1, 1, 2),
@@ -537,8 +544,8 @@ FINDINGS = [
     wrong(
         "A3 5.2, 5.4: quantizing in NumPy",
         "the pruned matrix is quantized, and the output shows -1, 0 and 1",
-        "nothing is printed after the failure; on the printed W' its quantizer gives 3 and -1, for the division by "
-        "2^w - 1 is missing on the way back",
+        "the program stops before its first print; on the printed W' its quantizer gives -1, 3 and 5, for the division "
+        "by 2^w - 1 is missing on the way back",
         Run(
             printed.a3_5_2_quantize,
             (PRUNED_W, 2),
@@ -549,7 +556,8 @@ FINDINGS = [
     ),
     wrong(
         "A3 7.3: the papers",
-        "a study of pruning is by LeCun, Bengio and Hinton, and Quantized Neural Networks by Han and others",
+        "a study of pruning is by LeCun, Bengio and Hinton, Quantized Neural Networks by Han and others, and "
+        "Squeeze-and-Excitation by H. Hu and others",
         "the first we did not find (LeCun's is Optimal Brain Damage), the second is by Hubara et al.; "
         "Squeeze-and-Excitation is J. Hu's",
         Run(),
@@ -558,8 +566,8 @@ FINDINGS = [
     unclear(
         "A4 1, 5, 6: interpretability",
         "quantization and distillation make networks easier to interpret, and more research is needed for it",
-        "nothing is shown for or against; one case is known, a network distilled into a decision tree that can be read "
-        "(Frosst and Hinton 2017)",
+        "nothing is shown for or against; single cases are published: a network distilled into a decision tree (Frosst "
+        "and Hinton 2017), binary networks turned into decision diagrams (Shi et al. 2020)",
         Run(),
         Better(
             "nnzip.compression.distillation.distill",
@@ -571,7 +579,7 @@ FINDINGS = [
     right(
         "A4 2.2: keeping the knowledge",
         "in distillation a smaller model is trained so that it keeps the knowledge of the large one",
-        "this is what distillation is: the knowledge is in the teacher's outputs",
+        "this is what distillation is: the knowledge is taken from the teacher, mostly from its outputs",
         Run(),
         Better(
             "nnzip.compression.distillation.distill", "06_distillation", "2. What a teacher says"
@@ -580,15 +588,17 @@ FINDINGS = [
     wrong(
         "A4 3.1.1, 3.1.2: the formula",
         "x in [0, 1] becomes floor(x 2^b + 0.5)",
-        "x = 1 becomes 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1",
+        "x = 1 becomes 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1, or 2^b with the codes clipped at "
+        "2^b - 1 (fixed point)",
         Run(printed.a4_3_1, (1.0, 8), None, 256),
         Better("nnzip.quantization.quantize", *TRAPS_02),
     ),
-    wrong(
+    unclear(
         "A4 3.1.3: quantizing the loss",
         "the loss becomes an integer too, as a step toward models for small devices",
-        "a device that only predicts has no loss; in training an integer loss has no slope, and low precision scales "
-        "the loss instead",
+        "a device that only predicts has no loss; training in integers alone computes the gradient of the loss in "
+        "integers too (NITI, Wang et al. 2020), by a formula, since the rounded loss itself has slope 0 almost "
+        "everywhere; usual low precision keeps the loss in floats and scales it",
         Run(printed.a4_3_1_slope, (0.3, 8), None, 0.0),
         Better(
             "nnzip.compression.low_precision.LossScale",
@@ -596,10 +606,11 @@ FINDINGS = [
             "5. Rounding the loss",
         ),
     ),
-    wrong(
+    unclear(
         "A4 3.2: distillation",
         "parameters are deleted, the weights are copied, and the small model is tuned on a new task",
-        "that is pruning and transfer, a good start (DistilBERT) but without a teacher; the loss is "
+        "as a transfer of weights it is published (weight subcloning, Samragh et al. 2023), and a good start "
+        "(DistilBERT); what is usually called distillation has the teacher speak in training: the usual loss is "
         "alpha T^2 KL(teacher || student) + (1 - alpha) CE",
         Run(),
         Better("nnzip.distillation.distillation_loss", "06_distillation", "3. The loss"),
