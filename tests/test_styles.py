@@ -720,24 +720,6 @@ def best_rounding_v1(weight, hessian, qparams):
     return out
 
 
-def equalize_v1(weight, bias, next_weight):
-    weight, bias, following = weight.copy(), bias.copy(), next_weight.copy()
-    columns = following.reshape(len(following), len(weight), -1)
-    for i in range(len(weight)):
-        r, read = np.abs(weight[i]).max(), np.abs(columns[:, i]).max()
-        if r and read:
-            s = np.sqrt(r / read)
-            weight[i] /= s
-            bias[i] /= s
-            columns[:, i] *= s
-    return weight, bias, following
-
-
-def bias_correction_v1(bias, y, y_hat):
-    axes = tuple(a for a in range(y.ndim) if a != 1)
-    return (bias - (np.float64(y_hat) - np.float64(y)).mean(axis=axes)).astype(bias.dtype)
-
-
 # 11
 
 

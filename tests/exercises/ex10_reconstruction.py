@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from nnzip import equalization, reconstruction
+from nnzip import reconstruction
 from nnzip.book.grading import Exercise, any_floats, exercise, expect, given
 from nnzip.data import load_mnist
 from nnzip.nn.network import weights_of
@@ -297,96 +297,3 @@ def against_all_ways(best_rounding, rng):
             least = np.min(np.sum(ways @ hessian * ways, axis=1))
             d = got[row] - weight[row]
             expect(float(d @ hessian @ d), least, f"d H d^T of row {row}", tolerance=1e-5 * (1 + least))
-
-
-equalize = Exercise(
-    equalization.equalize,
-    section="10. Scales and biases",
-    difficulty=2,
-    size="ten lines",
-    task="The last axis of next_weight holds channel 0's places, then channel 1's, as Flatten leaves them. Each of the "
-    "three comes back in its own shape and dtype; no bad input.",
-    parts=("weight", "bias", "next_weight"),
-)
-
-equalize.case(
-    "s = sqrt(4 / 1) and sqrt(1 / 4): the first channel shrinks, the second grows, and the next layer undoes it.",
-    np.array([[4.0], [-1.0]]),
-    np.array([2.0, 1.0]),
-    np.array([[-1.0, 4.0]]),
-    gives=([[2.0], [-2.0]], [1.0, 2.0], [[-2.0, 2.0]]),
-    tolerance=1e-12,
-    likely="weight / s, bias / s, next_weight * s, s = sqrt(r / r'), both of magnitudes",
-)
-equalize.case(
-    "A channel without weights on either side stays as it is, without a NaN.",
-    np.array([[0.0, 0.0], [3.0, -1.0], [4.0, 2.0]]),
-    np.array([5.0, 6.0, 8.0]),
-    np.array([[7.0, 0.0, 1.0], [1.0, 0.0, -1.0]]),
-    gives=([[0, 0], [3, -1], [2, 1]], [5.0, 6.0, 4.0], [[7, 0, 2], [1, 0, -2]]),
-    tolerance=1e-12,
-    likely="s is 1 where r or r' is 0",
-)
-
-
-@equalize.draw(
-    "one s for each channel, all its places and columns: behind a Flatten they lie side by side", ulps=64, dtype=True
-)
-def any_two_layers(rng):
-    """Linear layers and convolutions, behind a Flatten too, squares among them, some channels dead, both dtypes."""
-    outputs, channels, inputs = [3, 3, 3] if rng.random() < 0.2 else map(int, rng.integers(1, 6, 3))
-    k, places = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    kinds = [((channels, inputs), (outputs, channels * places)), ((channels, inputs, k, k), (outputs, channels, k, k))]
-    kinds += [((channels, inputs, k, k), (outputs, channels * places))]
-    shapes = kinds[rng.integers(3)]
-    weight = any_floats(rng, shapes[0])
-    alive = (rng.random(channels) < 0.8).astype(weight.dtype).reshape(-1, *[1] * (len(shapes[0]) - 1))
-    return given(
-        weight * alive, any_floats(rng, channels, dtype=weight.dtype), any_floats(rng, shapes[1], dtype=weight.dtype)
-    )
-
-
-@exercise(section="10. Scales and biases", difficulty=1, size="two lines")
-def bias_correction(bias, y, y_hat):  # [out], [N, out, ...] twice -> [out]
-    """Return the bias that takes the mean error out of a layer's outputs: the mean of y_hat becomes that of y.
-
-    y holds the outputs before, y_hat those after a change of the weights; of a convolution (N, out, H, W). The means
-    are taken in float64, and the bias keeps its dtype.
-
-    >>> bias_correction(np.array([1.0]), np.array([[2.0], [4.0]]), np.array([[2.5], [4.0]])).tolist()
-    [0.75]
-    """
-    return equalization.bias_correction(bias, y, y_hat)
-
-
-bias_correction.case(
-    "What is too much on average is taken off, for each output by itself.",
-    np.array([10.0, 20.0]),
-    np.zeros((2, 2)),
-    np.array([[1.0, 5.0], [3.0, -7.0]]),
-    gives=[8.0, 21.0],
-    tolerance=1e-12,
-    likely="b - mean(y_hat - y) over axis 0: errors have signs",
-)
-bias_correction.case(
-    "Large outputs and small errors: 10,000 and 0.125, in float32.",
-    np.array([1.0, 1.0], np.float32),
-    np.full((3000, 2), 10_000.0, np.float32),
-    np.full((3000, 2), 10_000.0, np.float32) + np.array([0.125, -0.25], np.float32),
-    gives=[0.875, 1.25],
-    tolerance=1e-6,
-    dtype=np.float32,
-    likely="float32 sums of 3,000 times 10,000 are rounded to 2: take the means in float64",
-)
-
-
-@bias_correction.draw(
-    "of a convolution the mean over the samples and all places, axes 0, 2 and 3; no median", ulps=100, dtype=True
-)
-def any_outputs(rng):
-    """Linear layers and convolutions, as many samples as outputs, both dtypes."""
-    shape = [(3, 3), (5, 2), (2, 3, 4, 3), (3, 3, 3, 3)][rng.integers(4)]
-    y = any_floats(rng, shape)
-    return given(
-        any_floats(rng, shape[1], dtype=y.dtype), y, y + any_floats(rng, shape, dtype=y.dtype) + y.dtype.type(1)
-    )

@@ -66,24 +66,6 @@ def best_rounding(weight, hessian, qparams):
     return best.astype(np.float32)
 
 
-def equalize(weight, bias, next_weight):
-    channels = len(weight)
-    rows = weight.reshape(channels, -1)
-    columns = next_weight.reshape(len(next_weight), channels, -1)
-    large, read = np.abs(rows).max(axis=1), np.abs(columns).max(axis=(0, 2))
-    dead = (large == 0) | (read == 0)
-    s = np.where(dead, 1.0, np.sqrt(large / np.where(dead, 1.0, read)))
-    new = rows / s[:, None], bias / s, columns * s[:, None]
-    old = weight, bias, next_weight
-    return tuple(n.reshape(o.shape) for n, o in zip(new, old, strict=True))
-
-
-def bias_correction(bias, y, y_hat):
-    shift = y_hat.astype(np.float64) - y
-    mean = np.moveaxis(shift, 1, 0).reshape(len(bias), -1).mean(axis=1)
-    return (bias - mean).astype(bias.dtype)
-
-
 RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still right: {function: {statement: why}}
     "gptq": {
         "w, inverse = (weight.astype(np.float32), np.linalg.inv(hessian))": "but for last places",
@@ -96,10 +78,4 @@ RIGHT = {  # changes by rule (tests/mutants.py) after which a function is still 
         "best = np.ones(weight.shape)": "every place is filled",
         "codes = np.clip(np.floor(row * (1 / scale[i])) + ups + zero[i], qparams.qmin, qparams.qmax)": "last places",
     },
-    "equalize": {
-        "large, read = (np.abs(rows).max(axis=1), np.abs(columns).max(axis=(2, 0)))": "the same two axes",
-        "s = np.where(dead, 1.0, np.sqrt(large / np.where(dead, 2.0, read)))": "s is 1 there",
-        "return tuple((n.reshape(o.shape) for n, o in zip(new, old, strict=False)))": "there are three of each",
-    },
-    "bias_correction": {"shift = y_hat - y": "but for last places"},
 }
