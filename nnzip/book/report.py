@@ -25,7 +25,7 @@ TITLES = {  # of each chapter's figure: the message of its two columns
     "07_codebooks": ("At two bits fitted values lose least", "Shared values do not change what pruning costs"),
     "08_integer": ("From four bits up, 8-bit integers cost nothing visible", "At 80 % zeros they cost half a point"),
     "09_qat": ("Trained through the rounding, two bits work", "Training makes up for pruning, too"),
-    "10_reconstruction": ("Two bits work without any training", "GPTQ moves the cliff of pruning"),
+    "10_reconstruction": ("Two bits work without labels", "The surgeon's refit moves the cliff of pruning"),
     "11_mixed_precision": ("In the bytes of two bits, mixed widths work", "They do not help against pruning"),
 }
 SIGNATURES = {stem: {"titles": titles} for stem, titles in TITLES.items()}  # how `plots.error_curves` draws them
