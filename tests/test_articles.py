@@ -32,10 +32,12 @@ CORRECT = {
     "A1 8.2: the trends", "A2 3.2: the threshold", "A3 4.1: the levels", "A4 2.2: keeping the knowledge",
 }  # fmt: skip
 SEVERAL_THINGS = {  # neither wrong nor right: two readings, a use of the word that is published, or nothing shown
-    "A0 2.2, 3.2.2: the Hadamard transform", "A0 3.1: what distillation learns", "A0 7.3: the papers",
+    "A0 2.2, 3.2.2: the Hadamard transform", "A0 3.1: what distillation learns", "A0 4.1, 4.2: the formula",
+    "A0 5.2: the schedule", "A0 7.3: the papers",
     "A0 8.2: mixed-precision training", "A1 2: the order", "A1 2, 9 Q1, 9 Q3: is quantization compression?",
     "A1 3.2, 9 Q2: making up for the loss", "A2 1: more accurate?", "A2 2.1: three roundings", "A2 2.2: stability",
-    "A2 6 Q4: overfitting", "A3 4.1, 4.2: levels or codes", "A4 1, 5, 6: interpretability",
+    "A2 4.2: stability by standard deviation", "A2 6 Q4: overfitting", "A3 4.1, 4.2: levels or codes",
+    "A4 1, 5, 6: interpretability", "A4 3.1.3: quantizing the loss", "A4 3.2: distillation",
 }  # fmt: skip
 WORDS = {  # what cannot be run: steps, opinions, orders, charts, names of papers
     "A0 3.2.1, 3.2.2: the steps", "A0 3.3: gains and costs", "A0 7.3: the papers", "A1 2: the order",
@@ -145,6 +147,9 @@ def test_the_step_that_divides_must_be_the_step_that_multiplies():
         levels = [(code - int(grid.zero_point)) * float(grid.scale) for code in range(2**n)]
         best = min(abs(level - x) for level in levels)
         assert abs(float(fake_quantize(x, grid)) - x) == pytest.approx(best, abs=1e-6)
+    x, s = np.linspace(a, b, 41), (b - a) / (2**n - 1)  # the other reading, r = q: the nearest of a, a + q, ..., b
+    nearest = [min((a + s * k for k in range(2**n)), key=lambda level, value=value: abs(level - value)) for value in x]
+    np.testing.assert_allclose(np.abs(printed.a0_4_2(x, a, s, s) - x), np.abs(nearest - x), atol=1e-12)
 
 
 def test_the_worked_example_by_fractions():

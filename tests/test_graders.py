@@ -181,6 +181,35 @@ def test_an_endless_loop_in_a_notebook_is_stopped(monkeypatch, capsys):
     assert "cut off:  took more than 0.5 s" in capsys.readouterr().out and signal.getsignal(signal.SIGALRM) is before
 
 
+def test_what_the_failing_call_printed_is_shown_and_nothing_else(capfd):
+    def dequantize(codes, qparams):
+        print("codes", codes.dtype)
+        return codes if codes.dtype == np.int8 else KNOWN["dequantize"].reference(codes, qparams)
+
+    assert not exercises.check(dequantize=dequantize)
+    assert capfd.readouterr().out.count("printed:  codes int8") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "quantize", "--lang", "zh", "--folder", "x"], "no file"),  # options after the action
+        (["check", "04", "quantize"], "no exercise quantize"),
+        (["check", "ex02_quantization.ipynb"], "notebooks are not graded"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_in_a_line(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ex02_quantization.ipynb").write_text("{}")
+    assert cli.main(["exercises", *arguments]) == 2 and said in capsys.readouterr().err
+
+
+def test_a_chapter_is_started_by_an_exercise_and_checked_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["exercises", "start", "quantize"]) == 0 and cli.main(["exercises", "check", "quantization"]) == 1
+    assert "0 of 6 passed" in capsys.readouterr().out
+
+
 def test_the_list_tells_a_file_that_does_not_load_and_is_the_same_inside_the_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "exercises").mkdir()
     (tmp_path / "exercises" / "ex02_quantization.py").write_text("def quantize(:")
@@ -491,7 +520,7 @@ def test_slow_calls_add_up(tmp_path):
             student.call("f", (), {}, seconds=0.5)
         with pytest.raises(sandbox.Cut, match="s together: too slow"):
             student.call("f", (), {}, seconds=0.5)
-        assert student.call("g", (), {}, seconds=0.5) == {"value": 1}
+        assert student.call("g", (), {}, seconds=0.5) == {"value": 1, "printed": ""}
 
 
 ROWS = np.float32([[1, 2, 3], [4, 5, 6]])
@@ -655,7 +684,7 @@ def test_the_book_is_closed_within_a_function_too():
         own = functions(f"def f(x):\n    {line}\n    return 1\n")["f"]
         assert "the book's own" in sandbox.call(own, (1,), {})["message"], line
     own = functions("def f(x):\n    from nnzip.quantization import QuantParams\n    import math\n    return 1\n")["f"]
-    assert sandbox.call(own, (1,), {}) == {"value": 1}
+    assert sandbox.call(own, (1,), {}) == {"value": 1, "printed": ""}
 
 
 def test_an_installed_wheel_says_that_it_needs_the_clone(monkeypatch, tmp_path, capsys):

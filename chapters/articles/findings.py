@@ -196,16 +196,17 @@ FINDINGS = [
     ),
     right(
         "A0 3.3: gains and costs",
-        "models get smaller and cheaper, at some risk for their accuracy and at the cost of some training",
+        "models get smaller and cheaper, at some risk for their accuracy and perhaps at the cost of more training",
         "this is fair, and chapters 02 to 06 and 08 measure how much of each",
         Run(),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
         also="A0 9.2, A1 3.3, A2 6 Q1, A2 6 Q2, A3 3.3, A4 6",
     ),
-    wrong(
+    unclear(
         "A0 4.1, 4.2: the formula",
-        "theta becomes round(theta / q) r, with q and r of their own, r a range, and no clipping",
-        "r must be q, and the codes are clipped: s (clip(round(theta / s) + z) - z) with s = (b - a) / (2^n - 1)",
+        "theta becomes round(theta / q) r, in 4.2 counted from a, where r is called a range and lies between 0 and q",
+        "with r = q, as in 4.3, this is the uniform grid, without a bit width; with r < q, which 4.2 allows, everything "
+        "shrinks, 0.5 to 0.25 by 4.1",
         Run(printed.a0_4_1, (0.5, 0.1, 0.05), None, 0.25),
         Better("nnzip.quantization.quantize", "02_quantization", "2. The grid"),
     ),
@@ -231,18 +232,21 @@ FINDINGS = [
     ),
     wrong(
         "A0 5.2: quantizing it",
-        "functions of tensorflow_model_optimization give an 8-bit model, whose accuracy is printed",
-        "the package exists and these names in it do not; and a model that is not compiled again cannot be evaluated",
+        "functions of tensorflow_model_optimization give an 8-bit model and a pruned one, and the accuracy of each is "
+        "printed",
+        "the package exists and these names in it do not; and the 8-bit model is not compiled again, so it cannot be "
+        "evaluated",
         Run(fails=(("from tensorflow_model_optimization import quantitative", ImportError),)),
         Better(
             "nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"
         ),
     ),
-    wrong(
+    unclear(
         "A0 5.2: the schedule",
-        "in five epochs the network is pruned to 30 %, which the schedule reaches at step 10,000",
-        "five epochs of 1,875 steps end at step 9,375, where the schedule is at 28.6 %",
-        Run(printed.a0_5_2_sparsity, (5 * 60_000 // 32,), 0.3, 0.1 + 0.2 * 8375 / 9000),
+        "a schedule rises from 10 % at step 1,000 to 30 % at step 10,000, and the training has five epochs",
+        "five epochs of 1,875 steps end at step 9,375, where the line is at 28.6 %; whether 30 % is to be reached is "
+        "not said",
+        Run(printed.a0_5_2_sparsity, (5 * 60_000 // 32,), None, 0.1 + 0.2 * 8375 / 9000),
         Better("nnzip.pruning.linear_schedule", "05_pruning", "6. Retraining"),
     ),
     unclear(
@@ -250,7 +254,11 @@ FINDINGS = [
         "two papers are recommended by their titles, one on inference in integers and one on pruning techniques",
         "the first is Jacob et al. 2018 and well chosen; under the second title we found no paper",
         Run(),
-        Better("nnzip.compression.integer.integer_network", "08_integer", "2. The way of an image"),
+        Better(
+            "nnzip.compression.integer.integer_network",
+            "08_integer",
+            "2. The way of an image, counted",
+        ),
     ),
     unclear(
         "A0 8.2: mixed-precision training",
@@ -286,9 +294,11 @@ FINDINGS = [
     ),
     unclear(
         "A1 3.2, 9 Q2: making up for the loss",
-        "to make up for lost accuracy one may have to add layers or change the activations",
-        "before training that is a design for low precision; a trained network is helped by calibration, bias "
-        "correction, reconstruction, or training through the rounding",
+        "to make up for lost accuracy one may have to change the network, for example add layers or change the "
+        "activation functions",
+        "before training that is a design for low precision; a trained network can be changed too (split channels, Zhao "
+        "et al. 2019), but is mostly helped by calibration, bias correction, reconstruction, or training through the "
+        "rounding",
         Run(),
         Better(
             "nnzip.compression.reconstruction.reconstruct_weights",
@@ -299,8 +309,8 @@ FINDINGS = [
     wrong(
         "A1 4.1: the formula",
         "w becomes round(w / 2^b) 2^b for b bits",
-        "the step 2^b grows with b, so that at 8 bits every weight becomes 0; the step is (max - min) / (2^b - 1), or "
-        "2^-f with f bits behind the point",
+        "the step 2^b grows with b, so that at 8 bits every weight below 128 in magnitude becomes 0; the step is "
+        "(max - min) / (2^b - 1), or 2^-f with f bits behind the point",
         Run(printed.a1_4_1, ((0.12, -0.05, 0.2), 8), None, (0, 0, 0)),
         Better("nnzip.quantization.choose_qparams", *TRAPS_02),
     ),
@@ -313,9 +323,9 @@ FINDINGS = [
     ),
     wrong(
         "A1 5.2, 5.4: quantizing the CNN",
-        "tf.keras.models.quantize_model gives an int8 model, and both accuracy and efficiency improve",
-        "no version has these names, and nothing is trained or measured; today's model.quantize rounds only the last "
-        "of the three layers",
+        "tf.keras.models.quantize_model gives an int8 model, with some gain in accuracy and efficiency",
+        "Keras 3.15 has neither of the names used, so the program stops; it trains and measures nothing, so the gain is "
+        "open (see A2 1); today's model.quantize rounds only the last of the three layers",
         Run(
             fails=(
                 ("tf.keras.models.quantize_model", AttributeError),
@@ -330,7 +340,7 @@ FINDINGS = [
     ),
     right(
         "A1 7.2: the tools",
-        "TensorFlow Lite, PyTorch Mobile and ONNX Runtime run models on devices",
+        "TensorFlow Lite and PyTorch Mobile run models on devices, ONNX Runtime those in ONNX format",
         "they do or did: TensorFlow Lite is called LiteRT since 2024, and ExecuTorch has taken the place of PyTorch Mobile",
         Run(),
         Better("nnzip.files.onnx.to_onnx", "08_integer", "8. Bit for bit against ONNX Runtime"),
@@ -348,8 +358,8 @@ FINDINGS = [
     ),
     right(
         "A1 8.2: the trends",
-        "to come are mixed precision, differentiable quantization, pruning by networks and by evolution, and architecture "
-        "search",
+        "to come are mixed-precision quantization, differentiable quantization, pruning by networks and by evolution, "
+        "and architecture search",
         "all five are done today: for example, values trained by gradient (Polino et al. 2018), and a network that "
         "chooses how much of each layer to prune (He et al. 2018)",
         Run(),
@@ -361,16 +371,18 @@ FINDINGS = [
     ),
     unclear(
         "A2 1: more accurate?",
-        "quantization and pruning make a model smaller and faster, and raise its accuracy",
-        "smaller and faster can be measured; more accurate is seen after more training, and 6 Q1 itself expects a loss",
+        "quantization and pruning can make a model smaller and faster, and raise its accuracy",
+        "smaller and faster can be measured; more accurate is seen after more training, and 6 Q1 itself names a possible "
+        "loss",
         Run(),
         Better("nnzip.book.study.error_grid", "02_quantization", "1. The answer first"),
     ),
     unclear(
         "A2 2.1: three roundings",
         "floats become integers by integerization, by estimation, or by rounding to the nearest mean integer",
-        "none has a formula: we read cutting off, rounding at random, and rounding to nearest; the nearest of a few means "
-        "would be a codebook (k-means)",
+        "none has a formula of its own, and 3.1 has one, with floor, for all three: we read cutting off, some "
+        "approximation (rounding at random, perhaps), and rounding to nearest; the nearest of a few means would be a "
+        "codebook (k-means)",
         Run(),
         Better("nnzip.quantization.round_to_integer", "02_quantization", "8. Rounding"),
     ),
@@ -384,9 +396,11 @@ FINDINGS = [
     ),
     wrong(
         "A2 3.1: the formula",
-        "x becomes floor((x - min) / range * maxrange + minrange), where range is the quantization range",
-        "so all of [-1, 1] becomes -128, and floor is half a step low; clip(round(x / s) + z, qmin, qmax) with "
-        "s = (max - min) / (qmax - qmin) keeps a code for 0",
+        "x becomes floor((x - min) / range * maxrange + minrange), where range is called the quantization range, and "
+        "maxrange and minrange are not explained",
+        "with range 255 all of [-1, 1] becomes -128; with max - min, as in 4.1's code, half of the codes are used if "
+        "maxrange is 127, and all if it is 255, half a step low unless decoding adds it; clip(round(x / s) + z, qmin, "
+        "qmax) with s = (max - min) / (qmax - qmin) needs no addition and keeps a code for 0",
         Run(printed.a2_3_1, ((-1, -0.5, 0, 0.5, 1), -1, 255, 127, -128), None, (-128,) * 5),
         Better("nnzip.quantization.quantize", "02_quantization", "8. Rounding"),
     ),
@@ -400,7 +414,8 @@ FINDINGS = [
     wrong(
         "A2 4.1: quantizing in PyTorch",
         "a CNN is trained, its weights are made integers, and then floats again",
-        "four calls fail, one after the other; repaired, floats from 0 to 0.67 stay floats, and nothing turns back",
+        "four mistakes stop it, one after the other (torch.min and torch.max alike); repaired, on weights as PyTorch "
+        "draws them, floats from 0 to 0.67 stay floats, and nothing turns back",
         Run(printed.a2_4_1_clamp, (THIRDS,), None, {"conv1.weight": np.arange(5) / 6}, TORCH_FAILS),
         Better(
             "nnzip.compression.quantization.quantize_weights",
@@ -408,11 +423,12 @@ FINDINGS = [
             "5. One scale for all, or one for each",
         ),
     ),
-    wrong(
+    unclear(
         "A2 4.2: stability by standard deviation",
         "an array whose values have a small standard deviation is unstable, so it is deleted",
-        "the spread inside an array says nothing of a disturbance: four weights of 1 have none, and the output may be "
-        "all theirs",
+        "as a measure of stability it says nothing: four weights of 1 have no spread, and the output may be all theirs; "
+        "as a measure of size (the root mean square, where the mean is 0) or of information it is a published rule for "
+        "filters (Sun et al. 2019), here applied to whole layers",
         Run(
             printed.a2_4_2_small_spread,
             ({"0.weight": np.ones((1, 4))},),
@@ -425,7 +441,7 @@ FINDINGS = [
         "A2 4.2: pruning in PyTorch",
         "every array whose standard deviation is below 0.01 becomes 0, then training goes on",
         "no array of weights is that narrow here (a bias of 10 numbers can be); and without a mask at every step what "
-        "was zeroed comes back",
+        "was zeroed comes back (soft filter pruning, Yang He et al. 2018, wants this, and prunes again)",
         Run(printed.a2_4_2_small_spread, (THIRDS,), None, THIRDS, TORCH_FAILS[:2]),
         Better("nnzip.compression.pruning.prune_network", *TRAPS_05),
     ),
@@ -439,15 +455,15 @@ FINDINGS = [
     ),
     wrong(
         "A3 2.6: the chart",
-        "a box of pruning techniques holds pruning, quantization and distillation",
-        "the box is compression: quantization and distillation prune nothing",
+        "in a simplified chart a box of pruning techniques holds pruning, quantization and distillation",
+        "the label should be compression, as the text above the chart says: quantization and distillation prune nothing",
         Run(),
         Better("nnzip.compression.pruning.prune_network", "05_pruning", "2. A mask"),
     ),
     wrong(
         "A3 4.1: a smaller matrix",
-        "removing single weights gives a matrix of fewer rows and columns, and the threshold is usually in (0, 1)",
-        "the shape stays, and a mask says what counts; the threshold lives on the scale of the weights",
+        "removing single weights gives a matrix of fewer rows and fewer columns",
+        "the shape stays, and a mask says what counts; rows and columns go only when whole neurons do",
         Run(printed.a3_4_1_smaller, (EXAMPLE, 0.5), None, ValueError),
         Better(
             "nnzip.compression.pruning.remove_units",
@@ -481,8 +497,8 @@ FINDINGS = [
     wrong(
         "A3 4.2: the mask",
         "W' = W sign(W >= theta), with a sign that is 1 from 0 on and 0 below",
-        "that sign is a step function, and of a condition, 0 or 1, it is always 1, so nothing is pruned; the mask is "
-        "|W| > theta",
+        "read as the condition itself it removes every negative weight, however large; read to the letter, the sign of 0 "
+        "or 1 is always 1 and nothing goes; the mask is |W| > theta",
         Run(printed.a3_4_2_prune, (EXAMPLE, 0.049), PRUNED_W, EXAMPLE),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
@@ -504,14 +520,15 @@ FINDINGS = [
     wrong(
         "A3 4.3: pruning the matrix",
         "of three weights of 1 the middle one stays and two go, and both -1 stay",
-        "no rule by value can tell equal weights apart: W >= theta drops both -1, and |W| > theta keeps all five",
+        "no threshold on values can tell equal weights apart: W >= theta drops both -1, and |W| > theta keeps all five",
         Run(printed.a3_4_3_prune, (EXAMPLE, 0.049), PRUNED_W, np.eye(3)),
         Better("nnzip.pruning.threshold_mask", *TRAPS_05),
     ),
     wrong(
         "A3 4.3: quantizing the matrix",
         "the formula of 4.2 gives -1, 0 and 1",
-        "it gives codes from 0 to 3, and the zeros come back as 1/3: a grid without a level at 0 destroys sparsity",
+        "the first row has its signs turned; the formula gives codes from 0 to 3, and the zeros come back as 1/3: a grid "
+        "without a level at 0 destroys sparsity",
         Run(
             printed.a3_4_2_quantize,
             (EXAMPLE, -1, 1, 2),
@@ -537,8 +554,8 @@ FINDINGS = [
     wrong(
         "A3 5.2, 5.4: quantizing in NumPy",
         "the pruned matrix is quantized, and the output shows -1, 0 and 1",
-        "nothing is printed after the failure; on the printed W' its quantizer gives 3 and -1, for the division by "
-        "2^w - 1 is missing on the way back",
+        "the program stops before its first print; on the printed W' its quantizer gives -1, 3 and 5, for the division "
+        "by 2^w - 1 is missing on the way back",
         Run(
             printed.a3_5_2_quantize,
             (PRUNED_W, 2),
@@ -549,7 +566,8 @@ FINDINGS = [
     ),
     wrong(
         "A3 7.3: the papers",
-        "a study of pruning is by LeCun, Bengio and Hinton, and Quantized Neural Networks by Han and others",
+        "a study of pruning is by LeCun, Bengio and Hinton, Quantized Neural Networks by Han and others, and "
+        "Squeeze-and-Excitation by H. Hu and others",
         "the first we did not find (LeCun's is Optimal Brain Damage), the second is by Hubara et al.; "
         "Squeeze-and-Excitation is J. Hu's",
         Run(),
@@ -558,8 +576,8 @@ FINDINGS = [
     unclear(
         "A4 1, 5, 6: interpretability",
         "quantization and distillation make networks easier to interpret, and more research is needed for it",
-        "nothing is shown for or against; one case is known, a network distilled into a decision tree that can be read "
-        "(Frosst and Hinton 2017)",
+        "nothing is shown for or against; single cases are published: a network distilled into a decision tree (Frosst "
+        "and Hinton 2017), binary networks turned into decision diagrams (Shi et al. 2020)",
         Run(),
         Better(
             "nnzip.compression.distillation.distill",
@@ -571,7 +589,7 @@ FINDINGS = [
     right(
         "A4 2.2: keeping the knowledge",
         "in distillation a smaller model is trained so that it keeps the knowledge of the large one",
-        "this is what distillation is: the knowledge is in the teacher's outputs",
+        "this is what distillation is: the knowledge is taken from the teacher, mostly from its outputs",
         Run(),
         Better(
             "nnzip.compression.distillation.distill", "06_distillation", "2. What a teacher says"
@@ -580,15 +598,17 @@ FINDINGS = [
     wrong(
         "A4 3.1.1, 3.1.2: the formula",
         "x in [0, 1] becomes floor(x 2^b + 0.5)",
-        "x = 1 becomes 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1",
+        "x = 1 becomes 256 at 8 bits, which is 0 in uint8; the factor is 2^b - 1, or 2^b with the codes clipped at "
+        "2^b - 1 (fixed point)",
         Run(printed.a4_3_1, (1.0, 8), None, 256),
         Better("nnzip.quantization.quantize", *TRAPS_02),
     ),
-    wrong(
+    unclear(
         "A4 3.1.3: quantizing the loss",
         "the loss becomes an integer too, as a step toward models for small devices",
-        "a device that only predicts has no loss; in training an integer loss has no slope, and low precision scales "
-        "the loss instead",
+        "a device that only predicts has no loss; training in integers alone computes the gradient of the loss in "
+        "integers too (NITI, Wang et al. 2020), by a formula, since the rounded loss itself has slope 0 almost "
+        "everywhere; usual low precision keeps the loss in floats and scales it",
         Run(printed.a4_3_1_slope, (0.3, 8), None, 0.0),
         Better(
             "nnzip.compression.low_precision.LossScale",
@@ -596,10 +616,11 @@ FINDINGS = [
             "5. Rounding the loss",
         ),
     ),
-    wrong(
+    unclear(
         "A4 3.2: distillation",
         "parameters are deleted, the weights are copied, and the small model is tuned on a new task",
-        "that is pruning and transfer, a good start (DistilBERT) but without a teacher; the loss is "
+        "as a transfer of weights it is published (weight subcloning, Samragh et al. 2023), and a good start "
+        "(DistilBERT); what is usually called distillation has the teacher speak in training: the usual loss is "
         "alpha T^2 KL(teacher || student) + (1 - alpha) CE",
         Run(),
         Better("nnzip.distillation.distillation_loss", "06_distillation", "3. The loss"),

@@ -71,11 +71,11 @@ def a2_4_1_clamp(parameters):  # repaired: the minimum over all arrays, the arra
     return {name: np.clip(w - lowest, 0, 255) for name, w in parameters.items()}
 
 
-def a2_4_2_small_spread(parameters, threshold=0.01):
-    return {name: w * (np.std(w) >= threshold) for name, w in parameters.items()}
+def a2_4_2_small_spread(parameters, threshold=0.01):  # torch's std divides by n - 1
+    return {name: w * (np.std(w, ddof=1) >= threshold) for name, w in parameters.items()}
 
 
-def a3_4_1_smaller(w, theta):  # what is kept, as a matrix with a row less
+def a3_4_1_smaller(w, theta):  # what is kept, a row less; without | |, as printed: fails too
     w = np.asarray(w)
     return w[np.abs(w) > theta].reshape(len(w) - 1, -1)
 
@@ -132,7 +132,7 @@ def a4_3_1_slope(loss, b, h=1e-6):  # of the quantized loss, by a central differ
 
 def a4_4_1(values):  # -> normalized, codes, values again
     normalized = [x / max(values) for x in values]
-    codes = [math.floor(x * 2**8 + 0.5) for x in normalized]
+    codes = [np.floor(x * 2**8 + 0.5) for x in normalized]
     return normalized, codes, [code / 2**8 for code in codes]
 
 

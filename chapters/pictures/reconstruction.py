@@ -6,15 +6,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, RED, SKY, STYLE
+from nnzip.book.plots import (
+    BLUE,
+    COLOURS,
+    GREY,
+    LOOKS,
+    MARKERS,
+    NAMES,
+    ORANGE,
+    RED,
+    SKY,
+    STYLE,
+    ticks,
+)
+from nnzip.book.records import select
 
 PLAIN = STYLE | {"axes.grid": False}
 
 
-def bowls(hessian, weight, panels):
+def bowls(hessian, weight, panels, *, cross=None):
     """Draw the output error over two weights as level curves, and a path in it for each panel: {title: [points, 2]}.
 
     The squares are the four ways to round down or up to whole numbers, each with its output error.
+
+    cross : a point to mark, optional
     """
     at = np.linspace(-0.35, 1.45, 181)
     ways = np.array(list(itertools.product((0, 1), repeat=2)))
@@ -32,6 +47,8 @@ def bowls(hessian, weight, panels):
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
                 axis.annotate(text, way, (9, 6), textcoords="offset points", fontsize=9, bbox=box)
             _path(axis, np.array(path), weight)
+            if cross is not None:
+                axis.plot(*cross, "x", color="black", markersize=9, markeredgewidth=2, zorder=3)
             axis.set(xlabel="first weight", ylabel="second weight", aspect="equal")
             axis.set_title(title, loc="left", fontsize=11)
         return figure
@@ -103,70 +120,31 @@ def moves(history):
         return figure
 
 
-def damping_curves(dampings, curves):
-    """Draw GPTQ's output error over that of rounding to nearest against the damping, {name: [dampings]}."""
-    looks = {"seen": {"linestyle": "--", "linewidth": 1.2}, "unseen": {"linewidth": 2}}
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 3.6))
-        for name, ratios in curves.items():
-            order, images = name.split(", ")
-            colour = BLUE if order == "natural" else RED
-            axis.plot(dampings, ratios, marker="o", color=colour, label=name, **looks[images])
-        axis.set(xscale="log", yscale="log", xlabel="damping", ylabel="error over to nearest's")
-        axis.set_yticks([0.05, 0.1, 0.2, 0.4], ["0.05", "0.1", "0.2", "0.4"])
-        axis.minorticks_off()
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return figure
+def at_widths(records, floats, names):
+    """Draw the test error against bits, a panel for each network: the mean over the seeds, a band from best to worst.
 
-
-def soft_rounding(v, h_of_v, h, terms):
-    """Draw h against V, and against h the term that drives it to an end, {name: [h]}."""
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
-        left.plot(v, h_of_v, color=BLUE, linewidth=2)
-        left.set(xlabel="V", ylabel="h", yticks=(0, 0.5, 1))
-        left.set_yticklabels(("0, down", "0.5", "1, up"))
-        for (name, term), colour in zip(terms.items(), (BLUE, GREEN, RED), strict=False):
-            right.plot(h, term, color=colour, label=name, linewidth=2)
-        right.set(xlabel="h", ylabel="second term")
-        right.legend()
-        return figure
-
-
-def up_or_down(fraction, up):
-    """Draw which weights are rounded up, by the fraction of a step that they lie above the lower value."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7.5, 3.2))
-        parts = [fraction[~up], fraction[up]]
-        axis.hist(parts, bins=20, stacked=True, color=(BLUE, RED), label=("down", "up"))
-        axis.axvline(
-            0.5, color="black", linestyle="--", linewidth=1, label="to nearest: up from here"
-        )
-        axis.set(xlabel="fraction of a step above the lower value", ylabel="weights")
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return figure
-
-
-def channels(panels):
-    """Draw the largest weight of each channel in the layer that makes it and in the one that reads it.
-
-    panels : {title: (made [C], read [C])}
+    floats : {network: test error of the float network}
+    names : {technique: what to call it}
     """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(10, 3.4), sharey=True)
-        for axis, (title, (made, read)) in zip(axes, panels.items(), strict=True):
-            order = np.argsort(made)
-            axis.plot(made[order], ".", color=BLUE, markersize=8, label="made by a row of layer 1")
-            axis.plot(
-                read[order], ".", color=RED, markersize=3, label="read by a column of layer 2"
-            )
-            axis.set(xlabel="hidden neuron, sorted by its row in layer 1", ylim=(0, None))
-            axis.set_title(title, loc="left", fontsize=11)
-        axes[0].set_ylabel("largest |w|")
-        figure.legend(
-            *axes[0].get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=2,
-            markerscale=1.5,
-        )
+        figure, axes = plt.subplots(1, len(floats), figsize=(11, 3.8), sharey=True)
+        for axis, (network, error) in zip(axes, floats.items(), strict=True):
+            axis.axhline(100 * error, color=GREY, linewidth=1.2, linestyle="--", label="float")
+            for technique, name in names.items():
+                own = select(records, network=network, technique=technique)
+                widths = sorted({record["bits"] for record in own})
+                errors = [
+                    [100 * record["error"] for record in select(own, bits=bits)] for bits in widths
+                ]
+                look = {"color": LOOKS[technique], "label": name, "marker": "o", "markersize": 5}
+                axis.plot(widths, list(map(np.mean, errors)), **look)
+                ends = list(map(min, errors)), list(map(max, errors))
+                axis.fill_between(widths, *ends, color=LOOKS[technique], alpha=0.13, linewidth=0)
+            axis.set(yscale="log", xlabel="bits a weight")
+            axis.set_title(NAMES[network], loc="left", fontsize=11)
+            ticks(axis.yaxis, (0.5, 1, 2, 5, 10, 20, 50), "{:g} %")
+            ticks(axis.xaxis, widths, "{:g}")
+            axis.invert_xaxis()
+        axes[0].set_ylabel("test error (log scale)")
+        axes[0].legend(loc="upper left", fontsize=9)
         return figure

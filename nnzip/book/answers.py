@@ -25,6 +25,7 @@ OF_ERRORS = {  # what NumPy and Python say: what it comes of
     r"is not subscriptable|NoneType": "something is None: a function without a return, or a grid without an axis",
     r"'QuantParams' object has no": "a grid has scale, zero_point, axis, bits, signed, narrow, dtype, qmin, qmax",
     r"__round__": "Python's round is for one number; of arrays it is np.rint, or np.round for so many digits",
+    r"^NameError: name 'np'": "`import numpy as np` is missing at the top of the file",
     r"^NameError: name": "the arguments are those in the stub's `def` line; what a grid has is written qparams.scale",
 }
 

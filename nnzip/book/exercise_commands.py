@@ -1,18 +1,17 @@
 """`python -m nnzip exercises`: list, start, check, unlock, and for a course grade."""
 
+import argparse
 import itertools
 from pathlib import Path
 
 
 def options(parser):
     """Add the actions and their options to the command's parser."""
-    own = Path("." if Path.cwd().name == "exercises" else "exercises")
-    parser.add_argument("--folder", type=Path, default=own, help="where yours are (default: exercises)")
-    parser.add_argument("--lang", choices=("en", "zh"), help="of the messages (default: NNZIP_LANG, or en)")
-    actions = parser.add_subparsers(title="what to do (without it: list)", metavar="")
-    actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
+    parser.set_defaults(folder=Path("." if Path.cwd().name == "exercises" else "exercises"), lang=None)
+    actions = parser.add_subparsers(title="what to do (without it: list)", metavar="action")
+    listed = actions.add_parser("list", help="all exercises, by chapter, with how yours stand")
     start = actions.add_parser("start", help="write a chapter's file of stubs; never over yours")
-    start.add_argument("chapter", help="such as 02")
+    start.add_argument("chapter", help="such as 02, or an exercise of it")
     start.set_defaults(run=_start)
     check = actions.add_parser("check", help="grade a chapter's file, an exercise of it, or any other file")
     check.add_argument("what", help="such as 02, or an exercise, or a file")
@@ -26,6 +25,9 @@ def options(parser):
     grade.add_argument("submissions", type=Path, metavar="FOLDER")
     grade.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.csv")
     grade.set_defaults(run=_grade)
+    for place in (parser, listed, start, check, unlock):  # before the action, or after it
+        place.add_argument("--folder", type=Path, default=argparse.SUPPRESS, help="yours (default: exercises)")
+        place.add_argument("--lang", choices=("en", "zh"), default=argparse.SUPPRESS, help="default: NNZIP_LANG, or en")
     for graded in (check, grade):
         graded.add_argument("--chapter", help="grade on all of a chapter, such as 02, whatever the file is called")
         graded.add_argument("--seed", type=int, default=0, help="of the inputs that are drawn (default: 0)")
@@ -53,7 +55,8 @@ def list_all(asked):
 def _start(asked):
     from nnzip.book import exercises
 
-    path = exercises.start(asked.chapter, asked.folder)
+    of_exercise = exercises.exercises().get(asked.chapter)
+    path = exercises.start(of_exercise.chapter[:2] if of_exercise else asked.chapter, asked.folder)
     said = f"{path.resolve()} is yours to fill in. Then: python -m nnzip exercises check {asked.chapter}"
     print(exercises.frame_words(asked.lang)(said))
 
@@ -82,9 +85,11 @@ def _file_and_names(asked):  # `check` takes a chapter, an exercise or a file
     if Path(asked.what).suffix:
         return Path(asked.what), asked.names
     known = exercises.exercises()
-    if asked.what[:1].isdigit():
-        chapter = exercises.exercises(asked.what)
-        return exercises.file_of(next(iter(chapter.values())), asked.folder), asked.names
+    stems = {e.chapter[3:]: e.chapter[:2] for e in known.values()}  # "pruning" is 05
+    if asked.what[:1].isdigit() or asked.what in stems:
+        chapter = exercises.exercises(stems.get(asked.what, asked.what))
+        names = [exercises.named(chapter, name).name for name in asked.names]
+        return exercises.file_of(next(iter(chapter.values())), asked.folder), names
     return exercises.file_of(exercises.named(known, asked.what), asked.folder), [asked.what, *asked.names]
 
 

@@ -140,7 +140,8 @@ def told(results, *, here=False):
 
 def frame_words(lang=None):
     """Return a function that says a message in a language: "en", or "zh" but for its hints; None asks NNZIP_LANG."""
-    if (lang or os.environ.get("NNZIP_LANG")) != "zh":
+    chinese = os.environ.get("JPY_SESSION_NAME", "").endswith(".zh.ipynb")  # the notebook, where Jupyter tells it
+    if not (lang or os.environ.get("NNZIP_LANG") or "zh" * chinese).startswith("zh"):
         return str
     with open(CLONE / "chapters" / "zh" / "exercises.csv", encoding="utf-8", newline="") as file:
         words = [tuple(row.values()) for row in csv.DictReader(file)]
@@ -172,6 +173,10 @@ def asked_of(path, wanted=None, *, chapter=None):
     ex02_quantization-1.py; else those whose functions it defines. ValueError if there is none.
     """
     path, known = Path(path), exercises(chapter)
+    if path.suffix == ".ipynb":
+        raise ValueError(
+            f"{path}: notebooks are not graded; put the functions into a file such as ex02_quantization.py"
+        )
     if wanted:
         return [named(known, name) for name in wanted]
     number = re.search(r"ex(\d\d)(?!\d)", path.stem)
@@ -205,7 +210,7 @@ def start(chapter, folder="exercises"):
     chosen = exercises(chapter)
     path = Path(folder) / f"ex{next(iter(chosen.values())).chapter}.py"
     if path.exists():
-        raise FileExistsError(f"{path} is there already and stays as it is; move it away to start again")
+        raise FileExistsError(f"{path} is there already and stays as it is; move it away to start again, or check it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(stubs(chosen.values()).encode())

@@ -167,7 +167,7 @@ class Student:
     """A student's function as a check sees it: called on copies, its errors told as wrong answers."""
 
     def __init__(self, ask):
-        self.ask, self.last, self.likely = ask, ((), {}), ""
+        self.ask, self.last, self.likely, self.printed = ask, ((), {}), "", ""
 
     def __call__(self, *args, **kwargs):
         answer = self._answer(args, kwargs)
@@ -194,6 +194,7 @@ class Student:
     def _answer(self, args, kwargs):
         self.last = args, kwargs
         answer = self.ask(args, kwargs)
+        self.printed = answer.get("printed", "")
         if "unloaded" in answer:
             raise Unloaded(answer["unloaded"])
         if answer.get("stub"):
@@ -251,4 +252,5 @@ def _told(exercise, check, student, problem):
     with contextlib.suppress(IndexError):
         problem = re.sub(r"^in value (\d+)", lambda i: f"in value {i[1]}, {exercise.parts[int(i[1]) - 1]}", problem)
     shown = f"input:    {student.input()}\n" if any(student.last) else ""
+    shown += f"printed:  {student.printed.rstrip()}\n" if student.printed else ""
     return f"{exercise.name}: {check.about}\n{textwrap.indent(shown + problem, '  ')}"

@@ -28,7 +28,7 @@ TITLES = {  # of each chapter's figure: the message of its two columns
         "Trained through the rounding, two bits cost less than a point",
         "Pruned in one cut, training repairs most of it",
     ),
-    "10_reconstruction": ("Two bits work without any training", "GPTQ moves the cliff of pruning"),
+    "10_reconstruction": ("Two bits work without labels", "The surgeon's refit moves the cliff of pruning"),
     "11_mixed_precision": ("In the bytes of two bits, mixed widths work", "They do not help against pruning"),
 }
 SIGNATURES = {stem: {"titles": titles} for stem, titles in TITLES.items()}  # how `plots.error_curves` draws them

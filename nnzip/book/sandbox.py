@@ -14,6 +14,7 @@ import dis
 import importlib.abc
 import importlib.machinery
 import inspect
+import io
 import itertools
 import os
 import signal
@@ -136,7 +137,13 @@ class Sandbox:
 
 
 def call(function, args, kwargs, forbidden=()):
-    """Call a function on copies, unless it uses what it must not; return its answer as `Sandbox.call` does."""
+    """Call a function on copies, unless it uses what it must not: the answer of `Sandbox.call`, and what it printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        answer = _called(function, args, kwargs, forbidden)
+    return answer | {"printed": printed.getvalue()[-500:]}
+
+
+def _called(function, args, kwargs, forbidden):
     objections = "; ".join(_objections(function, forbidden))
     if objections:
         return {"error": "not allowed", "message": objections, "where": "", "stub": False}

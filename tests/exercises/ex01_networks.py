@@ -80,14 +80,6 @@ linear_backward.case(
     gives=([[210, 500, -10]], [[10, 20, 30], [100, 200, 300]], [10, 100]),
     likely="the shapes tell: [N, out] and [out, in] make [N, in]; [out, in] is grad_y transposed times x",
 )
-linear_backward.case(
-    "What the images of a batch ask of a weight adds up.",
-    np.ones((4, 2)),
-    np.array([[1.0, 2.0]]),
-    np.array([[1.0], [2.0], [3.0], [4.0]]),
-    gives=([[1, 2], [2, 4], [3, 6], [4, 8]], [[10, 10]], [10]),
-    likely="sums over the rows, no means; the bias is added to every row",
-)
 
 
 @linear_backward.draw("in a square no shape betrays a wrong order", ulps=64, dtype=True)

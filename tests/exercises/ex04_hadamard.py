@@ -105,7 +105,7 @@ fast_hadamard.case(
     np.array([[8.0, 0, 0, 0], [0, 8, 0, 0], [0, 0, 8, 0]]),
     gives=[[4, 4, 4, 4], [4, -4, 4, -4], [4, 4, -4, -4]],
     tolerance=1e-6,
-    likely="over sqrt(n), neither n nor nothing; pairs 1 apart, then 2 apart, in natural order",
+    likely="each row is a vector of its own, the last axis; pairs 1 apart, then 2 apart; over sqrt(n)",
 )
 fast_hadamard.case(
     "float32 stays float32.",

@@ -67,7 +67,7 @@ magnitude_mask.case(
     0.5,
     gives=[[True, False], [False, True]],
     dtype=bool,
-    likely="rank |w|, True is what is kept; argsort says which is smallest, and gives no ranks",
+    likely="rank |w| of all rows together: argsort sorts each row, ravel first; True is what is kept",
 )
 
 

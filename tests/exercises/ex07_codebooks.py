@@ -245,9 +245,6 @@ power_of_two_codebook.case(
     likely="nearest means least |2^e - max|, not round(log2(max)), floor or ceil",
 )
 power_of_two_codebook.case(
-    "Of two equally near powers it is the larger.", np.array([3.0]), bits=2, gives=[-4, 0, 4], likely="max >= 1.5 * 2^e"
-)
-power_of_two_codebook.case(
     "Zeros have no logarithm: the top is 1.", np.zeros((2, 2)), bits=2, gives=[-1, 0, 1], likely="log2(0) is -inf"
 )
 
