@@ -55,7 +55,7 @@ def joins(counts, names):
         return np.mean([places[symbol] for symbol in symbols])
 
     with plt.rc_context(PLAIN):
-        figure, axis = plt.subplots(figsize=(6.4, 3))
+        figure, axis = plt.subplots(figsize=(4.4, 2.6))
         for height, parts, total in branches:
             x = middle(parts[0][0] + parts[1][0])
             for bit, (symbols, below) in zip(
@@ -77,13 +77,14 @@ def _order(counts):  # so that no lines cross: the most frequent first
     return sorted(range(len(counts)), key=lambda symbol: -counts[symbol])
 
 
-def intervals(steps):
+def intervals(steps, word):
     """Draw how an arithmetic coder narrows its interval: a line for each symbol.
 
     steps : list of (text, low, width), the whole interval first
+    word : the bits, as text, of a number whose continuations all lie in the last interval
     """
     with plt.rc_context(PLAIN):
-        figure, axis = plt.subplots(figsize=(9, 2.6))
+        figure, axis = plt.subplots(figsize=(9, 2.8))
         for i, (text, low, width) in enumerate(steps):
             low, width = float(low), float(width)
             axis.add_patch(
@@ -97,7 +98,14 @@ def intervals(steps):
             if i + 1 < len(steps):
                 for end in (low, low + width):
                     axis.plot([end, end], [-i - 0.3, -i - 0.7], ":", color=GREY, linewidth=1)
-        _blank(axis, (-0.16, 1.16), (-len(steps) + 0.5, 0.5))
+        y, inside = -len(steps) + 1, int(word, 2) / 2 ** len(word)
+        axis.add_patch(Rectangle((inside, y - 0.3), 0.5 ** len(word), 0.6, facecolor=RED))
+        _, low, width = steps[-1]
+        for end, side in ((low, "right"), (low + width, "left")):
+            axis.text(float(end), y - 0.6, str(end), ha=side, va="center", fontsize=9)
+        for end in (0, 1):
+            axis.text(end, 0.5, str(end), ha="center", va="center", fontsize=9)
+        _blank(axis, (-0.16, 1.16), (-len(steps) + 0.1, 0.8))
         return figure
 
 
@@ -122,19 +130,13 @@ def bits_of_a_bit(p, entropy, measured):
 
 
 def kept_weights(masks):
-    """Draw where two masks of 784 inputs keep weights: how many for each pixel, and what share for each neuron."""
+    """Draw where masks of 784 inputs keep weights: how many for each pixel."""
     with plt.rc_context(PLAIN):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
-        for axis, (name, mask) in zip(axes, masks.items(), strict=False):
+        figure, axes = plt.subplots(1, len(masks), figsize=(7.5, 3.2))
+        for axis, (name, mask) in zip(axes, masks.items(), strict=True):
             image = axis.imshow(mask.reshape(-1, 784).sum(axis=0).reshape(28, 28), cmap="viridis")
             axis.set(title=f"{name}:\nkept weights of each pixel", xticks=[], yticks=[])
             figure.colorbar(image, ax=axis)
-        for (name, mask), line in zip(masks.items(), ("-", "--"), strict=True):
-            share = np.sort(mask.sum(axis=1))[::-1] / mask.sum()
-            axes[2].plot(np.linspace(0, 100, len(share)), 100 * np.cumsum(share), line, label=name)
-        axes[2].plot([0, 100], [0, 100], ":", color=GREY, label="if all kept equally many")
-        axes[2].set(xlabel="% of the neurons, the fullest first", ylabel="% of the kept weights")
-        axes[2].legend(fontsize=8)
         return figure
 
 
