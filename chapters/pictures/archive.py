@@ -173,7 +173,7 @@ def stream(pieces):
 
 
 def looks_at_held_out(looks):
-    """Draw the held-out error and its limit against the parameters that are left, a panel for each network.
+    """Draw the held-out error and its limit, stage by stage, against the parameters that are left, a panel for each network.
 
     looks : records of figures/12_deep_compression_looks.csv, of one seed
     """
@@ -182,21 +182,26 @@ def looks_at_held_out(looks):
         figure, axes = plt.subplots(1, len(networks), figsize=(11, 3.4))
         for axis, network in zip(axes, networks, strict=True):
             own = select(looks, network=network)
-            left, limits = (
-                [look["parameters"] for look in own],
-                [100 * look["limit"] for look in own],
-            )
-            axis.plot(left, limits, "--", color=GREY, label="the limit")
             for (stage, (label, marker, size)), colour in zip(
                 STAGES.items(), COLOURS, strict=False
             ):
-                points = [
-                    (look["parameters"], 100 * look["held_out_error"])
-                    for look in select(own, stage=stage)
-                ]
-                axis.plot(
-                    *zip(*points, strict=True), marker, color=colour, markersize=size, label=label
+                part = select(own, stage=stage)
+                left = [look["parameters"] for look in part]
+                limits, errors = (
+                    [100 * look[key] for look in part] for key in ("limit", "held_out_error")
                 )
+                end = "_" if len(part) == 1 else ""
+                axis.plot(
+                    left,
+                    limits,
+                    "--",
+                    marker=end,
+                    markersize=14,
+                    color=GREY,
+                    label="_limit",
+                )
+                axis.plot(left, errors, marker, color=colour, markersize=size, label=label)
+            axis.plot([], [], "--", color=GREY, label="the limit of the stage")
             axis.set(
                 xscale="log",
                 xlabel="parameters left (log scale)",
