@@ -159,6 +159,7 @@ class Edition:
         """Return what a cell printed of the articles with its phrases in Chinese, long ones first."""
         for english in sorted(self.phrases, key=len, reverse=True):
             text = text.replace(english, self.phrases[english])
+        text = re.sub(r"(?<=[\u4e00-\u9fff）”])\.(?=\s|$)", "。", text).replace("; **", "；**")
         return self.linked(text, here)
 
     def notebook(self, page):

@@ -5,6 +5,17 @@
 
 It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
 space trained with three seeds, into figures/. Killed and started again it goes on from its logs, figures/11_*.jsonl.
+
+On a cluster: a job is a short list of numbers, and a worker loads MNIST and the network from its own copy of nnzip. So
+any `concurrent.futures.Executor` will do, for example one of Dask (https://distributed.dask.org):
+
+    from dask.distributed import Client
+
+    with Client("tcp://scheduler:8786") as client:
+        run = functools.partial(run_jobs, executor=client.get_executor(), log="bits.jsonl")
+        found = search.search_bits("lenet_5", evaluations=1000, run=run)
+
+Only the genomes of one generation, 20, run side by side: the next needs their results. Random search has no such limit.
 """
 
 import argparse

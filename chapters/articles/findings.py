@@ -402,7 +402,7 @@ FINDINGS = [
         "maxrange is 127, and all if it is 255, half a step low unless decoding adds it; clip(round(x / s) + z, qmin, "
         "qmax) with s = (max - min) / (qmax - qmin) needs no addition and keeps a code for 0",
         Run(printed.a2_3_1, ((-1, -0.5, 0, 0.5, 1), -1, 255, 127, -128), None, (-128,) * 5),
-        Better("nnzip.quantization.quantize", "02_quantization", "8. Rounding"),
+        Better("nnzip.quantization.quantize", "02_quantization", "2. The grid"),
     ),
     right(
         "A2 3.2: the threshold",

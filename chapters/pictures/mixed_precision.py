@@ -20,7 +20,7 @@ def losses(bits, kilobytes, costs, names):
         axes[0].set(yscale="log", xlabel="bits of this layer", ylabel="KL, nats (log scale)")
         axes[1].set(xscale="log", xlabel="kilobytes of this layer (log scale)")
         axes[1].set_xticks([1, 10, 100], ["1", "10", "100"])
-        axes[0].set_title("At equal bits they lose about the same", loc="left", fontsize=11)
+        axes[0].set_title("At equal bits: within a factor of four", loc="left", fontsize=11)
         axes[1].set_title("They do not take the same bytes", loc="left", fontsize=11)
         axes[0].legend()
         return figure
@@ -52,12 +52,21 @@ def hull(taken, cost, front, price, missed):
         return figure
 
 
-def all_ways(taken, measured, priced, same, added):
-    """Draw the bytes and the measured loss of all ways, those of a price and of one width; and sums against losses."""
+def all_ways(taken, measured, priced, same, added, first):
+    """Draw the bytes and the measured loss of all ways, those of a price and of one width; and sums against losses.
+
+    first : the bits of layer 1 in each way, which its colour shows
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 3.9))
         x = taken / 1000
-        axes[0].plot(x, measured, ".", color=PALE, markersize=4, label=f"all {len(x)} ways")
+        bits = sorted(set(first))
+        colours = dict(
+            zip(bits, plt.get_cmap("viridis")(np.linspace(0, 0.95, len(bits))), strict=True)
+        )
+        axes[0].scatter(x, measured, s=9, color=[colours[b] for b in first])
+        for b in (bits[0], bits[-1]):
+            axes[0].plot([], [], ".", color=colours[b], label=f"layer 1 at {b} bits")
         look = {"color": BLUE, "drawstyle": "steps-post", "label": "found by a price"}
         axes[0].plot(x[priced], measured[priced], "o-", **look)
         axes[0].plot(x[same], measured[same], "s", color=RED, label="one width for all")
@@ -74,13 +83,18 @@ def all_ways(taken, measured, priced, same, added):
 
 def pixels(maps, image):
     """Draw the width of each pixel's column, {title: [28, 28]}, and an image beside them."""
+    options = np.array([0, 2, 3, 4, 5])
     with plt.rc_context(PLAIN):
         figure, axes = plt.subplots(1, len(maps) + 1, figsize=(11, 3))
         for axis, (title, widths) in zip(axes, maps.items(), strict=False):
-            drawn = axis.imshow(widths, vmin=0, vmax=5, cmap=plt.get_cmap("viridis", 6))
+            places, colours = (
+                np.searchsorted(options, widths),
+                plt.get_cmap("viridis", len(options)),
+            )
+            drawn = axis.imshow(places, vmin=-0.5, vmax=len(options) - 0.5, cmap=colours)
             axis.set_title(title, fontsize=10)
         bar = figure.colorbar(drawn, ax=axes[:-1], shrink=0.8, label="bits")
-        bar.set_ticks((np.arange(6) + 0.5) * 5 / 6, labels=[str(bits) for bits in range(6)])
+        bar.set_ticks(range(len(options)), labels=[str(bits) for bits in options])
         axes[-1].imshow(image, cmap="gray")
         axes[-1].set_title("mean of the images", fontsize=10)
         for axis in axes:
@@ -113,8 +127,10 @@ def searched(searches, sums):
         for i, (name, (points, front)) in enumerate(searches.items()):
             look = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 4}
             axis.plot(points[:, 0] / 1000, points[:, 1], linestyle="", alpha=0.2, **look)
-            axis.plot(points[front, 0] / 1000, points[front, 1], label=name, **look)
-        axis.plot(sums[:, 0] / 1000, sums[:, 1], "k--^", label="sums of sensitivities")
+            look |= {"drawstyle": "steps-post", "label": name}
+            axis.plot(points[front, 0] / 1000, points[front, 1], **look)
+        look = {"drawstyle": "steps-post", "label": "sums of sensitivities"}
+        axis.plot(sums[:, 0] / 1000, sums[:, 1], "k--^", **look)
         axis.set(yscale="log", xlabel="kilobytes, coded", ylabel="KL, nats (log scale)")
         axis.legend()
         return figure

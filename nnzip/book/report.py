@@ -29,7 +29,7 @@ TITLES = {  # of each chapter's figure: the message of its two columns
         "Pruned in one cut, training repairs most of it",
     ),
     "10_reconstruction": ("Two bits work without labels", "The surgeon's refit moves the cliff of pruning"),
-    "11_mixed_precision": ("In the bytes of two bits, mixed widths work", "They do not help against pruning"),
+    "11_mixed_precision": ("The bytes of two bits can be enough", "At four bits, pruning makes the error"),
 }
 SIGNATURES = {stem: {"titles": titles} for stem, titles in TITLES.items()}  # how `plots.error_curves` draws them
 SIGNATURES["05_pruning"] |= {"sparsity": 0.9, "bits": FLOAT}

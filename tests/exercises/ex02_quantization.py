@@ -124,7 +124,7 @@ quantize.case(
     np.array([0.105], np.float32),
     QuantParams(np.float32(0.07), 0, 8, True),
     gives=[2],
-    likely="multiplied by 1 / scale, which is rounded, 1.5 becomes 1.4999999",
+    likely="x / scale, in the precision of x: by 1 / scale, or in float64, 1.5 becomes 1.4999999",
 )
 
 
