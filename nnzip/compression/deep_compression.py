@@ -31,7 +31,7 @@ PARTS = {"narrow": 0.25, "prune": 0.75, "share": 1.0}  # of the tolerance, used 
 PACE = 0.1  # the part that goes after an epoch: of the units, and of the parameters, of these less near the limit
 RECIPES = {  # epochs: how long the float networks learn, and what ten minutes allow
     "lenet_300_100": {"tolerance": 0.007, "epochs": (20, 80, 15)},
-    "lenet_5": {"tolerance": 0.004, "epochs": (5, 60, 15)},
+    "lenet_5": {"tolerance": 0.003, "epochs": (5, 80, 15)},
 }
 
 
