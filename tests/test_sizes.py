@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
+import deep_compression
 import numpy as np
 import pytest
 import sizes as measuring
 
 from nnzip.book import sizes
-from nnzip.book.records import read_records
+from nnzip.book.records import read_records, select
 from nnzip.compression.quantization import quantize_weights
 from nnzip.files.archive import describe, load
 from nnzip.nn.network import Network
 from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import trained
+from nnzip.nn.zoo import BUILD, trained
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
@@ -59,14 +60,64 @@ def test_a_family_is_saved_read_back_and_tested(monkeypatch, digits):
     assert rounded["bytes"] < plain["bytes"] / 4
 
 
-@pytest.mark.parametrize(("name", "times", "error"), [("lenet_300_100", 150, 0.0158), ("lenet_5", 300, 0.0074)])
+@pytest.mark.parametrize(("name", "times", "error"), [("lenet_300_100", 317, 0.0158), ("lenet_5", 480, 0.0074)])
 def test_the_committed_files_are_as_small_and_as_good_as_asked(name, times, error, test_set):
     path = FIGURES / f"12_{name}.nnz"
     network, size = load(path), path.stat().st_size
     assert isinstance(network, Network) and sum(part.bytes for part in describe(path)) == size
     assert sum(4 * array.size for array in trained(name).parameters().values()) == sizes.FLOAT_BYTES[name]
-    assert sizes.FLOAT_BYTES[name] / size >= times
-    assert evaluate(network, *test_set) <= error
+    runs = select(read_records(FIGURES / "12_deep_compression.csv"), network=name)
+    assert runs[0]["seed"] == 0 and runs[0]["bytes"] == size
+    assert evaluate(network, *test_set) == pytest.approx(runs[0]["test_error"], abs=5e-4)
+    for run in runs:
+        assert sizes.FLOAT_BYTES[name] / run["bytes"] >= times
+        assert run["test_error"] <= error and run["held_out_error"] <= run["limit"]
+
+
+def test_a_run_is_written_read_back_and_tested(monkeypatch, digits, tmp_path):
+    def compress(name, *, seed, progress):
+        looks = {"kept": 9, "units": [3, 2], "held_out_error": 0.1, "limit": 0.2}
+        return trained(name, seed=seed), [{"stage": "prune", **looks}, {"stage": "chosen", **looks, "why": "enough"}]
+
+    taught = {"network": "lenet_300_100", "epochs": 3, "held_out_error": "0.1", "test_error": "0.2", "cpu_seconds": 9}
+    monkeypatch.setattr(deep_compression, "measure_float", lambda task: taught | {"seed": task[1]})
+    options = {"compress": compress, "FOLDER": tmp_path, "load_mnist": lambda: digits, "NETWORKS": ("lenet_300_100",)}
+    for name, value in options.items():
+        monkeypatch.setattr(deep_compression, name, value)
+    monkeypatch.setattr(deep_compression.os, "cpu_count", lambda: 1)
+    for seeds in ([], ["0"]):  # a seed again, and the others stay
+        deep_compression.main(seeds)
+        names = "deep_compression", "deep_compression_looks", "taught_float"
+        runs, looks, floats = (read_records(tmp_path / f"12_{name}.csv") for name in names)
+        assert all([record["seed"] for record in records] == [0, 1, 2] for records in (runs, looks, floats))
+    assert [look["units"] for look in looks] == ["3 2"] * 3 and runs[1]["why"] == "enough"
+    assert runs[0]["bytes"] == (tmp_path / "12_lenet_300_100.nnz").stat().st_size
+    assert runs[0]["test_error"] == pytest.approx(evaluate(trained("lenet_300_100"), *digits[2:]), abs=1e-4)
+
+
+def test_a_float_network_is_taught_from_the_first_weights_of_the_compressed_one(monkeypatch, digits):
+    monkeypatch.setattr(deep_compression, "load_mnist", lambda: digits)
+    monkeypatch.setitem(deep_compression.EPOCHS, "lenet_300_100", (1, 2))
+    built, seen, teach = BUILD["lenet_300_100"](seed=1), [], deep_compression.Lessons.teach
+
+    def watched(self, network, optimizer, epochs, **options):
+        seen.append((network, network.copy(), epochs, self))
+        teach(self, network, optimizer, epochs, **options)
+
+    monkeypatch.setattr(deep_compression.Lessons, "teach", watched)
+    record = deep_compression.measure_float(("lenet_300_100", 1))
+    (network, before, first, lessons), (_, _, last, _) = seen
+    assert (first, last) == (1, 2) and tuple(record) == deep_compression.TAUGHT and record["epochs"] == 3
+    assert all(np.array_equal(array, built.parameters()[name]) for name, array in before.parameters().items())
+    assert all(array.any() for array in network.parameters().values())
+    assert float(record["test_error"]) == pytest.approx(evaluate(network, *digits[2:]), abs=1e-4)
+    assert float(record["held_out_error"]) == pytest.approx(evaluate(network, *lessons.held_out), abs=1e-4)
+
+
+def test_every_network_has_a_float_one_of_the_same_teacher():
+    taught = read_records(FIGURES / "12_taught_float.csv")
+    assert [(r["network"], r["seed"]) for r in taught] == [(n, s) for n in sizes.FLOAT_BYTES for s in range(3)]
+    assert all(r["epochs"] == sum(deep_compression.EPOCHS[r["network"]]) for r in taught)
 
 
 def test_the_records_are_of_both_networks_and_their_floats_are_the_studys():

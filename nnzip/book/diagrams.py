@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from nnzip.book.plots import BLUE, GREEN, GREY, RED, STYLE
+from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, STYLE
 from nnzip.compression.integer import IntegerLayer, IntegerMaxPool2d
 from nnzip.quantization import dequantize, fake_quantize, quantize
 
@@ -189,18 +189,20 @@ def path_of_an_image(network, codes):
 def file_as_bar(parts):
     """Draw the parts of a .nnz file, as `nnzip.files.archive.describe` returns them, as a bar of bytes."""
     purposes = list(dict.fromkeys(part.purpose for part in parts))
-    colours = dict(zip(purposes, plt.get_cmap("tab20").colors, strict=False))
+    colours = {"positions": SKY, "codes": ORANGE, "codebook": GREEN, "scales": PINK, "floats": RED, "technique": GREY}
     total = sum(part.bytes for part in parts)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(10, 1.9))
         start = 0
         for part in parts:
-            axis.barh(0, part.bytes, left=start, color=colours[part.purpose], edgecolor="white", linewidth=0.5)
-            if part.bytes > total / 25:
+            axis.barh(
+                0, part.bytes, left=start, color=colours.get(part.purpose, "black"), edgecolor="white", linewidth=0.5
+            )
+            if part.bytes > total / 18:
                 label = f"{part.tensor or 'file'}\n{part.bytes:,}"
                 axis.text(start + part.bytes / 2, 0, label, ha="center", va="center", fontsize=8)
             start += part.bytes
-        handles = [Rectangle((0, 0), 1, 1, color=colours[purpose]) for purpose in purposes]
+        handles = [Rectangle((0, 0), 1, 1, color=colours.get(purpose, "black")) for purpose in purposes]
         axis.legend(handles, purposes, ncols=len(purposes), loc="lower center", bbox_to_anchor=(0.5, 1))
         axis.set(yticks=[], xlim=(0, total), xlabel="bytes, in the order of the file")
         axis.spines["left"].set_visible(False)

@@ -5,9 +5,10 @@ import io
 
 from nnzip.atomic import atomic_write
 
-INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters", "epochs")
+INTEGERS = ("seed", "bits", "bytes", "M", "K", "N", "network_seed", "number", "parameters", "epochs", "cpu_seconds")
 FLOATS = ("sparsity", "error", "sqnr_db", "zeros", "loss", "train_error", "test_error", "seconds", "times")
 FLOATS += ("operations_per_second", "ratio_to_float32", "error_0", "error_1", "error_2", "beside", "rate", "l2")
+FLOATS += ("held_out_error", "limit")
 TYPES = dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
 TYPES["genome"] = lambda text: [int(gene) for gene in text.split()]
 

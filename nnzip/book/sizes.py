@@ -29,6 +29,14 @@ NAMES = {  # in the order of the figure
     "retrained": "pruned and retrained",
     "retrained_codebook": "pruned, retrained, codebook",
 }
+COLOURS = {  # what stands for a technique in the whole book; "--", the same on a pruned network
+    "float": "black",
+    "pruned": plots.LOOKS["global_magnitude"],
+    "rotated": plots.LOOKS["rotated_per_channel"],
+    "pruned_uniform": plots.LOOKS["per_channel"],
+    "pruned_codebook": plots.LOOKS["codebook"],
+    "retrained_codebook": plots.LOOKS["retrained"],
+}
 
 
 def share_kept(network, bits):
@@ -113,14 +121,17 @@ def _places(points):  # -> bytes, errors in percent
 def _technique_lines(axis, points):
     for i, (technique, name) in enumerate({"float": "float", **NAMES}.items()):
         if own := pareto_front(select(points, technique=technique)):
-            look = {"color": plots.COLOURS[i % 7], "marker": plots.MARKERS[(i + i // 7) % 7], "markersize": 4}
-            axis.plot(*_places(own), linestyle="-" if i < 7 else "--", linewidth=1, label=name, **look)
+            colour = COLOURS.get(technique) or plots.LOOKS[technique]
+            look = {"color": colour, "marker": plots.MARKERS[(i + i // 7) % 7], "markersize": 4}
+            line = "--" if technique.startswith(("pruned_", "retrained_")) else "-"
+            axis.plot(*_places(own), linestyle=line, linewidth=1, label=name, **look)
 
 
 def _points_of_others(axis, others):
     sides = (6, -3, "left"), (6, 4, "left"), (-6, 4, "right"), (-6, -9, "right")
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
     for i, other in enumerate(others):
         place, (right, up, side) = (other["bytes"], 100 * other["error"]), sides[i % 4]
         look = {"marker": "D", "markersize": 6} | other.get("look", {})
         axis.plot(*place, color="black", linestyle="", markerfacecolor="white", zorder=5, **look)
-        axis.annotate(other["name"], place, (right, up), textcoords="offset points", fontsize=7, ha=side)
+        axis.annotate(other["name"], place, (right, up), textcoords="offset points", fontsize=7, ha=side, bbox=box)
