@@ -36,6 +36,7 @@ SEVERAL_THINGS = {  # neither wrong nor right: two readings, a use of the word t
     "A0 5.2: the schedule", "A0 7.3: the papers",
     "A0 8.2: mixed-precision training", "A1 2: the order", "A1 2, 9 Q1, 9 Q3: is quantization compression?",
     "A1 3.2, 9 Q2: making up for the loss", "A2 1: more accurate?", "A2 2.1: three roundings", "A2 2.2: stability",
+    "A2 3.1: the formula",
     "A2 4.2: stability by standard deviation", "A2 6 Q4: overfitting", "A3 4.1, 4.2: levels or codes",
     "A4 1, 5, 6: interpretability", "A4 3.1.3: quantizing the loss", "A4 3.2: distillation",
 }  # fmt: skip

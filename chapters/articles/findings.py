@@ -234,8 +234,8 @@ FINDINGS = [
         "A0 5.2: quantizing it",
         "functions of tensorflow_model_optimization give an 8-bit model and a pruned one, and the accuracy of each is "
         "printed",
-        "the package exists and these names in it do not; and the 8-bit model is not compiled again, so it cannot be "
-        "evaluated",
+        "the package exists, but nothing stands in it where the program looks (quantize_model is in quantization.keras); "
+        "and the 8-bit model is not compiled again, so it cannot be evaluated",
         Run(fails=(("from tensorflow_model_optimization import quantitative", ImportError),)),
         Better(
             "nnzip.compression.qat.train_quantized", "09_qat", "2. The straight-through estimator"
@@ -295,7 +295,7 @@ FINDINGS = [
     unclear(
         "A1 3.2, 9 Q2: making up for the loss",
         "to make up for lost accuracy one may have to change the network, for example add layers or change the "
-        "activation functions",
+        "activation functions; 9 Q2 names the choice of a fitting scheme first",
         "before training that is a design for low precision; a trained network can be changed too (split channels, Zhao "
         "et al. 2019), but is mostly helped by calibration, bias correction, reconstruction, or training through the "
         "rounding",
@@ -394,13 +394,14 @@ FINDINGS = [
         Run(printed.a2_2_2_sureness, ((1, 1, 0.1), (0.1, 2, 0.1)), None, (10, 0.5, 1)),
         Better("nnzip.pruning.stability", "05_pruning", "3. Which weights?"),
     ),
-    wrong(
+    unclear(
         "A2 3.1: the formula",
         "x becomes floor((x - min) / range * maxrange + minrange), where range is called the quantization range, and "
         "maxrange and minrange are not explained",
-        "with range 255 all of [-1, 1] becomes -128; with max - min, as in 4.1's code, half of the codes are used if "
-        "maxrange is 127, and all if it is 255, half a step low unless decoding adds it; clip(round(x / s) + z, qmin, "
-        "qmax) with s = (max - min) / (qmax - qmin) needs no addition and keeps a code for 0",
+        "with range 255 and maxrange 127 all of [-1, 1] becomes -128; with max - min, as in 4.1's code, half of the "
+        "codes are used if maxrange is 127; if it is 255, this is TensorFlow's MIN_COMBINED with floor for round, half a "
+        "step low unless decoding adds it; clip(round(x / s) + z, qmin, qmax) with s = (max - min) / (qmax - qmin) needs "
+        "no addition and keeps a code for 0",
         Run(printed.a2_3_1, ((-1, -0.5, 0, 0.5, 1), -1, 255, 127, -128), None, (-128,) * 5),
         Better("nnzip.quantization.quantize", "02_quantization", "2. The grid"),
     ),
@@ -576,8 +577,9 @@ FINDINGS = [
     unclear(
         "A4 1, 5, 6: interpretability",
         "quantization and distillation make networks easier to interpret, and more research is needed for it",
-        "nothing is shown for or against; single cases are published: a network distilled into a decision tree (Frosst "
-        "and Hinton 2017), binary networks turned into decision diagrams (Shi et al. 2020)",
+        "A4 shows nothing for it; for distillation it has been measured (Hyeongrok Han et al. 2023), and a network was "
+        "distilled into a decision tree (Frosst and Hinton 2017); for quantization we know single cases: binary networks "
+        "turned into decision diagrams (Shi et al. 2020)",
         Run(),
         Better(
             "nnzip.compression.distillation.distill",

@@ -15,8 +15,8 @@ SHOWN = 16  # elements of an array that a message shows; of a larger one, eight 
 LIKELY = "likely:   "
 OF_SHAPES = r"shape|\bax[ie]s\b|row|column|keepdims"  # what a check says of them goes first
 OF_ERRORS = {  # what NumPy and Python say: what it comes of
-    r"0-dimensional|too many indices|to scalar variable": "a single number comes here too, an array without axes that "
-    "no index fits: np.reshape(value, shape) takes both",
+    r"0-dimensional|too many indices|scalar variable|unsized": "a single number comes here too, an array without axes "
+    "that no index fits: np.reshape(value, shape) takes both",
     r"could not be broadcast|broadcast together|mismatch in its core|not aligned|out of bounds": "shapes that do not "
     "fit: print them; keepdims=True keeps an axis, np.reshape gives one number for each row the shape (rows, 1)",
     r"truth value of an array": "`if` asks one question: where each element has its own answer, np.where or a mask",
@@ -25,7 +25,7 @@ OF_ERRORS = {  # what NumPy and Python say: what it comes of
     r"is not subscriptable|NoneType": "something is None: a function without a return, or a grid without an axis",
     r"'QuantParams' object has no": "a grid has scale, zero_point, axis, bits, signed, narrow, dtype, qmin, qmax",
     r"__round__": "Python's round is for one number; of arrays it is np.rint, or np.round for so many digits",
-    r"^NameError: name 'np'": "`import numpy as np` is missing at the top of the file",
+    r"^NameError: name '(np|math)'": "its import is missing at the top of the file",
     r"^NameError: name": "the arguments are those in the stub's `def` line; what a grid has is written qparams.scale",
 }
 

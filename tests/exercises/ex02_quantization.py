@@ -174,13 +174,14 @@ sqnr_db.case(
     tolerance=1e-6,
     likely="convert both to float64 before squaring",
 )
-sqnr_db.case(
-    "Identical arrays have an infinite ratio.",
-    np.array([1.0, 2.0]),
-    np.array([1.0, 2.0]),
-    gives=np.inf,
-    likely="no warning, no NaN: return float('inf')",
-)
+for _x, _x_hat, _ratio in (([1.0, 2.0], [1.0, 2.0], np.inf), ([0.0], [0.0], np.inf), ([0.0], [1.0], -np.inf)):
+    sqnr_db.case(
+        "Identical arrays, zeros too, have an infinite ratio; zeros and other numbers minus infinity.",
+        np.array(_x),
+        np.array(_x_hat),
+        gives=_ratio,
+        likely="ask for no noise first, then for no signal: float('inf'), -float('inf')",
+    )
 
 
 @sqnr_db.draw("one ratio of two sums over the whole array; the signal's power includes its mean", ulps=100)

@@ -176,11 +176,13 @@ def quantize_v2(x, qparams):
 
 def sqnr_db_v1(x, x_hat):
     noise = np.linalg.norm(x.astype(float).ravel() - x_hat.astype(float).ravel())
-    return float("inf") if noise == 0 else 20 * math.log10(np.linalg.norm(x.astype(float).ravel()) / noise)
+    return float("inf") if noise == 0 else 20 * np.log10(np.linalg.norm(x.astype(float).ravel()) / noise)
 
 
 def sqnr_db_v2(x, x_hat):
     x, x_hat = np.float64(x), np.float64(x_hat)
+    if np.array_equal(x, x_hat):
+        return np.inf
     return 10 * (np.log10(np.mean(np.square(x))) - np.log10(np.mean(np.square(x - x_hat))))
 
 
