@@ -44,8 +44,7 @@ def expect(got, expected, likely="", *, tolerance=0.0, ulps=0, dtype=None, large
     largest : what numbers are computed with, where they are larger than the answer
     """
     wrong = _difference(got, expected, tolerance, ulps, dtype, largest)
-    if wrong and got is None:
-        likely = "no `return`: what ends without one gives None"
+    likely = "no `return`: what ends without one gives None" if got is None else likely
     if wrong:
         raise Wrong("\n".join([*wrong, f"{LIKELY}{likely}"] if likely and not wrong[-1].startswith(LIKELY) else wrong))
 
