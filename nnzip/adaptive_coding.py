@@ -1,4 +1,4 @@
-"""The coder that learns as it goes: the positions and values of the few thousand weights of a pruned network.
+"""The coder that learns as it goes: positions and values of the few thousand weights of a pruned network (chapter 12).
 
 An arithmetic coder spends -log2 p bits on what was given the probability p. The model that gives p counts what has
 been coded so far, and the decoder, which has decoded just that, counts the same: no table is stored. Both run the same

@@ -1,4 +1,4 @@
-"""Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clipping.
+"""Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clip (chapter 02).
 
 A narrow range has small steps and clips the largest values; a wide one clips nothing and rounds everything coarsely.
 `RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. A tensor, its channels, its groups

@@ -1,4 +1,4 @@
-"""Codebooks: a weight as the number of one of k values, and the k values wherever they serve best.
+"""Codebooks: a weight as the number of one of k values, and the k values wherever they serve best (chapter 07).
 
     code = argmin_j |x - c_j|        assign        (a tie goes to the lower)
     x_hat = c_code                   look_up

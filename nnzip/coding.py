@@ -1,4 +1,4 @@
-"""From codes to bytes and back: packed bits, Huffman's code, rANS, and the positions of what pruning has left.
+"""From codes to bytes and back: packed bits, Huffman's code, rANS, positions of what pruning left (chapter 12).
 
 Whatever is decoded is exact. Of damaged data a decoder raises ValueError or returns wrong codes, as many as were asked
 for, in no more time or memory than of good data. What learns as it goes is in `nnzip.adaptive_coding`.

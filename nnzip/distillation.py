@@ -1,4 +1,4 @@
-"""Distillation: a student learns the probabilities that a teacher gives to all classes, and not the label alone.
+"""Distillation: a student learns the probabilities that a teacher gives to all classes, not the label (chapter 06).
 
     loss = alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy with the labels
 

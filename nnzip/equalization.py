@@ -1,4 +1,4 @@
-"""Change a float layer so that it rounds better: scales moved between neighbours, and biases that undo a shift.
+"""A float layer that rounds better: scales moved between neighbours, biases that undo a shift (chapter 10).
 
 The float network computes the same before and after a scaling, channel by channel,
 

@@ -1,4 +1,4 @@
-"""Hadamard matrices, and the rotations that they give: +1 and -1 only, every row orthogonal to every other.
+"""Hadamard matrices, and the rotations they give: +1 and -1 only, every row orthogonal to every other (chapter 04).
 
     H H^T = n I         so that  H / sqrt(n)  is orthogonal: it turns vectors and keeps lengths and angles
 

@@ -1,4 +1,4 @@
-"""Products of int8 matrices: exact to the last bit, and about as fast as float32 ones.
+"""Products of int8 matrices: exact to the last bit, and about as fast as float32 ones (chapter 03).
 
     y[m, n] = sum_k (a[m, k] - a_zero_point) (b[k, n] - b_zero_point)
 

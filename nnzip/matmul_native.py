@@ -1,4 +1,4 @@
-"""The CPU's own int8 instructions for `nnzip.matmul`, by the optional package numkong: the same integers, faster."""
+"""The CPU's int8 instructions for `nnzip.matmul`, by the optional numkong: the same integers, faster (chapter 03)."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

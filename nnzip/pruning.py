@@ -1,4 +1,4 @@
-"""Which weights may go: masks (True = kept), the saliencies that rank weights, and schedules of sparsity.
+"""Which weights may go: masks (True = kept), the saliencies that rank weights, and schedules of sparsity (chapter 05).
 
 A saliency is an array like the weights that says how much is lost if each one becomes 0. A mask is False for the
 smallest, and w * mask is the pruned weight:

@@ -1,4 +1,4 @@
-"""Uniform quantization: a float as an integer code times a scale.
+"""Uniform quantization: a float as an integer code times a scale (chapter 02).
 
     codes = clip(round(x / scale) + zero_point, qmin, qmax)        quantize
     x_hat = (codes - zero_point) * scale                           dequantize

@@ -1,4 +1,4 @@
-"""The rounding, or pruning, that a layer's inputs ask for: second-order methods, arrays in and arrays out.
+"""The rounding, or pruning, that a layer's inputs ask for: second-order methods, arrays in and arrays out (chapter 10).
 
 A layer y = x W^T whose weights move by D changes its outputs, on average over its inputs, by
 

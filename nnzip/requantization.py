@@ -1,4 +1,4 @@
-"""From int32 sums back to 8-bit codes: a multiplier, a rounding, a zero point, a clip.
+"""From int32 sums back to 8-bit codes: a multiplier, a rounding, a zero point, a clip (chapter 03).
 
     codes = clip(round(acc * m) + zero_point, qmin, qmax)          m = scale_a * scale_b / scale_y
 

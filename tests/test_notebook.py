@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -11,6 +12,7 @@ from headings import FILES
 from nnzip.book.notebook import show, show_source, source_of, table
 
 CHAPTERS = [*FILES.values()]
+NNZIP = Path(__file__).resolve().parents[1] / "nnzip"
 
 
 class Doubled:
@@ -90,3 +92,12 @@ def test_what_a_cell_displays_is_its_last_line(path):  # a table in the middle o
             before = [node.value for node in ast.parse("".join(cell["source"])).body[:-1] if isinstance(node, ast.Expr)]
             names = {getattr(call.func, "id", "") for call in before if isinstance(call, ast.Call)}
             assert not names & {"table", "show_source", "beside"}, cell["id"]
+
+
+@pytest.mark.parametrize("path", sorted(NNZIP.glob("*/*.py")) + sorted(NNZIP.glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_that_a_chapter_is_about_names_the_chapter(path):
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n")[0]
+    named = re.search(r"\(chapter (\w+)\)\.$", said)
+    if path.parent.name in ("compression", "nn") and path.stem != "__init__":
+        assert named, said
+    assert not named or named[1] in FILES

@@ -1,4 +1,4 @@
-"""Deep Compression: leave out units and weights, let those that stay share a few values, and save what is left.
+"""Deep Compression: leave out units and weights, let the others share a few values, save what is left (chapter 12).
 
     narrow       once the network has learned, the weakest units of each layer go, some after every epoch
     prune        after every epoch some more parameters go, those that matter least for the bits that they would take

@@ -1,4 +1,4 @@
-"""Train a network by a teacher: a small student, or the same network again after pruning or rounding has damaged it."""
+"""Train a network by a teacher: a small student, or a network that pruning or rounding has damaged (chapter 06)."""
 
 from nnzip.compression.pruning import masks_of
 from nnzip.compression.quantization import export_rounded, round_weights_in_training

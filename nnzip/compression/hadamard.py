@@ -1,4 +1,4 @@
-"""Rotate a whole network: every layer computes the same, in a basis in which its weights have no outliers.
+"""Rotate a whole network: every layer computes the same, in a basis in which its weights have no outliers (chapter 04).
 
     y = x W^T = (x R) (W R)^T        R = D H / sqrt(n), orthogonal
 

@@ -1,4 +1,4 @@
-"""A whole network in integers: uint8 codes in, int32 logits out.
+"""A whole network in integers: uint8 codes in, int32 logits out (chapter 08).
 
 With x = s_x (q_x - z_x), w = s_w q_w (a symmetric grid) and b = s_x s_w q_b a float layer gives
 

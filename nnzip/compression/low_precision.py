@@ -1,4 +1,4 @@
-"""Train in 16 bits: what float16 and bfloat16 leave of a training step, float32 masters, and loss scaling.
+"""Train in 16 bits: what float16 and bfloat16 leave of a training step, masters, and loss scaling (chapter 09b).
 
 Of float32's 8 bits of exponent and 23 of fraction float16 has 5 and 10, and holds 6e-8 to 65504; bfloat16 has 8 and 7.
 

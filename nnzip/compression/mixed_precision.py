@@ -1,4 +1,4 @@
-"""Who gets how many bits: what each piece of a network loses at every width, what it takes, and the best exchange.
+"""Who gets how many bits: what each piece loses at every width, what it takes, and the best exchange (chapter 11).
 
     minimize  sum_i costs[i, choice_i]     such that     sum_i sizes[i, choice_i] <= budget
 

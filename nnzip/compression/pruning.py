@@ -1,4 +1,4 @@
-"""Prune a whole network: once by a criterion, step by step with retraining, or back to its first weights.
+"""Prune a whole network: once by a criterion, step by step with retraining, or back to its first weights (chapter 05).
 
 What is pruned are weights; biases, a hundredth of them, stay. The arrays keep their shapes and their bytes, zeros in
 place. The last functions take whole neurons and filters out for real, with their rows, columns and biases.

@@ -1,4 +1,4 @@
-"""Train through the rounding: the straight-through estimator, learned step sizes, binary weights.
+"""Train through the rounding: the straight-through estimator, learned step sizes, binary weights (chapter 09).
 
     forward    y = f(x_hat, w_hat), with x_hat and w_hat on their grids
     backward   dL/dw = dL/dw_hat where the rounding did not clip, 0 where it did        (rounding has slope 0 or none)

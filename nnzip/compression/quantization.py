@@ -1,4 +1,4 @@
-"""Round a whole network: its weights alone, or its weights and the activations that enter each layer.
+"""Round a whole network: its weights alone, or its weights and the activations that enter each layer (chapter 02).
 
 The numbers are fake-quantized floats: float32 values that lie on the integer grid. Biases stay float, as every
 toolkit keeps them (in 32 bits). Computing in integers is chapter 08's.

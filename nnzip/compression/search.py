@@ -1,4 +1,4 @@
-"""Search over discrete choices, by evolution or at random: bits and sparsity of every layer, widths of the layers.
+"""Search by evolution or at random: bits and sparsity of every layer, widths of the layers (chapter 11).
 
 A genome is a list of whole numbers, the i-th in range(choices[i]); neighbouring numbers should mean neighbouring
 things. What a genome is worth is a function of it alone, so each generation goes through one `run(function, genomes)`,

@@ -1,4 +1,4 @@
-"""MNIST, embedded: 70,000 handwritten digits with their labels, and no download."""
+"""MNIST, embedded: 70,000 handwritten digits with their labels, and no download (chapter 01)."""
 
 import gzip
 import math

@@ -1,4 +1,4 @@
-"""The .nnz file: a whole network, or any named arrays, in as few bytes as the parts of this book make of them.
+"""The .nnz file: a whole network, or any named arrays, in as few bytes as this book makes of them (chapter 12).
 
     "nnz", version 1, a byte for what it is (0: a network, 1: arrays)
     a network: its layers, a byte and a few small numbers each; then the weight and the bias of each

@@ -1,4 +1,4 @@
-"""ONNX files: a Network in float32, or an IntegerNetwork whose codes ONNX Runtime gives bit for bit.
+"""ONNX files: a Network in float32, or an IntegerNetwork whose codes ONNX Runtime gives bit for bit (chapter 08).
 
 Both take `images`, float32 (N, 1, 28, 28) with N free, and give `logits`: float32, or the int32 sums. The operators,
 as https://onnx.ai/onnx/operators defines them (QGemm is ONNX Runtime's own, domain com.microsoft):

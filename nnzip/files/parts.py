@@ -1,4 +1,4 @@
-"""The pieces of a .nnz file: numbers of any length, packed arrays, and an account of what each byte is for."""
+"""The pieces of a .nnz file: numbers of any length, packed arrays, and what each byte is for (chapter 12)."""
 
 import zlib
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""One tensor of a .nnz file: a byte for its technique, and then, for each part of it, a number and bytes.
+"""One tensor of a .nnz file: a byte for its technique, and then, for each part of it, a number and bytes (chapter 12).
 
     part        the number         the bytes                  a tensor has it
     signs       block size         a bit for each input       that was rotated along axis 1

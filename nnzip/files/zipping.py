@@ -1,4 +1,4 @@
-"""zip and unzip: named arrays of any model in, a .nnz file out, one tensor at a time, and back.
+"""zip and unzip: named arrays of any model in, a .nnz file out, one tensor at a time, and back (chapter 12).
 
 Tensors are independent. Each is rotated, pruned and rounded as its options say, or to the fewest bits that reach an
 error; its bytes are written, and it is forgotten. So a checkpoint larger than memory passes in a few times the memory

@@ -1,4 +1,4 @@
-"""Linear, Conv2d, ReLU, MaxPool2d and Flatten: forward and backward passes written by hand.
+"""Linear, Conv2d, ReLU, MaxPool2d and Flatten: forward and backward passes written by hand (chapter 01).
 
 A layer has `forward(x) -> y`, `backward(grad_y) -> grad_x`, and two dicts of the same keys, `params` and `grads`
 (empty for a layer without weights). `backward` belongs to the last `forward`: it fills `grads` and changes no weight.

@@ -1,4 +1,4 @@
-"""Network: a list of layers; the two networks of the book, LeNet-300-100 and the Caffe LeNet-5."""
+"""Network: a list of layers; the two networks of the book, LeNet-300-100 and the Caffe LeNet-5 (chapter 01)."""
 
 import copy
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Loss, optimizers, schedules, `fit` and `evaluate`; `gradient_check` holds a backward pass to finite differences."""
+"""Loss, optimizers, schedules, `fit` and `evaluate`; `gradient_check` by finite differences (chapter 01)."""
 
 import sys
 import time

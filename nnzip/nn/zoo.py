@@ -1,4 +1,4 @@
-"""The trained reference networks: `trained("lenet_5", seed=0)` loads one, `train` makes one again.
+"""The trained reference networks: `trained("lenet_5", seed=0)` loads one, `train` makes one again (chapter 01).
 
 The committed weights make every chapter start at once and print the same everywhere. BLAS differs in the last bits
 between CPUs, so training again agrees in error, not in bits.
