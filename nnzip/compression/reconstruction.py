@@ -1,4 +1,4 @@
-"""Second-order rounding and pruning of a whole network, scales and biases that help it: nothing is trained (chapter 10).
+"""Second-order rounding and pruning of a whole network, scales and biases that help: nothing is trained (chapter 10).
 
 The calibration images go through the layers that are changed already, so that each layer sees the inputs that it will
 get, errors and all, and can make up for the layers before. With a Hadamard rotation in front of every layer:
