@@ -10,7 +10,6 @@ runs twice. Where an English text changed and its translation must wait, <!-- 02
 the page then shows the English.
 """
 
-import copy
 import hashlib
 import itertools
 import json
@@ -23,7 +22,7 @@ CHAPTERS = ROOT / "chapters"
 sys.path.insert(0, str(CHAPTERS))
 
 from articles import reading_map  # noqa: E402
-from articles.findings import FINDINGS  # noqa: E402
+from articles.findings import FINDINGS, anchor  # noqa: E402
 
 HEAD = re.compile(r"^<!-- (.+?) ([0-9a-f]{8})( stale)? -->$", re.MULTILINE)
 LINK = re.compile(r"\[([^\[\]]*)\]\(([^()#\s]*)(#[^()\s]*)?\)")
@@ -81,8 +80,8 @@ def phrases():  # -> {file of chapters/zh: its texts}
 
 
 def sources():  # -> {file of chapters/zh: the English texts it should have}, for the files that are there
-    pages = {"readme.md": ROOT / "README.md"} | {f"{page.stem}.md": page for page in CHAPTERS.glob("[0-9]*.ipynb")}
-    found = {name: texts(page) for name, page in pages.items() if ".zh" not in name} | phrases()
+    chapters = {f"{Path(file).stem}.md": CHAPTERS / file for file in reading_map.files().values()}
+    found = {name: texts(page) for name, page in ({"readme.md": ROOT / "README.md"} | chapters).items()} | phrases()
     return {name: found[name] for name in sorted(found) if (CHAPTERS / "zh" / name).exists()}
 
 
@@ -115,13 +114,13 @@ def titles(words):  # -> {English heading: Chinese heading}
 
 def anchors(heading):
     """Return the names of a heading's place: Jupyter's and GitHub's."""
-    return heading.replace(" ", "-"), re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    return anchor(heading), anchor(re.sub(r"[^\w\- ]", "", heading.lower()))
 
 
 def twin(page):
     """Return the page in the other language."""
-    stem = page.name.removesuffix(page.suffix)
-    return page.with_name((stem[:-3] if stem.endswith(".zh") else f"{stem}.zh") + page.suffix)
+    other = page.stem.removesuffix(".zh") if page.stem.endswith(".zh") else f"{page.stem}.zh"
+    return page.with_name(other + page.suffix)
 
 
 class Edition:
@@ -148,8 +147,8 @@ class Edition:
             page = (here.parent / target).resolve() if target else here
             for english, chinese in self.titles.get(page, {}).items():
                 for old, new in zip(anchors(english), anchors(chinese), strict=True):
-                    if place == f"#{old}":
-                        said, place = said.replace(english, chinese), f"#{new}"
+                    if place == old:
+                        said, place = said.replace(english, chinese), new
             there = page in self.titles or twin(page) == here
             return f"[{said}]({twin(Path(target)) if target and there and page != here else target}{place})"
 
@@ -164,7 +163,7 @@ class Edition:
 
     def notebook(self, page):
         """Return the Chinese notebook: the English one, with its texts replaced."""
-        notebook = copy.deepcopy(json.loads(page.read_text(encoding="utf-8")))
+        notebook = json.loads(page.read_text(encoding="utf-8"))
         words = self.pages[page]
         for cell in notebook["cells"]:
             source = "".join(cell["source"])

@@ -31,6 +31,11 @@ class Run(NamedTuple):
     fails: tuple = ()
 
 
+def anchor(heading):
+    """Return the place of a heading in a notebook, as Jupyter names it."""
+    return f"#{heading.replace(' ', '-')}"
+
+
 class Better(NamedTuple):
     """Where the book does it: a function, and a chapter with the heading of its section."""
 
@@ -41,8 +46,8 @@ class Better(NamedTuple):
     @property
     def link(self):
         """A Markdown link to the section, as Jupyter names its places."""
-        anchor = self.section.replace(" ", "-")
-        return f"[{self.chapter.partition('_')[0]}, {self.section}]({self.chapter}.ipynb#{anchor})"
+        place = f"{self.chapter}.ipynb{anchor(self.section)}"
+        return f"[{self.chapter.partition('_')[0]}, {self.section}]({place})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +90,7 @@ class Finding:
     @property
     def anchor(self):
         """The place of its section in chapter 13, as Jupyter names it."""
-        return f"#{self.heading.replace(' ', '-')}"
+        return anchor(self.heading)
 
     @property
     def row(self):

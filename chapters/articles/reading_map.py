@@ -19,7 +19,7 @@ CHAPTERS = HERE.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(CHAPTERS))
 
-from articles.findings import FINDINGS
+from articles.findings import FINDINGS, anchor
 
 TITLES = {
     "A0": "Python深度学习实践：神经网络的量化和压缩",
@@ -114,7 +114,7 @@ def linked(text, words=False):
             return f"[{chapter}]({file})"
         heading = headings(file)[section]
         label = heading if words else section
-        return f"[{chapter} §{label}]({file}#{heading.replace(' ', '-')})"
+        return f"[{chapter} §{label}]({file}{anchor(heading)})"
 
     return re.sub(r"\[(\d\d[a-z]?)(?: §(\d+))?\]", link, text)
 
@@ -163,7 +163,7 @@ def beside(key):  # "02" or "A2"
             if f"[{key} §{number}]" in row["here"]
         ]
         if there:
-            lines.append(f"| [{heading}](#{heading.replace(' ', '-')}) | {'; '.join(there)} |")
+            lines.append(f"| [{heading}]({anchor(heading)}) | {'; '.join(there)} |")
     return Markdown("\n".join(lines))
 
 
