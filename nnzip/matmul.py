@@ -119,6 +119,9 @@ class PackedMatrix:
     def __init__(self, codes):
         self.codes, self.shape, self._edges = codes, codes.shape, {}
 
+    def __reduce__(self):  # copies and pickles carry the codes alone: numkong's form has no copy
+        return PackedMatrix, (self.codes,)
+
     @cached_property
     def floats(self):  # [K, N]
         return self.codes.astype(np.float32)
@@ -168,7 +171,9 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
     a_zero_point = _zero_points(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
     b_zero_point = _zero_points(b_zero_point, "b_zero_point", right.codes.dtype, N)  # [N or 1]
-    out_dtype = np.dtype(one_of("int32", "int64")(np.dtype(out_dtype).name, "out_dtype"))
+    out_dtype = np.dtype(out_dtype)
+    if out_dtype not in (np.int32, np.int64):
+        raise ValueError(f"out_dtype must be one of int32, int64, got '{out_dtype}'")
     native = matmul_native.chosen(backend, M, K, N, packed=is_packed)
 
     fits = K * 255 * 255 <= INT32_MAX  # whatever the codes and the zero points

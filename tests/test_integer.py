@@ -136,24 +136,50 @@ def test_a_shift_of_zero_and_above_and_ties(arithmetic):
         assert np.array_equal(layer.forward(codes), reference(SimpleNamespace(layers=[layer]), codes).astype(int))
 
 
-@pytest.mark.parametrize("K, dtype", [(516, np.float32), (520, np.float64), (20_000, np.float64)])
-def test_sums_beyond_what_float32_holds(K, dtype):
-    """All codes and weights at their ends, and odd sums: 255 * 127 * 519 passes 2^24."""
-    grid = QuantParams(scale=1.0, zero_point=3, bits=8, signed=False)
+def largest_sums(*inputs):
+    """Return a layer of three outputs, and the codes of four images: all at their ends, and odd sums."""
+    grid, K = QuantParams(scale=1.0, zero_point=3, bits=8, signed=False), int(np.prod(inputs))
     weight = np.full((3, K), 127, np.int8)
     weight[1], weight[2, ::2] = -127, -127
-    layer = IntegerLayer(weight, np.float32(1), np.array([2**30 + 1, -(2**30), 7], np.int32), grid, None, "float_scale")
     codes = np.full((4, K), 255, np.uint8)
     codes[1], codes[2, ::2], codes[3, 0] = 0, 254, 2
-    assert layer.products.params["weight"].dtype == dtype
-    assert np.array_equal(layer.accumulate(codes), reference_sum(layer, codes.astype(object)).astype(np.int64))
+    bias = np.array([2**24 + 1, -(2**24), 7] if K > 516 else [7, -7, 0], np.int32)
+    layer = IntegerLayer(weight.reshape(3, *inputs), np.float32(1), bias, grid, None, "float_scale")
+    return layer, codes.reshape(4, *inputs)
+
+
+@pytest.mark.parametrize(
+    "inputs, dtype", [((129, 2, 2), "float32"), ((130, 2, 2), "float64"), ((5000, 2, 2), "float64")]
+)
+def test_sums_beyond_what_float32_holds(inputs, dtype):
+    """128 * 127 * 516 and the offset are within 2^24, which 128 * 127 * 520 and the bias there pass."""
+    layer, codes = largest_sums(*inputs)
+    assert layer.floats.params["weight"].dtype == layer.floats.params["bias"].dtype == dtype
+    rows, codes_of = layer.weight.reshape(3, -1), codes.reshape(4, -1).astype(object)
+    expected = (codes_of - 3) @ rows.T.astype(object) + layer.bias
+    assert np.array_equal(layer.accumulate(codes).reshape(4, 3), expected.astype(np.int64))
+    flat = IntegerLayer(rows, layer.weight_scale, layer.bias, layer.input, None, "float_scale")
+    assert np.array_equal(flat.accumulate(codes.reshape(4, -1)), expected.astype(np.int64))
 
 
 def test_where_float32_is_not_exact_it_is_not_used(monkeypatch):
     monkeypatch.setattr("nnzip.compression.integer.float32_is_exact", lambda: False)
     network, images = network_of("pooled")
     layer = integer_network(network, images).layers[0]
-    assert layer.products.params["weight"].dtype == np.float64
+    assert layer.floats.params["weight"].dtype == np.float64
+
+
+@both
+@pytest.mark.parametrize("name", ["pooled", "padding_and_stride"])
+def test_convolutions_as_products_of_windows_give_the_same(name, arithmetic, monkeypatch):
+    network, images = network_of(name)
+    integer = integer_network(network, images, arithmetic=arithmetic)
+    expected = integer.trace(integer.quantize_input(images))
+    asked = []
+    chosen = SimpleNamespace(chosen=lambda *shape, **_: not asked.append(shape))
+    monkeypatch.setattr("nnzip.compression.integer.matmul_native", chosen)
+    found = integer.trace(integer.quantize_input(images))
+    assert asked and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
 
 
 # ---------------------------------------------------------------- no float inside
@@ -340,9 +366,10 @@ def test_codes_that_do_not_fit():
         (codes.astype(np.int8), TypeError, "codes must be uint8, as quantize_input gives them, got int8"),
         (codes + np.uint8(16 - codes.max()), ValueError, "codes must be from 0 to 15, got .* to 16"),
         (codes[:0], ValueError, "codes must not be empty"),
-        (codes[:, :1], ValueError, r"Conv2d takes x of shape \(N, 2, H, W\)"),
+        (codes[:, :1], ValueError, r"must be \(N, 2, H, W\) with H and W >= 3, got \(3, 1, 11, 10\)"),
         (codes[0], ValueError, "broadcast"),
-        (codes[:, :, :1, :1], ValueError, "takes x of .* H and W >= 3"),
+        (codes[:, :, :1, :0], ValueError, "with H and W >= 3, got|must not be empty"),
+        (codes[:, :, :-6, :], ValueError, "H and W >= 3, got"),
     ]:
         for method in (integer.forward, integer.trace):
             with pytest.raises(error, match=message):

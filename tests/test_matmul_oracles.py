@@ -1,5 +1,7 @@
 """nnzip.matmul against numkong, PyTorch and ONNX Runtime, bit for bit."""
 
+import copy
+import pickle
 import time
 
 import numpy as np
@@ -32,6 +34,16 @@ def run_node(kind, a, *, exact=True, **constants):
     options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"a": a})[0]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda matrix: pickle.loads(pickle.dumps(matrix))])
+def test_a_matrix_that_numkong_has_packed_can_be_copied(copied):
+    pytest.importorskip("numkong")
+    rng = np.random.default_rng(0)
+    a, b = random_codes(rng, (3, 200), np.int8), random_codes(rng, (200, 5), np.int8)
+    packed = pack(b)
+    expected = int8_matmul(a, packed, backend="numkong")
+    np.testing.assert_array_equal(int8_matmul(a, copied(packed), backend="numkong"), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

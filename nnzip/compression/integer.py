@@ -13,19 +13,22 @@ arXiv:1712.05877, eq. 4 and 7). For example q_x = [6, 2], z_x = 2, q_w = [3, -2]
 and with M = 0.25, z_y = 0 the code is 4.
 
 The grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling
-between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. The float layers
-compute the sums: a float32, or a float64, holds the whole numbers exactly, see `matmul.exact_depth`.
+between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. Sums are those of
+`int8_matmul`. Where the CPU has no int8 instructions for them, a convolution's are faster in the float layer: float32
+holds every whole number up to 2^24.
 """
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
+from nnzip import matmul_native
 from nnzip.checks import door, integers, one_of, whole
 from nnzip.compression.quantization import activation_qparams
-from nnzip.matmul import exact_depth, float32_is_exact
+from nnzip.matmul import FLOAT32_EXACT, float32_is_exact, int8_matmul, pack
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.quantization import FLOAT32_TINY, QuantParams, choose_qparams, dequantize, quantize
 from nnzip.requantization import fixed_point_multiplier, requantize, requantize_fixed_point
@@ -57,46 +60,63 @@ class IntegerLayer:
     padding: int = 0
 
     def __post_init__(self):
-        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)  # [out, K]; |q_x - z_x| is at most 255
-        if np.any(255 * np.abs(flat).sum(axis=1) + np.abs(self.bias.astype(np.int64)) >= 2**31):
+        self.zero_point = int(self.input.zero_point) - 128  # of codes as int8
+        flat, bias = self.weight.reshape(len(self.weight), -1).astype(np.int64), self.bias.astype(np.int64)  # [out, K]
+        if np.any(255 * np.abs(flat).sum(axis=1) + np.abs(bias) >= 2**31):  # |q_x - z_x| is at most 255
             raise OverflowError(f"sums of {flat.shape[1]} products and a bias may pass int32: the layer is too wide")
         if self.output is not None:
             self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # two float32 roundings, as ONNX
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
-        self.offset = (self.bias - int(self.input.zero_point) * flat.sum(axis=1)).astype(np.int32)
-        self.products = float_layer(self.weight, self.stride)
+        self.offset = (bias - self.zero_point * flat.sum(axis=1)).astype(np.int32)
+        if self.weight.ndim == 2:
+            self.matrix = pack(self.weight.T)
+        else:
+            self.matrix = pack(self.weight.transpose(2, 3, 1, 0).reshape(-1, len(flat)))  # as `_windows` has them
+            self.floats = _float_convolution(self.weight, self.offset, self.stride)
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
-        """Return sum_k (x - z_x) w + b = sum_k x w + offset, as the offset is the same for all images."""
-        return self.add_offset(self.multiply(codes))
+        """Return sum_k (x - z_x) w + b = sum_k (x - 128) w + offset: x - 128 is int8, the offset serves all images."""
+        return self.sums(codes).astype(np.int32, copy=False)
 
-    def multiply(self, codes):  # uint8 -> sum_k x w, whole numbers in the float type of `products`
+    def sums(self, codes):  # the same; those of a convolution may be whole numbers of a float type
+        codes = (codes ^ 128).view(np.int8)  # x - 128
+        if self.weight.ndim == 2:
+            return int8_matmul(codes, self.matrix) + self.offset
         if self.padding:  # a float 0 has the code z_x
             border = ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2)
-            codes = np.pad(codes, border, constant_values=int(self.input.zero_point))
-        return self.products.forward(codes.astype(self.products.params["weight"].dtype))
+            codes = np.pad(codes, border, constant_values=self.zero_point)
+        return self._convolve(codes)
 
-    def add_offset(self, sums):  # -> int32
-        acc = sums.astype(np.int32)
-        acc += self.offset.reshape(-1, *[1] * (acc.ndim - 2))
-        return acc
+    def _convolve(self, codes):  # int8 [N, C, H, W] -> [N, O, H', W']
+        """By the float layer; where the CPU's int8 instructions are faster, as one product of all windows."""
+        (K, out), (channels, k, _) = self.matrix.shape, self.weight.shape[1:]
+        if codes.ndim != 4 or codes.shape[1] != channels or min(codes.shape[2:]) < k:
+            raise ValueError(f"codes, padded, must be (N, {channels}, H, W) with H and W >= {k}, got {codes.shape}")
+        rows = _windows(codes, k, self.stride)
+        places = rows.shape[:3]
+        if not matmul_native.chosen("auto", math.prod(places), K, out, packed=True):
+            return self.floats.forward(codes.astype(self.floats.params["weight"].dtype))
+        acc = int8_matmul(rows.reshape(-1, K), self.matrix) + self.offset
+        return np.moveaxis(acc.reshape(*places, out), -1, 1)
 
     def requantize(self, acc):  # int32 [N, out, ...] -> uint8
         """Return clip(round(acc M) + z_y), or, without an output grid, acc itself."""
+        acc = acc.astype(np.int32, copy=False)
         if self.output is None:
             return acc
-        rows = np.moveaxis(acc, 1, -1)  # channels last, as the multipliers are
         zero_point, dtype = int(self.output.zero_point), self.output.dtype
+        channel = (-1, *[1] * (acc.ndim - 2))  # a multiplier is one of its own for each
         if self.arithmetic == "float_scale":
-            codes = requantize(rows, self.multiplier, zero_point, out_dtype=dtype)
+            codes = requantize(acc, self.multiplier.reshape(channel), zero_point, out_dtype=dtype)
         else:
-            codes = requantize_fixed_point(rows, self.m0, self.shift, zero_point, out_dtype=dtype)
+            m0, shift = np.reshape(self.m0, channel), np.reshape(self.shift, channel)
+            codes = requantize_fixed_point(acc, m0, shift, zero_point, out_dtype=dtype)
         if self.output.bits < 8:  # so far clipped at 255
             codes = np.minimum(codes, dtype.type(self.output.qmax))
-        return np.moveaxis(codes, -1, 1)
+        return codes
 
     def float_parameters(self):
         """Return what the codes stand for: the weight of the float layer's shape, and its bias, as float32."""
@@ -105,18 +125,20 @@ class IntegerLayer:
         return {"weight": self.weight * scale, "bias": bias}
 
 
-def float_layer(weight, stride):  # int8 [out, in] or [O, C, k, k] -> Linear or Conv2d
-    """Return a layer with the codes as its weight and no bias or padding: those come in as integers.
-
-    In float32 where that is exact, else in float64.
-    """
-    out, inputs, *window = weight.shape
-    exact = exact_depth(np.uint8, weight.reshape(out, -1).T) == weight[0].size and float32_is_exact()
-    weight = weight.astype(np.float32 if exact else np.float64)
-    layer = Conv2d(inputs, out, window[0], stride=stride) if window else Linear(inputs, out)
-    layer.params["weight"] = weight if window else np.asfortranarray(weight)  # as BLAS likes it best
-    layer.params["bias"] = np.zeros(out, weight.dtype)
+def _float_convolution(weight, offset, stride):  # int8 [O, C, k, k], int32 [O] -> Conv2d
+    """Return a layer that computes whole numbers: in float32 if no sum passes 2^24, else in float64."""
+    out, inputs, k, _ = weight.shape
+    largest = 128 * np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(offset.astype(np.int64))
+    exact = largest.max() <= FLOAT32_EXACT and float32_is_exact()
+    layer = Conv2d(inputs, out, k, stride=stride)
+    layer.params.update(weight=weight.astype("f4" if exact else "f8"), bias=offset.astype("f4" if exact else "f8"))
     return layer
+
+
+def _windows(codes, k, stride):  # int8 [N, C, H, W] -> a view [N, H', W', k, k, C]
+    codes = np.ascontiguousarray(np.moveaxis(codes, 1, -1))  # a row of a window is then a run of k C bytes
+    view = np.lib.stride_tricks.sliding_window_view(codes, (k, k), axis=(1, 2))[:, ::stride, ::stride]
+    return np.moveaxis(view, 3, -1)
 
 
 @dataclass(eq=False)
@@ -127,8 +149,8 @@ class IntegerMaxPool2d:
 
     def forward(self, codes):  # [N, C, H, W] -> [N, C, H // size, W // size]
         k, (H, W) = self.size, codes.shape[2:]
-        parts = (codes[:, :, i : H // k * k : k, j : W // k * k : k] for i, j in np.ndindex(k, k))
-        return reduce(np.maximum, parts)
+        rows = reduce(np.maximum, (codes[:, :, i : H // k * k : k, : W // k * k] for i in range(k)))
+        return reduce(np.maximum, (rows[..., j::k] for j in range(k)))
 
 
 class IntegerFlatten:
@@ -174,9 +196,9 @@ class IntegerNetwork:
         steps = []
         for layer in self.layers:
             if isinstance(layer, IntegerLayer):
-                steps += [layer.multiply, layer.add_offset, layer.requantize]
+                steps += [layer.sums, layer.requantize]
             elif isinstance(layer, IntegerMaxPool2d):
-                steps.insert(-2, layer.forward)  # multiply, pool, add_offset, requantize
+                steps.insert(-1, layer.forward)  # between them
             else:
                 steps.append(layer.forward)
         logits = []
