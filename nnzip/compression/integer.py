@@ -18,7 +18,6 @@ between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and th
 holds every whole number up to 2^24.
 """
 
-import math
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
@@ -95,12 +94,11 @@ class IntegerLayer:
         (K, out), (channels, k, _) = self.matrix.shape, self.weight.shape[1:]
         if codes.ndim != 4 or codes.shape[1] != channels or min(codes.shape[2:]) < k:
             raise ValueError(f"codes, padded, must be (N, {channels}, H, W) with H and W >= {k}, got {codes.shape}")
-        rows = _windows(codes, k, self.stride)
-        places = rows.shape[:3]
-        if not matmul_native.chosen("auto", math.prod(places), K, out, packed=True):
+        height, width = ((n - k) // self.stride + 1 for n in codes.shape[2:])
+        if not matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True):
             return self.floats.forward(codes.astype(self.floats.params["weight"].dtype))
-        acc = int8_matmul(rows.reshape(-1, K), self.matrix) + self.offset
-        return np.moveaxis(acc.reshape(*places, out), -1, 1)
+        acc = int8_matmul(_windows(codes, k, self.stride), self.matrix) + self.offset
+        return np.moveaxis(acc.reshape(-1, height, width, out), -1, 1)
 
     def requantize(self, acc):  # int32 [N, out, ...] -> uint8
         """Return clip(round(acc M) + z_y), or, without an output grid, acc itself."""
@@ -135,10 +133,10 @@ def _float_convolution(weight, offset, stride):  # int8 [O, C, k, k], int32 [O] 
     return layer
 
 
-def _windows(codes, k, stride):  # int8 [N, C, H, W] -> a view [N, H', W', k, k, C]
+def _windows(codes, k, stride):  # int8 [N, C, H, W] -> [N H' W', k k C]
     codes = np.ascontiguousarray(np.moveaxis(codes, 1, -1))  # a row of a window is then a run of k C bytes
     view = np.lib.stride_tricks.sliding_window_view(codes, (k, k), axis=(1, 2))[:, ::stride, ::stride]
-    return np.moveaxis(view, 3, -1)
+    return np.moveaxis(view, 3, -1).reshape(-1, k * k * codes.shape[-1])
 
 
 @dataclass(eq=False)
