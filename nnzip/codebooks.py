@@ -47,6 +47,7 @@ def assign(x: real, codebook: reals(1, 2)):  # [...], [k] or [len(x), k] -> uint
 
 
 def borders_below(x, borders):  # [...], [k - 1] -> uint8 [...]
+    """Return how many of the borders are below each number: the code of its nearest value."""
     codes = np.zeros(x.shape, np.uint8)
     for border in borders:  # faster than a binary search for each number, up to 128 values or so
         codes += x > border

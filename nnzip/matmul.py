@@ -219,7 +219,8 @@ def float32_is_exact():
     return True
 
 
-def code_matrix(x, name):
+def code_matrix(x, name):  # [M, K]
+    """Return a matrix of int8 or uint8 codes as an array; TypeError for another type, ValueError for another shape."""
     array = np.asarray(x)
     if array.dtype not in REACH:
         raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}")

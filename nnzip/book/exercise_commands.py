@@ -42,8 +42,10 @@ def list_all(asked):
         print(say(f"\nchapter {chapter.replace('_', ' ', 1)}"))
         for e in group:
             where = f"{e.notebook} {e.section}".strip()
-            print(say(f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<13}  {where}"))
+            line = f"  {e.name:<32} {'*' * e.difficulty:<4} {states[e.name]:<13}  {where}"
+            print(say(line + ", unlocks" * bool(e.unlock)))
     print(say("\n* a line or a few, ** an hour, *** an afternoon: the points that it is worth"))
+    print(say("unlocks: once it passes, python -m nnzip exercises unlock NAME shows it at work in the book"))
     print(say(f"{list(states.values()).count('passed')} of {len(known)} passed."), end=" ")
     left = [e.chapter for e in known.values() if states[e.name] != "passed"]
     begun = [chapter for chapter in left if (asked.folder / f"ex{chapter}.py").is_file()]

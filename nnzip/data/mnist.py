@@ -47,11 +47,13 @@ def load_mnist():
 
 
 def scale(pixels):  # [N, 28, 28] uint8 -> [N, 1, 28, 28] float32
+    """Return pixels as floats from 0 to 1, in one channel."""
     return pixels[:, None] / np.float32(255)
 
 
 @cache
-def raw_mnist():  # shared by all callers, so never handed out as it is
+def raw_mnist():  # -> {name: uint8 array}
+    """Read the file once; its arrays are shared by all callers, so never handed out as they are."""
     with np.load(FILE, allow_pickle=False) as npz:
         return {name: npz[name] for name in SOURCES}
 
