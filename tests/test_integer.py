@@ -366,14 +366,25 @@ def test_codes_that_do_not_fit():
         (codes.astype(np.int8), TypeError, "codes must be uint8, as quantize_input gives them, got int8"),
         (codes + np.uint8(16 - codes.max()), ValueError, "codes must be from 0 to 15, got .* to 16"),
         (codes[:0], ValueError, "codes must not be empty"),
-        (codes[:, :1], ValueError, r"must be \(N, 2, H, W\) with H and W >= 3, got \(3, 1, 11, 10\)"),
-        (codes[0], ValueError, "broadcast"),
-        (codes[:, :, :1, :0], ValueError, "with H and W >= 3, got|must not be empty"),
-        (codes[:, :, :-6, :], ValueError, "H and W >= 3, got"),
+        (codes[:, :1], ValueError, r"codes must have shape \(N, 2, H, W\), H and W >= 1, got \(3, 1, 7, 6\)"),
+        (codes[0], ValueError, r"codes must have shape \(N, 2, H, W\), .* got \(2, 7, 6\)"),
+        (codes[:, :, :1, :1], ValueError, r"codes must have shape .* H and W >= 3, got \(3, 3, 1, 1\)"),
+        (codes[:, :, :4], ValueError, r"codes must have shape .* H and W >= 2, got \(3, 2, 1, 2\)"),
     ]:
         for method in (integer.forward, integer.trace):
             with pytest.raises(error, match=message):
                 method(wrong)
+
+
+def test_codes_of_another_type_for_one_layer():
+    """Whose bytes as int8 would be other codes."""
+    layers = integer_network(*network_of("pooled")).layers
+    for layer in (layers[0], layers[-1]):
+        codes = np.ones((2, *layer.weight.shape[1:]), np.int64)
+        with pytest.raises(TypeError, match="codes must be uint8, as quantize_input gives them, got int64"):
+            layer.forward(codes)
+        with pytest.raises(ValueError, match="codes must have shape"):
+            layer.forward(codes[:, :-1].astype(np.uint8))
 
 
 def test_images_that_do_not_fit():

@@ -8,14 +8,20 @@ and the next layer wants codes on a grid of its own, (s_y, z_y):
 
     q_y = clip(round(acc M) + z_y)         M = s_x s_w / s_y
 
-Codes q_x and q_y are uint8, q_w int8, the bias q_b = round(b / (s_x s_w)) and acc int32 (Jacob et al. 2018,
+Codes q_x and q_y are uint8, weights q_w are int8; q_b = round(b / (s_x s_w)) and acc are int32 (Jacob et al. 2018,
 arXiv:1712.05877, eq. 4 and 7). For example q_x = [6, 2], z_x = 2, q_w = [3, -2], q_b = 5 have acc = 12 + 0 + 5 = 17,
 and with M = 0.25, z_y = 0 the code is 4.
 
 The grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling
-between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU. Sums are those of
-`int8_matmul`. Where the CPU has no int8 instructions for them, a convolution's are faster in the float layer: float32
-holds every whole number up to 2^24.
+between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU.
+
+The sums are those of `int8_matmul`, fastest for codes that are int8 too: less 128. What z_x and 128 add to a sum is the
+same for all images, and goes into an offset:
+
+    acc = sum_k (q_x - 128) q_w + offset        offset = q_b - (z_x - 128) sum_k q_w
+
+In the example 3 (-122) - 2 (-126) + 131 = 17. Where int8 instructions do not pay, a convolution's sums come from the
+float layer, as whole numbers that float32, or else float64, holds exactly.
 """
 
 from dataclasses import dataclass
@@ -34,7 +40,7 @@ from nnzip.requantization import fixed_point_multiplier, requantize, requantize_
 
 BIAS_LIMIT = 2**30  # half of int32: the other half is for the sum of products
 SMALLEST_MULTIPLIER = 2.0**-30  # a shift can hold it; with a smaller one a sum of 2^30 is less than one code
-IMAGES = 256  # of a batch at a time: with one thread, arrays of so many stay in cache
+IMAGES = 256  # at a time, so that what lies between two layers stays in cache
 
 
 @dataclass(eq=False)
@@ -45,8 +51,8 @@ class IntegerLayer:
     bias : int32 (out,), at scale s_x s_w
     input, output : the grids of the input and the output codes; output is None for the last layer, whose int32 sums are
         the logits
-    arithmetic : how M is applied: "float_scale", as `multiplier`, a float32 array shaped like `weight_scale`;
-        "fixed_point", as the integers `m0` and `shift`, which round twice: 4.25 may become 5
+    arithmetic : how M is applied: "float_scale", as `multiplier`, float32 shaped like `weight_scale`; "fixed_point", as
+        the integers `m0` and `shift`, which round twice: 4.25 becomes 5
     """
 
     weight: np.ndarray
@@ -59,14 +65,15 @@ class IntegerLayer:
     padding: int = 0
 
     def __post_init__(self):
-        self.zero_point = int(self.input.zero_point) - 128  # of codes as int8
-        flat, bias = self.weight.reshape(len(self.weight), -1).astype(np.int64), self.bias.astype(np.int64)  # [out, K]
+        self.int8_zero_point = int(self.input.zero_point) - 128
+        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)  # [out, K]
+        bias = self.bias.astype(np.int64)
         if np.any(255 * np.abs(flat).sum(axis=1) + np.abs(bias) >= 2**31):  # |q_x - z_x| is at most 255
             raise OverflowError(f"sums of {flat.shape[1]} products and a bias may pass int32: the layer is too wide")
         if self.output is not None:
             self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # two float32 roundings, as ONNX
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
-        self.offset = (bias - self.zero_point * flat.sum(axis=1)).astype(np.int32)
+        self.offset = (bias - self.int8_zero_point * flat.sum(axis=1)).astype(np.int32)
         if self.weight.ndim == 2:
             self.matrix = pack(self.weight.T)
         else:
@@ -77,36 +84,44 @@ class IntegerLayer:
         return self.requantize(self.accumulate(codes))
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
-        """Return sum_k (x - z_x) w + b = sum_k (x - 128) w + offset: x - 128 is int8, the offset serves all images."""
+        """Return sum_k (x - z_x) w + b = sum_k (x - 128) w + offset."""
         return self.sums(codes).astype(np.int32, copy=False)
 
-    def sums(self, codes):  # the same; those of a convolution may be whole numbers of a float type
+    def sums(self, codes):  # what `accumulate` returns; a convolution may give it as whole numbers of a float type
+        self._check(codes)
         codes = (codes ^ 128).view(np.int8)  # x - 128
         if self.weight.ndim == 2:
             return int8_matmul(codes, self.matrix) + self.offset
         if self.padding:  # a float 0 has the code z_x
             border = ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2)
-            codes = np.pad(codes, border, constant_values=self.zero_point)
+            codes = np.pad(codes, border, constant_values=self.int8_zero_point)
         return self._convolve(codes)
 
     def _convolve(self, codes):  # int8 [N, C, H, W] -> [N, O, H', W']
         """By the float layer; where the CPU's int8 instructions are faster, as one product of all windows."""
-        (K, out), (channels, k, _) = self.matrix.shape, self.weight.shape[1:]
-        if codes.ndim != 4 or codes.shape[1] != channels or min(codes.shape[2:]) < k:
-            raise ValueError(f"codes, padded, must be (N, {channels}, H, W) with H and W >= {k}, got {codes.shape}")
+        (K, out), k = self.matrix.shape, self.weight.shape[-1]
         height, width = ((n - k) // self.stride + 1 for n in codes.shape[2:])
         if not matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True):
             return self.floats.forward(codes.astype(self.floats.params["weight"].dtype))
         acc = int8_matmul(_windows(codes, k, self.stride), self.matrix) + self.offset
         return np.moveaxis(acc.reshape(-1, height, width, out), -1, 1)
 
-    def requantize(self, acc):  # int32 [N, out, ...] -> uint8
+    def _check(self, codes):
+        if codes.dtype != np.uint8:
+            raise TypeError(f"codes must be uint8, as quantize_input gives them, got {codes.dtype}")
+        inputs, *window = self.weight.shape[1:]
+        side = max(1, window[0] - 2 * self.padding) if window else 0
+        if codes.ndim != self.weight.ndim or codes.shape[1] != inputs or min(codes.shape[2:], default=0) < side:
+            wanted = f"(N, {inputs}, H, W), H and W >= {side}" if window else f"(N, {inputs})"
+            raise ValueError(f"codes must have shape {wanted}, got {codes.shape}")
+
+    def requantize(self, acc):  # sums [N, out, ...] -> uint8, or int32 logits
         """Return clip(round(acc M) + z_y), or, without an output grid, acc itself."""
         acc = acc.astype(np.int32, copy=False)
         if self.output is None:
             return acc
         zero_point, dtype = int(self.output.zero_point), self.output.dtype
-        channel = (-1, *[1] * (acc.ndim - 2))  # a multiplier is one of its own for each
+        channel = (-1, *[1] * (acc.ndim - 2))  # a multiplier for each, along axis 1
         if self.arithmetic == "float_scale":
             codes = requantize(acc, self.multiplier.reshape(channel), zero_point, out_dtype=dtype)
         else:
@@ -147,6 +162,8 @@ class IntegerMaxPool2d:
 
     def forward(self, codes):  # [N, C, H, W] -> [N, C, H // size, W // size]
         k, (H, W) = self.size, codes.shape[2:]
+        if min(H, W) < k:
+            raise ValueError(f"codes must have shape (N, C, H, W), H and W >= {k}, got {codes.shape}")
         rows = reduce(np.maximum, (codes[:, :, i : H // k * k : k, : W // k * k] for i in range(k)))
         return reduce(np.maximum, (rows[..., j::k] for j in range(k)))
 
@@ -188,8 +205,8 @@ class IntegerNetwork:
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
         """Return the last of `trace`, faster: a pooling is done on the sums, of which fewer are left to be rounded.
 
-        The largest of a window's sums becomes its largest code: all get the same offset and the same M > 0, and
-        rounding keeps order.
+        The largest of a window's sums becomes its largest code: all get the same M > 0 and z_y, and rounding keeps
+        order.
         """
         steps = []
         for layer in self.layers:
@@ -207,10 +224,7 @@ class IntegerNetwork:
         return np.concatenate(logits)
 
     def _check(self, codes):
-        codes = integers(codes, "codes", 0, self.input_qparams.qmax)
-        if codes.dtype != np.uint8:
-            raise TypeError(f"codes must be uint8, as quantize_input gives them, got {codes.dtype}")
-        return codes
+        return integers(codes, "codes", 0, self.input_qparams.qmax)
 
     def parameters(self):  # -> {"0.weight": float32, "0.bias": float32, ...}
         """Return the floats that weights and biases stand for, by the index in `layers`, which has no ReLUs."""
@@ -252,19 +266,18 @@ def integer_network(
     if len(network.layers) - 1 not in grids:
         raise ValueError(f"an integer network ends with the layer that gives the logits, got {network}")
     inputs, layers = list(grids.values()), []
-    outputs = [*inputs[1:], None]  # what leaves a layer enters the next
+    outputs = dict(zip(grids, [*inputs[1:], None], strict=True))  # what leaves a layer enters the next
     for i, layer in enumerate(network.layers):
         match layer:
             case Linear() | Conv2d():
-                output = outputs.pop(0)
-                axis = 0 if per_channel and output is not None else None
-                layers.append(_integer_layer(layer, grids[i], output, weight_bits, axis, arithmetic))
+                axis = 0 if per_channel and outputs[i] is not None else None
+                layers.append(_integer_layer(layer, grids[i], outputs[i], weight_bits, axis, arithmetic))
             case MaxPool2d():
                 layers.append(IntegerMaxPool2d(layer.size))
             case Flatten():
                 layers.append(IntegerFlatten())
             case ReLU():
-                pass  # the clip of the layer before
+                pass  # the clip of the codes before
             case _:
                 allowed = "allowed are Linear, Conv2d, ReLU, MaxPool2d, Flatten"
                 raise TypeError(f"layer {i}, {layer}, has no integer form: {allowed}")
@@ -288,8 +301,8 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
         s_w >= |b| / (s_x BIAS_LIMIT)            s_w >= SMALLEST_MULTIPLIER s_y / s_x
 
     A neuron with tiny weights has a scale that is too fine for this, and gets a wider one. A dead neuron has no
-    weights, so its scale is free; under the 1 that `choose_qparams` says its bias would be rounded to multiples of s_x.
-    It gets the finest scale that both allow (with b = 0 too, any).
+    weights, so any scale would do for them; the 1 of `choose_qparams` would round its bias to multiples of s_x. It gets
+    the finest scale that both allow.
     """
     s_x, s_y = float(input_scale), 0.0 if output_scale is None else float(output_scale)
     for_bias = np.abs(bias if scale.ndim else np.abs(bias).max()) / (s_x * BIAS_LIMIT)
@@ -303,7 +316,7 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
 
 
 class LayerDifference(NamedTuple):
-    """How many of a layer's output codes are others than its fake-quantized form gives."""
+    """How many of a layer's output codes differ from those of its fake-quantized form."""
 
     layer: str
     outputs: int
@@ -314,10 +327,10 @@ class LayerDifference(NamedTuple):
 def compare_layers(network, integer, images):
     """Compare each hidden layer's output codes with its fake-quantized form's; return a LayerDifference for each.
 
-    Both are given the codes that the integer layer gets. The fake-quantized layer dequantizes them, computes in float32
-    with the dequantized int8 weights and the float bias, and its output is quantized again (clipped at 0: the ReLU).
-    Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that `integer` was
-    made of. The last layer is left out.
+    Both are given the codes that the integer layer gets. The fake-quantized layer dequantizes them and computes in
+    float32 with the dequantized int8 weights and the float bias; its output is quantized again, which clips as the ReLU
+    does. Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that
+    `integer` was made of. The last layer is left out.
     """
     layers, floats = integer.layers, [layer for layer in network.copy().layers if layer.params]
     places = [i for i, layer in enumerate(layers) if isinstance(layer, IntegerLayer)]
