@@ -15,8 +15,8 @@ and with M = 0.25, z_y = 0 the code is 4.
 The grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling
 between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU.
 
-The sums are those of `int8_matmul`, fastest for codes that are int8 too: less 128. What z_x and 128 add to a sum is the
-same for all images, and goes into an offset:
+The sums are those of `int8_matmul`, which is fastest when the codes are int8 too; so 128 is taken off them. What z_x
+and 128 change in a sum is the same for all images, and goes into an offset:
 
     acc = sum_k (q_x - 128) q_w + offset        offset = q_b - (z_x - 128) sum_k q_w
 
