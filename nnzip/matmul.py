@@ -229,6 +229,8 @@ def code_matrix(x, name):  # [M, K]
 
 
 def _zero_points(values, name, dtype, length):  # -> int64 [length or 1]
+    if type(values) is int and values == 0:  # the default; an array's checks take as long as a small product
+        return np.zeros(1, np.int64)
     array = integers(values, name, np.iinfo(dtype).min, np.iinfo(dtype).max)
     if array.shape not in ((), (1,), (length,)):
         raise ValueError(f"{name} must be one number or have shape ({length},), got shape {array.shape}")
