@@ -4,12 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, NAMES, ORANGE, RED, SKY, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, NAMES, ORANGE, PLAIN, RED, SKY, STYLE
 from nnzip.book.records import select
 
 from . import cells
 
-PLAIN = STYLE | {"axes.grid": False}
 VALUES = (RED, SKY, GREEN)  # of a codebook of three
 STAGES = {
     "narrow": ("units leave", "o", 5),

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, RED, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PLAIN, RED, STYLE
 from pictures import cells
 
 TINTS = {"wrong": RED, "right": GREEN, "unclear": ORANGE}
@@ -16,7 +16,7 @@ def verdicts(findings):
     articles = {}
     for finding in findings:
         articles.setdefault(finding.where[:2], []).append(finding)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9.5, 3.6))
         axis.set_axis_off()
         for row, (article, own) in enumerate(articles.items()):
@@ -43,7 +43,7 @@ def verdicts(findings):
 def number_line(ends, step, steps, printed):
     """Draw the steps from the lower end of a range to a number, and where an article puts it."""
     low, high = ends
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9, 1.7))
         axis.set_axis_off()
         levels = low + step * np.arange(round((high - low) / step) + 1)
@@ -109,7 +109,7 @@ def codes(x, ways):
 
 def matrices(shown):
     """Draw small matrices as squares, each under its name: positive blue, negative red, 0 white."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9.5, 2.3))
         axis.set_axis_off()
         axis.set_aspect("equal")

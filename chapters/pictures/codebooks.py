@@ -4,9 +4,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, RED, SKY, STYLE, ticks
+from nnzip.book.plots import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PLAIN,
+    RED,
+    SKY,
+    STYLE,
+    ticks,
+)
 
-PLAIN = STYLE | {"axes.grid": False}
 CLUSTERS = (BLUE, RED, GREEN, ORANGE)  # one colour for each value of a small codebook
 
 

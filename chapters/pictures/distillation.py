@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nnzip.book.plots import BLUE, GREY, PINK, RED, SKY, STYLE, ticks
+from nnzip.book.plots import BLUE, GREY, PINK, PLAIN, RED, SKY, STYLE, ticks
 
 WAYS = {"labels": (SKY, "s", "by labels"), "teacher": (PINK, "o", "by the teacher")}
 
@@ -14,7 +14,7 @@ def what_is_said(images, said):
     said : {title: [N, 10]}
     """
     rows, columns = len(images), 1 + len(said)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         size, widths = (10, 0.5 + 2.1 * rows), (0.8, *[1.3] * len(said))
         options = {"figsize": size, "width_ratios": widths, "squeeze": False}
         figure, axes = plt.subplots(rows, columns, **options)

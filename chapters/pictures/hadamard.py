@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle, Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREY, MARKERS, ORANGE, RED, STYLE, ticks
-
-PLAIN = STYLE | {"axes.grid": False}
+from nnzip.book.plots import BLUE, COLOURS, GREY, MARKERS, ORANGE, PLAIN, RED, STYLE, ticks
 
 
 def planes(vectors):

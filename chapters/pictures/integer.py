@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREY, RED, STYLE
-
-PLAIN = STYLE | {"axes.grid": False}
+from nnzip.book.plots import BLUE, COLOURS, GREY, PLAIN, RED, STYLE
 
 
 def patches(image, places, codes, weight):

@@ -4,14 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, ORANGE, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, ORANGE, PLAIN, STYLE
 
 PARTS = {"sign": GREY, "exponent": ORANGE, "fraction": BLUE}
 
 
 def bits_of_floats(formats):
     """Draw the bits of one number in each format: {name: (text of 0 and 1, bits of exponent, value)}."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(11, 2))
         axis.set_axis_off()
         for row, (name, (bits, exponent, value)) in enumerate(formats.items()):

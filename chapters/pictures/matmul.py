@@ -5,7 +5,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PINK, RED, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PINK, PLAIN, RED, STYLE
 from pictures import cells
 
 
@@ -25,7 +25,7 @@ def running_sums(exact, wrapped):
 
 def floats_near(integers, floats):
     """Draw integers in a row, filled where a float32 is that integer, with an arrow to the float32 otherwise."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9, 2.1))
         axis.set_axis_off()
         axis.axhline(0, color="lightgrey", zorder=0)
@@ -57,7 +57,7 @@ def floats_near(integers, floats):
 def blocks(edges):
     """Draw two matrices whose shared depth K is cut at the edges into blocks of one colour each."""
     depth, colours = edges[-1], (BLUE, ORANGE, GREEN, PINK)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9, 2.9))
         axis.set_axis_off()
         for i, (start, stop) in enumerate(pairwise(edges)):
@@ -93,7 +93,7 @@ def blocks(edges):
 
 def matrices_with_sums(a, b):
     """Draw two small matrices of codes, the row sums of the left beside it, the column sums of the right below it."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(6.4, 2.9))
         axis.set_axis_off()
         middle = a.shape[1] + 2.7
@@ -117,7 +117,7 @@ def _codes(axis, codes, left, colour, *, filled=False, top=0.0):
 
 def path(lanes):
     """Draw ways of one number through its steps: {way: [(what is done, what comes out), ...]}."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9.6, 1.2 * len(lanes)))
         axis.set_axis_off()
         box = {"boxstyle": "round,pad=0.4", "facecolor": "white"}

@@ -3,9 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, RED, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, PLAIN, RED, STYLE
 
-PLAIN = STYLE | {"axes.grid": False}
 PALE = "#C4C4C4"
 
 

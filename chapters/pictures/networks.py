@@ -4,10 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
-from nnzip.book.plots import BLUE, GREEN, GREY, NAMES, ORANGE, RED, STYLE
+from nnzip.book.plots import BLUE, GREEN, GREY, NAMES, ORANGE, PLAIN, RED, STYLE
 from pictures import cells
 
-PLAIN = STYLE | {"axes.grid": False}
 WINDOWS = (BLUE, RED, GREEN, ORANGE)
 PALE = {
     BLUE: "#D6E8F4",

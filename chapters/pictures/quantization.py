@@ -4,7 +4,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, PINK, RED, SKY, STYLE
+from nnzip.book.plots import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PINK,
+    PLAIN,
+    RED,
+    SKY,
+    STYLE,
+)
 from nnzip.quantization import dequantize, fake_quantize
 
 
@@ -98,7 +110,7 @@ def grids_over_numbers(x, grids, *, span):
 
     grids : {title: QuantParams}; span : (from, to) of the axis
     """
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axes = plt.subplots(1, len(grids), figsize=(10, 2.8), sharey=True)
         for axis, (title, grid) in zip(axes, grids.items()):
             codes = np.arange(grid.qmin, grid.qmax + 1)

@@ -14,14 +14,13 @@ from nnzip.book.plots import (
     MARKERS,
     NAMES,
     ORANGE,
+    PLAIN,
     RED,
     SKY,
     STYLE,
     ticks,
 )
 from nnzip.book.records import select
-
-PLAIN = STYLE | {"axes.grid": False}
 
 
 def bowls(hessian, weight, panels, *, cross=None):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE, ticks
+from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, PLAIN, RED, STYLE, ticks
 from pictures import cells
 
 
@@ -18,7 +18,7 @@ def _cells(axis, matrix, x, y, *, colours=None, size=9):
 
 def csr(matrix, values, columns, starts):
     """Draw a small sparse matrix, and the three arrays that store it by rows."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9, 2.4))
         axis.set_axis_off()
         left, tints = matrix.shape[1] + 3.5, ("#CFE3F2", "#FBE3C0", "#D5EBDD", "#F3D9E6")
@@ -102,7 +102,7 @@ def bytes_by_format(sparsities, curves):
 
 def removed_unit(first, second, kept):
     """Draw two weight matrices: the rows of the first and the columns of the second that go with a removed neuron."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(8, 2.9))
         axis.set_axis_off()
         gone, stays = "#F2C4B3", "#CFE3F2"
@@ -149,7 +149,7 @@ def where_the_work_is(shares):
 
     A bar is as long as its shares add up to.
     """
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(9.5, 0.8 + 0.5 * len(shares)))
         layers = list(next(iter(shares.values())))
         colours = dict(zip(layers, (ORANGE, RED, BLUE, GREEN), strict=False))

