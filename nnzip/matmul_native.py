@@ -9,7 +9,7 @@ import numpy as np
 
 from nnzip.checks import one_of
 
-SMALL = 2**25  # multiplications below which a second thread does not pay
+SMALL = 2**26  # multiplications below which a second thread does not pay
 LARGE = 2**20  # multiplications from which it matters who does them
 DEEP = 128  # K from which numkong can pay: it adds up along K, and each sum has a cost of its own
 FEW = 8  # rows: then reading b is most of the work, and codes are a quarter of floats

@@ -74,26 +74,24 @@ class IntegerLayer:
             self.multiplier = self.input.scale * self.weight_scale / self.output.scale  # two float32 roundings, as ONNX
             self.m0, self.shift = fixed_point_multiplier(self.multiplier)
         self.offset = (bias - self.int8_zero_point * flat.sum(axis=1)).astype(np.int32)
-        if self.weight.ndim == 2:
-            self.matrix = pack(self.weight.T)
-        else:
-            self.matrix = pack(self.weight.transpose(2, 3, 1, 0).reshape(-1, len(flat)))  # as `_windows` has them
-            self.floats = _float_convolution(self.weight, self.offset, self.stride)
+        self.matrix = pack(np.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, len(flat)))  # [in, out] or [k k C, O]
+        if self.weight.ndim == 4:
+            self.floats = _float_convolution(self.weight, self.stride)
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
         """Return sum_k (x - z_x) w + b = sum_k (x - 128) w + offset."""
-        return self.sums(codes).astype(np.int32, copy=False)
+        return self.add_offset(self.sums(codes))
 
-    def sums(self, codes):  # what `accumulate` returns; a convolution may give it as whole numbers of a float type
+    def sums(self, codes):  # sum_k (x - 128) w, int32 or, of a convolution, whole numbers of a float type
         self._check(codes)
         codes = (codes ^ 128).view(np.int8)  # x - 128
         if self.weight.ndim == 2:
-            return int8_matmul(codes, self.matrix) + self.offset
+            return int8_matmul(codes, self.matrix)
         if self.padding:  # a float 0 has the code z_x
-            border = ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2)
+            border = [(0, 0)] * 2 + [(self.padding,) * 2] * 2
             codes = np.pad(codes, border, constant_values=self.int8_zero_point)
         return self._convolve(codes)
 
@@ -102,8 +100,8 @@ class IntegerLayer:
         (K, out), k = self.matrix.shape, self.weight.shape[-1]
         height, width = ((n - k) // self.stride + 1 for n in codes.shape[2:])
         if not matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True):
-            return self.floats.forward(codes.astype(self.floats.params["weight"].dtype))
-        acc = int8_matmul(_windows(codes, k, self.stride), self.matrix) + self.offset
+            return self.floats.products(codes.astype(self.floats.params["weight"].dtype))
+        acc = int8_matmul(_windows(codes, k, self.stride), self.matrix)
         return np.moveaxis(acc.reshape(-1, height, width, out), -1, 1)
 
     def _check(self, codes):
@@ -115,9 +113,13 @@ class IntegerLayer:
             wanted = f"(N, {inputs}, H, W), H and W >= {side}" if window else f"(N, {inputs})"
             raise ValueError(f"codes must have shape {wanted}, got {codes.shape}")
 
-    def requantize(self, acc):  # sums [N, out, ...] -> uint8, or int32 logits
+    def add_offset(self, sums):  # [N, out, ...] -> int32, where `sums` was if it is int32
+        acc = sums.astype(np.int32, copy=False)
+        acc += self.offset.reshape(-1, *[1] * (acc.ndim - 2))
+        return acc
+
+    def requantize(self, acc):  # int32 [N, out, ...] -> uint8, or int32 logits
         """Return clip(round(acc M) + z_y), or, without an output grid, acc itself."""
-        acc = acc.astype(np.int32, copy=False)
         if self.output is None:
             return acc
         zero_point, dtype = int(self.output.zero_point), self.output.dtype
@@ -138,13 +140,12 @@ class IntegerLayer:
         return {"weight": self.weight * scale, "bias": bias}
 
 
-def _float_convolution(weight, offset, stride):  # int8 [O, C, k, k], int32 [O] -> Conv2d
-    """Return a layer that computes whole numbers: in float32 if no sum passes 2^24, else in float64."""
+def _float_convolution(weight, stride):  # int8 [O, C, k, k] -> Conv2d
+    """Return a layer whose products are whole numbers: in float32 if no sum passes 2^24, else in float64."""
     out, inputs, k, _ = weight.shape
-    largest = 128 * np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(offset.astype(np.int64))
-    exact = largest.max() <= FLOAT32_EXACT and float32_is_exact()
+    largest = 128 * np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()
     layer = Conv2d(inputs, out, k, stride=stride)
-    layer.params.update(weight=weight.astype("f4" if exact else "f8"), bias=offset.astype("f4" if exact else "f8"))
+    layer.params["weight"] = weight.astype("f4" if largest <= FLOAT32_EXACT and float32_is_exact() else "f8")
     return layer
 
 
@@ -206,15 +207,14 @@ class IntegerNetwork:
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
         """Return the last of `trace`, faster: a pooling is done on the sums, of which fewer are left to be rounded.
 
-        The largest of a window's sums becomes its largest code: all get the same M > 0 and z_y, and rounding keeps
-        order.
+        A window's largest sum becomes its largest code: all share offset, M > 0 and z_y, and rounding keeps order.
         """
         steps = []
         for layer in self.layers:
             if isinstance(layer, IntegerLayer):
-                steps += [layer.sums, layer.requantize]
+                steps += [layer.sums, layer.add_offset, layer.requantize]
             elif isinstance(layer, IntegerMaxPool2d):
-                steps.insert(-1, layer.forward)  # between them
+                steps.insert(-2, layer.forward)  # on the sums
             else:
                 steps.append(layer.forward)
         logits = []
@@ -237,7 +237,7 @@ class IntegerNetwork:
 
 
 def _batches(codes):
-    return (codes[i : i + IMAGES] for i in range(0, len(codes), IMAGES))
+    return np.array_split(codes, -(-len(codes) // IMAGES))
 
 
 # From a float network to integers

@@ -205,6 +205,12 @@ class Conv2d(Layer):
         self.params["bias"] = np.zeros(out_channels, np.float32)
 
     def forward(self, x):  # [N, C, H, W] -> [N, O, H', W']
+        y = self.products(x)
+        y += _params_as(self, y.dtype)[1][:, None, None]
+        return y
+
+    def products(self, x):  # [N, C, H, W] -> [N, O, H', W'], a view of new memory
+        """Return what `forward` returns, before the bias is added."""
         k, s, p = self.kernel_size, self.stride, self.padding
         x = _input(self, x, 4, self.in_channels, k - 2 * p)
         N, C, H, W = x.shape
@@ -212,15 +218,16 @@ class Conv2d(Layer):
         shape, rows = (H + 2 * p, C, k, W_out, N), self.seen.pop("rows", None)  # taken, so that no other thread has it
         if rows is None or rows.shape != shape or rows.dtype != x.dtype:
             rows = np.empty(shape, x.dtype)
-        padded = np.pad(x.transpose(2, 1, 3, 0), ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
+        padded = np.ascontiguousarray(x.transpose(2, 1, 3, 0))
+        if p:
+            padded = np.pad(padded, ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
         for v in range(k):
             rows[:, :, v] = padded[:, :, v : v + s * W_out : s]
         # windows[i] = rows[s i : s i + k] as one matrix, nothing copied
         shape, strides = (H_out, k * C * k, W_out * N), (s * rows.strides[0], rows.strides[2], rows.itemsize)
         windows = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
-        weight, bias = _params_as(self, x.dtype)
+        weight = _params_as(self, x.dtype)[0]
         y = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1) @ windows  # [O, k C k] @ [H', k C k, W' N]
-        y += bias[:, None]
         self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
         return y.reshape(H_out, len(weight), W_out, N).transpose(3, 1, 0, 2)
 
