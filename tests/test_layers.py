@@ -135,6 +135,7 @@ def test_a_convolution_is_its_definition_and_seven_loops_and_its_way_back_the_de
     expected = convolution_of_seven_loops(x, weight, bias, **how)
     np.testing.assert_allclose(conv2d_by_definition(x, weight, bias, **how), expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(layer.products(x), expected - bias[:, None, None], rtol=1e-12, atol=1e-12)
     grad_y = np.random.default_rng(4).normal(size=y.shape)
     answers = conv2d_backward_by_definition(x, weight, grad_y, **how)
     for got, answer in zip((grad_x, grads["weight"], grads["bias"]), answers, strict=True):
