@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, NAMES, ORANGE, PLAIN, RED, SKY, STYLE
+from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, NAMES, ORANGE, PINK, PLAIN, RED, SKY, STYLE
 from nnzip.book.records import select
 
 from . import cells
@@ -210,4 +210,35 @@ def looks_at_held_out(looks):
             axis.invert_xaxis()  # toward more compression
         axes[0].set_ylabel("held-out error, %")
         axes[0].legend()
+        return figure
+
+
+def file_as_bar(parts):
+    """Draw the parts of a .nnz file, as `nnzip.files.archive.describe` returns them, as a bar of bytes."""
+    purposes = list(dict.fromkeys(part.purpose for part in parts))
+    colours = {"positions": SKY, "codes": ORANGE, "codebook": GREEN, "scales": PINK}
+    colours |= {"floats": RED, "technique": GREY}
+    total = sum(part.bytes for part in parts)
+    with plt.rc_context(PLAIN):
+        figure, axis = plt.subplots(figsize=(10, 1.9))
+        start = 0
+        for part in parts:
+            look = {
+                "color": colours.get(part.purpose, "black"),
+                "edgecolor": "white",
+                "linewidth": 0.5,
+            }
+            axis.barh(0, part.bytes, left=start, **look)
+            if part.bytes > total / 18:
+                label = f"{part.tensor or 'file'}\n{part.bytes:,}"
+                axis.text(start + part.bytes / 2, 0, label, ha="center", va="center", fontsize=8)
+            start += part.bytes
+        handles = [
+            Rectangle((0, 0), 1, 1, color=colours.get(purpose, "black")) for purpose in purposes
+        ]
+        axis.legend(
+            handles, purposes, ncols=len(purposes), loc="lower center", bbox_to_anchor=(0.5, 1)
+        )
+        axis.set(yticks=[], xlim=(0, total), xlabel="bytes, in the order of the file")
+        axis.spines["left"].set_visible(False)
         return figure

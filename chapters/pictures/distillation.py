@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nnzip.book.plots import BLUE, GREY, PINK, PLAIN, RED, SKY, STYLE, ticks
+from nnzip.book.plots import BLUE, GREEN, GREY, PINK, PLAIN, RED, SKY, STYLE, ticks
+from pictures import arrow, blank, box
 
 WAYS = {"labels": (SKY, "s", "by labels"), "teacher": (PINK, "o", "by the teacher")}
 
@@ -123,4 +124,28 @@ def pulls(margins, right, swapped):
         axis.set(xlabel="student's logit of the first class", ylabel="pull (minus the gradient)")
         axis.set_xticks(range(-12, 7, 2))
         axis.legend()
+        return figure
+
+
+def teacher_and_student():
+    """Draw how a student learns from a teacher: two losses on its logits, one from the labels, one from the teacher."""
+    with plt.rc_context(STYLE):
+        figure, [axis] = blank(9, 3.2)
+        axis.set(xlim=(-1, 9.4), ylim=(-0.3, 3.2))
+        box(axis, 0, 1.5, "images", width=1.2)
+        box(axis, 2.4, 2.5, "teacher\n(fixed)", colour=GREEN)
+        box(axis, 2.4, 0.5, "student", colour=BLUE)
+        arrow(axis, (0.7, 1.7), (1.5, 2.4))
+        arrow(axis, (0.7, 1.3), (1.5, 0.6))
+        box(axis, 5.4, 2.5, "softmax(v / T)", colour=GREEN, width=2.2)
+        box(axis, 5.4, 1.5, "softmax(z / T)", colour=BLUE, width=2.2)
+        box(axis, 5.4, 0.4, "softmax(z)", colour=BLUE, width=2.2)
+        arrow(axis, (3.3, 2.5), (4.2, 2.5), "logits v", colour=GREEN)
+        arrow(axis, (3.3, 0.7), (4.2, 1.4), colour=BLUE)
+        arrow(axis, (3.3, 0.45), (4.2, 0.4), "logits z", colour=BLUE, above=-0.32)
+        box(axis, 8.1, 2, "alpha T² KL\n(soft loss)", colour=RED, width=1.8)
+        box(axis, 8.1, 0.4, "(1 - alpha) CE\nwith the label", colour=RED, width=1.8)
+        arrow(axis, (6.6, 2.5), (7.1, 2.2))
+        arrow(axis, (6.6, 1.5), (7.1, 1.8))
+        arrow(axis, (6.6, 0.4), (7.1, 0.4))
         return figure

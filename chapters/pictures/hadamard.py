@@ -163,3 +163,18 @@ def pruned_in_both(sparsities, errors, energies):
             axis.set_title(title, loc="left", fontsize=11)
             axis.legend()
         return figure
+
+
+def spread_out(before, after, *, bits=4):
+    """Draw a vector with an outlier and the same vector rotated, on the grids of so many bits that just hold them."""
+    with plt.rc_context(PLAIN):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
+        for axis, x, title in zip(axes, (before, after), ("as it is", "rotated"), strict=True):
+            largest, codes = np.abs(x).max(), 2 ** (bits - 1) - 1
+            for code in range(-codes, codes + 1):
+                axis.axhline(code * largest / codes, color=GREY, linewidth=0.5, alpha=0.6)
+            axis.bar(range(len(x)), x, color=BLUE, width=0.7)
+            axis.set_title(f"{title}: a step of {largest / codes:.2f}", loc="left", fontsize=10)
+            axis.set_xticks([])
+        axes[0].set_ylabel(f"the entries, and the {bits}-bit grid")
+        return figure

@@ -5,6 +5,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from nnzip.book.plots import BLUE, COLOURS, GREY, PLAIN, RED, STYLE
+from nnzip.compression.integer import IntegerLayer, IntegerMaxPool2d
+from pictures import arrow, blank, box
 
 
 def patches(image, places, codes, weight):
@@ -57,4 +59,49 @@ def requantized(multiplier, zero_point, sums):
         axis.set(xlabel="accumulator (int32)", ylabel="code", xlim=(-220_000, 250_000))
         axis.set(ylim=(-75, 330), yticks=(0, zero_point, 255))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        return figure
+
+
+def path_of_an_image(network, codes):
+    """Draw what an integer network makes of one image, layer by layer: shapes, types and the range of the numbers.
+
+    network : IntegerNetwork
+    codes : uint8 [1, ...], as `quantize_input` gives them
+    """
+    stages = [("image", codes)]
+    for layer, out in zip(network.layers, network.trace(codes), strict=True):
+        if isinstance(layer, IntegerLayer):
+            kind = "convolution" if layer.weight.ndim == 4 else "linear"
+            hidden = layer.output is not None
+            relu = (
+                ", ReLU" if hidden and layer.output.zero_point == 0 else ""
+            )  # no code is below 0: the clip is a ReLU
+            name = f"{kind}{relu}\nint8 weights" + ("\nrequantize" if hidden else "")
+        else:
+            name = "max pooling" if isinstance(layer, IntegerMaxPool2d) else "flatten"
+        stages.append((name, out))
+    with plt.rc_context(STYLE):
+        figure, [axis] = blank(1.55 * len(stages), 2.6)
+        axis.set(xlim=(-1, 2.2 * len(stages) - 1), ylim=(-1.3, 1.4))
+        for i, (name, out) in enumerate(stages):
+            box(
+                axis,
+                2.2 * i,
+                0.5,
+                name,
+                colour=BLUE if "int8" in name else GREY,
+                width=1.5,
+                height=1.1,
+            )
+            shape = " x ".join(map(str, out.shape[1:]))
+            axis.text(
+                2.2 * i,
+                -0.45,
+                f"{shape}\n{out.dtype}\n{out.min()} to {out.max()}",
+                ha="center",
+                va="top",
+                fontsize=8,
+            )
+            if i:
+                arrow(axis, (2.2 * i - 1.35, 0.5), (2.2 * i - 0.85, 0.5))
         return figure

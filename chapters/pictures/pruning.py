@@ -2,8 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from nnzip.book.plots import BLUE, COLOURS, GREY, MARKERS, RED, STYLE, ticks
+from pictures import blank
 
 ERRORS = (1, 2, 5, 10, 20, 50, 90)  # percent, the ticks of an axis that is a logarithm
 
@@ -184,4 +186,25 @@ def tickets(errors):
             )
         axis.set(xlabel="test error, %", xlim=(0, 100 * np.max(list(errors.values())) * 1.15))
         axis.invert_yaxis()
+        return figure
+
+
+def masks(pictures):
+    """Draw masks of one small matrix: what is kept in colour, what is removed empty, and a line of text below each.
+
+    pictures : {title: (bool [rows, columns], text)}
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = blank(2.6 * len(pictures), 3.1, columns=len(pictures))
+        for axis, (title, (mask, text)) in zip(axes, pictures.items(), strict=True):
+            for (row, column), kept in np.ndenumerate(mask):
+                place = (column, len(mask) - 1 - row)
+                axis.add_patch(
+                    Rectangle(
+                        place, 1, 1, facecolor=BLUE if kept else "white", edgecolor="lightgrey"
+                    )
+                )
+            axis.set(xlim=(-0.1, mask.shape[1] + 0.1), ylim=(-0.1, len(mask) + 0.1), aspect="equal")
+            axis.set_title(title, fontsize=10)
+            axis.text(mask.shape[1] / 2, -0.4, text, ha="center", va="top", fontsize=9)
         return figure

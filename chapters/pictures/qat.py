@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from nnzip.book.plots import BLUE, COLOURS, GREEN, GREY, RED, STYLE
+from pictures import arrow, blank, box
 
 
 def staircase(values, losses, tangent, *, reach=0.25):
@@ -92,4 +93,33 @@ def swinging(path, best):
         axis.axhline(best, color=GREY, linestyle=":", label="the best value")
         axis.set(xlabel="iteration of training", ylabel="value", yticks=(0, 0.5, 1))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+
+def straight_through_node():
+    """Draw a layer that is trained through rounding: what goes forward is rounded, what comes back is not."""
+    with plt.rc_context(STYLE):
+        figure, [axis] = blank(9, 2.6)
+        axis.set(xlim=(-1, 9.2), ylim=(-0.8, 1.6))
+        for x, text, colour in (
+            (0, "weight w\n(float, kept)", BLUE),
+            (3.2, "round to\nthe grid", GREY),
+        ):
+            box(axis, x, 0.6, text, colour=colour)
+        box(axis, 6, 0.6, "layer\nx w_hat", colour=BLUE)
+        box(axis, 8.4, 0.6, "loss", colour=RED, width=1)
+        arrow(axis, (0.9, 0.75), (2.3, 0.75), "w")
+        arrow(axis, (4.1, 0.75), (5.1, 0.75), "w_hat")
+        arrow(axis, (6.9, 0.75), (7.8, 0.75))
+        arrow(axis, (7.8, 0.4), (6.9, 0.4), colour=RED)
+        arrow(axis, (5.1, 0.4), (4.1, 0.4), "dL/dw_hat", colour=RED, above=-0.3)
+        arrow(
+            axis,
+            (2.3, 0.4),
+            (0.9, 0.4),
+            "the same, or 0 if clipped",
+            colour=RED,
+            above=-0.55,
+            linestyle="--",
+        )
         return figure

@@ -17,7 +17,8 @@ from nnzip.book.plots import (
     SKY,
     STYLE,
 )
-from nnzip.quantization import dequantize, fake_quantize
+from nnzip.quantization import dequantize, fake_quantize, quantize
+from pictures import arrow, blank
 
 
 def signed(number):
@@ -213,4 +214,58 @@ def roundings(x, ways):
             axis.set(xlabel="x", aspect="equal", xticks=range(-3, 4), yticks=range(-3, 4))
             axis.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3))
         axes[0].set_ylabel("rounded")
+        return figure
+
+
+def number_line(x, qparams):
+    """Draw where numbers fall on a grid with one scale: the codes below the line, an arrow from each number to its own.
+
+    What lies outside of the grid is red: it is clipped.
+    """
+    codes = np.arange(qparams.qmin, qparams.qmax + 1)
+    places = dequantize(codes, qparams)
+    with plt.rc_context(STYLE):
+        figure, [axis] = blank(9, 2.4)
+        axis.plot([min(*places, *x), max(*places, *x)], [0, 0], color=GREY, linewidth=1)
+        axis.plot(places, 0 * places, "|", color=GREY, markersize=14)
+        for code, place in zip(codes, places, strict=True):
+            axis.text(place, -0.32, str(code), ha="center", va="top", fontsize=9)
+            axis.text(place, -0.62, f"{place:.3g}", ha="center", va="top", fontsize=9, color=GREY)
+        for value, rounded in zip(x, fake_quantize(np.asarray(x), qparams), strict=True):
+            colour = BLUE if places[0] <= value <= places[-1] else RED
+            axis.plot(value, 0.75, "o", color=colour, markersize=6)
+            arrow(axis, (value, 0.7), (rounded, 0.08), colour=colour)
+            axis.text(value, 0.92, f"{value:.3g}", ha="center", fontsize=8.5, color=colour)
+        axis.set_ylim(-0.95, 1.2)
+        left = axis.get_xlim()[0] - 0.02 * np.ptp(axis.get_xlim())
+        for height, text in ((0.75, "numbers"), (-0.42, "codes"), (-0.7, "stand for")):
+            axis.text(left, height, text, ha="right", va="center", fontsize=9, color=GREY)
+        return figure
+
+
+def weights_in_bits(weight, grids):
+    """Draw a small matrix of weights as coloured squares, in float and rounded to grids, and the errors below.
+
+    grids : {title: QuantParams}
+    """
+    largest = np.abs(weight).max()
+    look = {"cmap": "RdBu", "vmin": -largest, "vmax": largest}
+    with plt.rc_context(PLAIN):
+        figure, axes = plt.subplots(2, 1 + len(grids), figsize=(2.3 * (1 + len(grids)), 4.6))
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        image = axes[0, 0].imshow(weight, **look)
+        axes[0, 0].set_title("float", fontsize=10)
+        axes[1, 0].set_axis_off()
+        axes[1, 0].text(
+            0.5, 0.5, "the error,\nin the same colours", ha="center", va="center", fontsize=9
+        )
+        for (above, below), (title, grid) in zip(axes.T[1:], grids.items(), strict=True):
+            rounded = fake_quantize(weight, grid)
+            values = len(np.unique(quantize(weight, grid)))
+            above.imshow(rounded, **look)
+            above.set_title(f"{title}: {values} values", fontsize=10)
+            below.imshow(rounded - weight, **look)
+            below.set_xlabel(f"at most {np.abs(rounded - weight).max():.2f}", fontsize=9)
+        figure.colorbar(image, ax=axes, shrink=0.6, aspect=30)
         return figure

@@ -6,6 +6,7 @@ from matplotlib.patches import Rectangle
 
 from nnzip.book.plots import BLUE, GREEN, GREY, ORANGE, PLAIN, RED, STYLE, ticks
 from pictures import cells
+from pictures.pruning import masks  # noqa: F401 - both chapters on pruning draw masks
 
 
 def _cells(axis, matrix, x, y, *, colours=None, size=9):
