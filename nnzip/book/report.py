@@ -61,7 +61,10 @@ def write_report(records, folder, *, complete=False, same_weights=True):
         changes |= {_point(new): (old, new) for old, new in differing}
         everything |= {_point(r): r for r in rows}
     everything = list(everything.values())
-    any_change |= _changes(folder / "results.md", partial(_write_tables, everything))
+    path, tables = folder / "results.md", f"{rounding_table(everything)}\n{sparsity_table(everything)}".encode()
+    any_change |= not path.exists() or path.read_bytes() != tables  # by what was trained since
+    with atomic_write(path) as file:
+        file.write(tables)
     mlp = select(everything, network="lenet_300_100", technique="per_channel")
     shown = [record for technique in OVERVIEW_OF for record in select(everything, technique=technique)]
     if _is_whole(mlp, "bits", "sparsity"):
@@ -93,7 +96,7 @@ def settle(records, there, *, same_weights=True):
 
 
 def write_chapter(stem, records, folder):
-    """Write the records of a chapter, and its figure if they are new; tell whether they are.
+    """Write the records of a chapter, and its figure, if they are new; tell whether they are.
 
     The figure is the signature figure, or of 08_integer_map the map; a map with holes is not written.
     """
@@ -104,26 +107,16 @@ def write_chapter(stem, records, folder):
     else:
         picture, draw = f"{stem}_signature.png", partial(plots.error_curves, **SIGNATURES[stem])
         drawn = [r for r in records if r["technique"] in in_chapter(stem, drawn=True)]
-    changed = _changes(folder / f"{stem}.csv", partial(write_records, records))
-    _draw(draw, drawn, folder / picture, changed)
-    return changed
+    new = records != _records_there(stem, folder)
+    if new:
+        write_records(records, folder / f"{stem}.csv")
+    _draw(draw, drawn, folder / picture, new)
+    return new
 
 
-def _changes(path, write):
-    """Write a file; tell whether it has other bytes than before."""
-    before = path.read_bytes() if path.exists() else None
-    write(path)
-    return path.read_bytes() != before
-
-
-def _draw(draw, records, path, changed):
-    if changed or not path.exists():
+def _draw(draw, records, path, new):
+    if new or not path.exists():
         plots.save_figure(draw(records), path)
-
-
-def _write_tables(records, path):
-    with atomic_write(path) as file:
-        file.write(f"{rounding_table(records)}\n{sparsity_table(records)}".encode())
 
 
 def _records_there(stem, folder):
@@ -141,10 +134,9 @@ def _near(old, new):
 
 
 def _belongs(record, stem):
-    if stem == INTEGER_MAP:
-        on_map = record["bits"] in ACTIVATION_BITS and record["sparsity"] in MAP_SPARSITIES
-        return on_map and record["network"] == "lenet_300_100" and record["technique"].startswith("integer_")
-    return record["technique"] in in_chapter(stem)
+    on_map = record["bits"] in ACTIVATION_BITS and record["sparsity"] in MAP_SPARSITIES
+    elsewhere = stem == INTEGER_MAP and not (on_map and record["network"] == "lenet_300_100")
+    return record["technique"] in in_chapter(stem) and not elsewhere
 
 
 def _is_whole(records, *keys):  # is there one at every combination of the values?

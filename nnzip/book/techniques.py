@@ -5,7 +5,7 @@ What calibrates looks at all training images of `data`; the study gives the firs
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -172,7 +172,6 @@ class Technique(NamedTuple):
     function: Callable | None = None  # (network, data, *, bits, sparsity) -> what predicts; None: it has to be trained
     mlp: tuple = ()  # the grids that are measured of LeNet-300-100,
     cnn: tuple = ()  # and of LeNet-5, which takes ten times as long
-    chapter: str = ""  # the stem of the chapter whose file has its records
 
 
 def integers(bits, colour, *points):
@@ -182,7 +181,7 @@ def integers(bits, colour, *points):
 
 
 ALL_WIDTHS = (EVERY,), (EVERY,)
-BY_CHAPTER = {
+BY_CHAPTER = {  # {stem of the chapter whose file has their records: techniques}
     "02_quantization": (
         Technique("per_tensor", "per tensor", "orange", per_tensor, *ALL_WIDTHS),
         Technique("per_channel", "baseline, per channel", "grey", per_channel, (EVERY, BOTH, BETWEEN), (EVERY, BOTH)),
@@ -229,23 +228,22 @@ BY_CHAPTER = {
     ),
     "11_mixed_precision": (Technique("mixed", "mixed, in the same bytes", "green", mixed, MIXED_MLP, (UP_TO_4,)),),
 }
-RECORDS = tuple(record._replace(chapter=stem) for stem, records in BY_CHAPTER.items() for record in records)
-TECHNIQUES = {record.name: record for record in RECORDS}
+TECHNIQUES = {record.name: record for records in BY_CHAPTER.values() for record in records}
 MAIN = (  # what `python -m nnzip` measures
     *("per_tensor", "per_channel", "with_activations", "rotated", "rotated_per_channel", "global_magnitude"),
     *("integer_8", "integer_4"),
 )
-TRAINED = {record.name: record.chapter for record in RECORDS if record.function is None}
+TRAINED = {r.name: stem for stem, records in BY_CHAPTER.items() for r in records if r.function is None}
 CHAPTERS = tuple(stem for stem in BY_CHAPTER if stem != INTEGER_MAP)
 BESIDE = {
     "02_quantization": (),
     "04_hadamard": ("per_channel", "per_tensor"),
     "07_codebooks": ("per_tensor", "per_channel"),
+    INTEGER_MAP: ("integer_8", "integer_4"),
 }
 
 
-@cache
 def in_chapter(stem, *, drawn=False):
     """Return the names of the techniques in a chapter's file, or in its figure, those it compares with first."""
-    own = [record.name for record in RECORDS if record.chapter == stem and (record.colour or not drawn)]
+    own = [record.name for record in BY_CHAPTER[stem] if record.colour or not drawn]
     return (*BESIDE.get(stem, ("per_channel",)), *own)
