@@ -24,7 +24,7 @@ In the example 3 (-122) - 2 (-126) + 131 = 17. Where int8 instructions do not pa
 float layer, as whole numbers that float32, or else float64, holds exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -218,7 +218,7 @@ class IntegerNetwork:
             else:
                 steps.append(layer.forward)
         logits = []
-        for x in _batches(self._check(codes)):
+        for x in np.array_split(self._check(codes), -(-len(codes) // IMAGES)):
             for step in steps:
                 x = step(x)
             logits.append(x)
@@ -234,10 +234,6 @@ class IntegerNetwork:
 
     def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
         return self.forward(self.quantize_input(images)).argmax(axis=1)
-
-
-def _batches(codes):
-    return np.array_split(codes, -(-len(codes) // IMAGES))
 
 
 # From a float network to integers
@@ -287,13 +283,11 @@ def integer_network(
 
 def _integer_layer(layer, input, output, bits, axis, arithmetic):
     weight, bias = layer.params["weight"], layer.params["bias"].astype(np.float64)
-    chosen = choose_qparams(weight, bits=bits, axis=axis)
-    scale = fitting_scale(weight, bias, chosen.scale, input.scale, None if output is None else output.scale)
-    grid = QuantParams(scale, np.zeros(scale.shape, np.int32), bits, signed=True, narrow=True, axis=axis)
-    codes = quantize(weight, grid)
+    grid = choose_qparams(weight, bits=bits, axis=axis)
+    grid = replace(grid, scale=fitting_scale(weight, bias, grid.scale, input.scale, output.scale if output else 0.0))
     bias = np.rint(bias / (float(input.scale) * grid.scale.astype(np.float64))).astype(np.int32)
     window = (layer.stride, layer.padding) if isinstance(layer, Conv2d) else ()
-    return IntegerLayer(codes, grid.scale, bias, input, output, arithmetic, *window)
+    return IntegerLayer(quantize(weight, grid), grid.scale, bias, input, output, arithmetic, *window)
 
 
 def fitting_scale(weight, bias, scale, input_scale, output_scale):
@@ -305,7 +299,7 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
     weights, so any scale would do for them; the 1 of `choose_qparams` would round its bias to multiples of s_x. It gets
     the finest scale that both allow.
     """
-    s_x, s_y = float(input_scale), 0.0 if output_scale is None else float(output_scale)
+    s_x, s_y = float(input_scale), float(output_scale)
     for_bias = np.abs(bias if scale.ndim else np.abs(bias).max()) / (s_x * BIAS_LIMIT)
     least = np.maximum(for_bias, SMALLEST_MULTIPLIER * s_y / s_x)
     dead = ~np.any(weight, axis=tuple(range(1, weight.ndim)) if scale.ndim else None)
@@ -333,18 +327,17 @@ def compare_layers(network, integer, images):
     does. Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that
     `integer` was made of. The last layer is left out.
     """
-    layers, floats = integer.layers, [layer for layer in network.copy().layers if layer.params]
-    places = [i for i, layer in enumerate(layers) if isinstance(layer, IntegerLayer)]
-    if [layer.params["weight"].shape for layer in floats] != [layers[i].weight.shape for i in places]:
+    fakes, found = [layer for layer in network.copy().layers if layer.params], []
+    shapes = [layer.weight.shape for layer in integer.layers if isinstance(layer, IntegerLayer)]
+    if [fake.params["weight"].shape for fake in fakes] != shapes:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    fakes = dict(zip(places[:-1], floats, strict=False))
-    for i, fake in fakes.items():
-        fake.params["weight"][...] = layers[i].float_parameters()["weight"]
-    steps = {i: [] for i in fakes}  # how far each code is off, batch by batch
-    for codes in _batches(integer.quantize_input(images)):
-        passed = [codes, *integer.trace(codes)]  # passed[i] enters layer i
-        for i, fake in fakes.items():
-            expected = quantize(fake.forward(dequantize(passed[i], layers[i].input)), layers[i].output)
-            steps[i].append(np.abs(passed[i + 1].astype(np.int32) - expected).ravel())
-    off = {i: np.concatenate(parts) for i, parts in steps.items()}
-    return [LayerDifference(str(fakes[i]), a.size, int(np.count_nonzero(a)), int(a.max())) for i, a in off.items()]
+    codes = integer.quantize_input(images)
+    for layer, leaving in zip(integer.layers, integer.trace(codes), strict=True):
+        if isinstance(layer, IntegerLayer) and layer.output is not None:
+            fake = fakes.pop(0)
+            fake.params["weight"][...] = layer.float_parameters()["weight"]
+            expected = quantize(fake.forward(dequantize(codes, layer.input)), layer.output)
+            steps = np.abs(leaving.astype(np.int32) - expected)
+            found.append(LayerDifference(str(fake), steps.size, int(np.count_nonzero(steps)), int(steps.max())))
+        codes = leaving
+    return found
