@@ -70,7 +70,10 @@ def dynamic(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K], in
     [1, 2]
     """
     costs, sizes = _fitting(costs, sizes, budget)
-    extra, left = _in_units(sizes, budget)
+    least = sizes.min(axis=1, keepdims=True)
+    extra = sizes - least  # what options take beyond the smallest
+    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)  # which divides them all
+    extra, left = extra // unit, min(budget - int(least.sum()), int(extra.max(axis=1).sum())) // unit
     if len(costs) * (left + 1) > MOST_CHOICES:
         raise ValueError(f"{len(costs)} pieces x {left + 1} sizes are too many for a table of {MOST_CHOICES} bytes")
     best = np.zeros(left + 1)  # best[s]: the least cost of the pieces so far in s or less
@@ -101,13 +104,6 @@ def _fitting(costs, sizes, budget):  # -> costs in float64, sizes in int64
     if budget < (least := int(sizes.min(axis=1).sum())):
         raise ValueError(f"budget must be at least {least}, which the smallest options take together, got {budget}")
     return costs.astype(np.float64), sizes
-
-
-def _in_units(sizes, budget):  # what options take beyond the smallest, in units that divide them all; the budget too
-    extra = sizes - sizes.min(axis=1, keepdims=True)
-    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)
-    left = (budget - int(sizes.min(axis=1).sum())) // unit
-    return extra // unit, min(left, int(extra.max(axis=1).sum()) // unit)
 
 
 @door
@@ -142,18 +138,12 @@ def compress_weight(weight, bits, sparsity):  # [out, ...] -> float32 [out, ...]
 
 def best_grid(weight, hessian, bits, axis):  # [out, in], [out, in] -> [out, in], its cost for each index of the axis
     """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, each row or column with its own grid of `CLIPS`."""
-
-    def cost(rounded):
-        return 0.5 * np.sum(hessian * (weight - rounded) ** 2, axis=1 - axis, dtype=np.float64)
-
-    best, largest = np.zeros_like(weight), np.abs(weight).max(axis=1 - axis)
-    least = cost(best) if bits == 0 else np.full(weight.shape[axis], np.inf)
-    for clip in CLIPS if bits else ():
-        rounded = fake_quantize(weight, qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis))
-        costs = cost(rounded)
-        best = np.where(np.expand_dims(costs < least, 1 - axis), rounded, best)
-        least = np.minimum(costs, least)
-    return best, least
+    largest, tried = np.abs(weight).max(axis=1 - axis), [np.zeros_like(weight)]
+    if bits:
+        grids = (qparams_from_range(-c * largest, c * largest, bits=bits, axis=axis) for c in CLIPS)
+        tried = [fake_quantize(weight, grid) for grid in grids]
+    costs = [0.5 * np.sum(hessian * (weight - w) ** 2, axis=1 - axis, dtype=np.float64) for w in tried]
+    return np.choose(np.expand_dims(np.argmin(costs, axis=0), 1 - axis), tried), np.min(costs, axis=0)
 
 
 def piece_bytes(weights, bits, *, scales=1):
@@ -214,14 +204,13 @@ def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
         same_shape(h, weight, ("hessian", name))
         w, h = (array.reshape(len(weight), -1) for array in (weight, h))
         found = [best_grid(w, h, b, axis) for b in widths]
-        options[name] = np.stack([rounded for rounded, _ in found])
-        cost = np.stack([cost for _, cost in found], axis=1)  # [out or in, K]
-        size = [piece_bytes(w.shape[1 - axis], b) for b in widths]
+        options[name], cost = map(np.stack, zip(*found, strict=True))  # [K, out, in], [K, out or in]
+        count, scales = w.shape[1 - axis], 1
         if pieces == "layer":
-            cost, size = cost.sum(axis=0, keepdims=True), [piece_bytes(w.size, b, scales=len(w)) for b in widths]
-        costs.append(cost)
-        sizes.append(np.tile(size, (len(cost), 1)))
-    return Menu(np.concatenate(costs), np.concatenate(sizes), options, pieces)
+            cost, count, scales = cost.sum(axis=1, keepdims=True), w.size, len(w)
+        costs.extend(cost.T)
+        sizes += len(cost.T) * [[piece_bytes(count, b, scales=scales) for b in widths]]
+    return Menu(np.array(costs), np.array(sizes), options, pieces)
 
 
 @door
