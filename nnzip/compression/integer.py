@@ -21,7 +21,7 @@ and 128 change in a sum is the same for all images, and goes into an offset:
     acc = sum_k (q_x - 128) q_w + offset        offset = q_b - (z_x - 128) sum_k q_w
 
 In the example 3 (-122) - 2 (-126) + 131 = 17. Where int8 instructions do not pay, a convolution's sums come from the
-float layer, as whole numbers that float32, or else float64, holds exactly.
+float layer, as long as they stay within the whole numbers that float32 holds exactly.
 """
 
 from dataclasses import dataclass, replace
@@ -76,7 +76,9 @@ class IntegerLayer:
         self.offset = (bias - self.int8_zero_point * flat.sum(axis=1)).astype(np.int32)
         self.matrix = pack(np.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, len(flat)))  # [in, out] or [k k C, O]
         if self.weight.ndim == 4:
-            self.floats = _float_convolution(self.weight, self.stride)
+            self.floats = Conv2d(self.weight.shape[1], len(flat), self.weight.shape[-1], stride=self.stride)
+            self.floats.params["weight"] = self.weight.astype(np.float32)
+            self.floats_are_exact = 128 * np.abs(flat).sum(axis=1).max() <= FLOAT32_EXACT and float32_is_exact()
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
@@ -96,11 +98,12 @@ class IntegerLayer:
         return self._convolve(codes)
 
     def _convolve(self, codes):  # int8 [N, C, H, W] -> [N, O, H', W']
-        """By the float layer; where the CPU's int8 instructions are faster, as one product of all windows."""
+        """By the float layer, where it is exact and the CPU's int8 instructions are no faster; else by all windows."""
         (K, out), k = self.matrix.shape, self.weight.shape[-1]
         height, width = ((n - k) // self.stride + 1 for n in codes.shape[2:])
-        if not matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True):
-            return self.floats.products(codes.astype(self.floats.params["weight"].dtype))
+        native = matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True)
+        if self.floats_are_exact and not native:
+            return self.floats.products(codes.astype(np.float32))
         acc = int8_matmul(_windows(codes, k, self.stride), self.matrix)
         return np.moveaxis(acc.reshape(-1, height, width, out), -1, 1)
 
@@ -138,15 +141,6 @@ class IntegerLayer:
         scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
         return {"weight": self.weight * scale, "bias": bias}
-
-
-def _float_convolution(weight, stride):  # int8 [O, C, k, k] -> Conv2d
-    """Return a layer whose products are whole numbers: in float32 if no sum passes 2^24, else in float64."""
-    out, inputs, k, _ = weight.shape
-    largest = 128 * np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()
-    layer = Conv2d(inputs, out, k, stride=stride)
-    layer.params["weight"] = weight.astype("f4" if largest <= FLOAT32_EXACT and float32_is_exact() else "f8")
-    return layer
 
 
 def _windows(codes, k, stride):  # int8 [N, C, H, W] -> [N H' W', k k C]
@@ -199,10 +193,8 @@ class IntegerNetwork:
         return quantize(images, self.input_qparams)
 
     def trace(self, codes):  # uint8 [N, ...] -> the integers that leave each layer, in order
-        outputs = [self._check(codes)]
-        for layer in self.layers:
-            outputs.append(layer.forward(outputs[-1]))
-        return outputs[1:]
+        codes = self._check(codes)
+        return [codes := layer.forward(codes) for layer in self.layers]
 
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
         """Return the last of `trace`, faster: a pooling is done on the sums, of which fewer are left to be rounded.

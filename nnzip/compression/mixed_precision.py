@@ -15,7 +15,7 @@ from nnzip.checks import door, integers, one_of, positive, real, reals, same_sha
 from nnzip.compression.pruning import hessian_diagonals
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
-from nnzip.nn.network import Network, check_network, weights_of
+from nnzip.nn.network import check_network, weights_of
 from nnzip.pruning import magnitude_mask
 from nnzip.quantization import choose_qparams, fake_quantize, qparams_from_range
 
@@ -115,18 +115,15 @@ def sensitivities(network, images: real, options):
     Training images (N, C, H, W), options (bits, sparsity) as in `compress_weight` -> [layers, options], in nats.
     Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
-    changed, x, costs = network.copy(), images, []
+    changed, costs = network.copy(), []
     said = changed.logits(images)
-    for i, layer in enumerate(changed.layers):
-        if "weight" in layer.params:
-            weight, rest = layer.params["weight"], Network(changed.layers[i:])
-            before, own = weight.copy(), []
-            for bits, sparsity in options:
-                weight[...] = compress_weight(before, bits, sparsity)
-                own.append(kl_divergence(said, rest.logits(x))[0])
-            weight[...] = before
-            costs.append(own)
-        x = layer.forward(x)  # what enters the layers before is not computed again
+    for weight in weights_of(changed).values():
+        before, own = weight.copy(), []
+        for bits, sparsity in options:
+            weight[...] = compress_weight(before, bits, sparsity)
+            own.append(kl_divergence(said, changed.logits(images))[0])
+        weight[...] = before
+        costs.append(own)
     return np.array(costs)
 
 

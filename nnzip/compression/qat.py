@@ -191,28 +191,25 @@ def rounded_in_training(
     allowed = whole(1, 1) if method == "binary" else BITS
     allowed(weight_bits, f"weight_bits (of {method!r})")
     check_plain(network)
-    fixed = method == "straight_through" and activation_bits is not None
-    grids = activation_qparams(network, images, bits=activation_bits, method="mse") if fixed else {}
+    fixed, rounds_inputs = method == "straight_through", activation_bits is not None
+    grids = activation_qparams(network, images, bits=activation_bits, method="mse") if fixed and rounds_inputs else {}
     student, x = network.copy(), images
     for i, layer in enumerate(student.layers):
-        if layer.params:
-            weight, entering = _weight_rounding(layer.params, weight_bits, method), None
+        if params := layer.params:
+            entering, w = None, params["weight"]
             if fixed:
+                weight = ClippedGrid(choose_qparams(w, bits=weight_bits, axis=0, method="mse"))
+            elif method == "binary":
+                weight = Binary()
+            else:
+                weight = LearnedStep(params, "weight_step", w, bits=weight_bits, signed=True, axis=0)
+            if rounds_inputs and fixed:
                 entering = ClippedGrid(grids[i])
-            elif activation_bits is not None:
-                signed = bool(np.min(x) < 0)
-                entering = LearnedStep(layer.params, "input_step", x, bits=activation_bits, signed=signed)
+            elif rounds_inputs:
+                entering = LearnedStep(params, "input_step", x, bits=activation_bits, signed=bool(np.min(x) < 0))
             student.layers[i] = Rounded(layer, weight=weight, input=entering)
         x = network.layers[i].forward(x)
     return student
-
-
-def _weight_rounding(params, bits, method):
-    if method == "straight_through":
-        return ClippedGrid(choose_qparams(params["weight"], bits=bits, axis=0, method="mse"))
-    if method == "binary":
-        return Binary()
-    return LearnedStep(params, "weight_step", params["weight"], bits=bits, signed=True, axis=0)
 
 
 def train_quantized(
