@@ -42,8 +42,7 @@ def lagrangian(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K],
     pieces = np.arange(len(costs))
 
     def at(price):  # of two options that are equally good the smaller
-        worth = costs + price * sizes
-        return np.where(worth == worth.min(axis=1, keepdims=True), sizes, sizes.max() + 1).argmin(axis=1)
+        return np.lexsort((sizes, costs + price * sizes))[:, 0]
 
     def fits(price):
         return sizes[pieces, at(price)].sum() <= budget
@@ -137,7 +136,7 @@ def best_grid(weight, hessian, bits, axis):  # [out, in], [out, in] -> [out, in]
     """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, each row or column with its own grid of `CLIPS`."""
     largest, tried = np.abs(weight).max(axis=1 - axis), [np.zeros_like(weight)]
     if bits:
-        grids = (qparams_from_range(-c * largest, c * largest, bits=bits, axis=axis) for c in CLIPS)
+        grids = (qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis) for clip in CLIPS)
         tried = [fake_quantize(weight, grid) for grid in grids]
     costs = [0.5 * np.sum(hessian * (weight - w) ** 2, axis=1 - axis, dtype=np.float64) for w in tried]
     return np.choose(np.expand_dims(np.argmin(costs, axis=0), 1 - axis), tried), np.min(costs, axis=0)
@@ -216,12 +215,7 @@ def hessians(network, images: reals(2, 4), *, temperature: positive = 4.0):
 
     At T = 1 only the few images count that the network is not sure of. Used are the first 250 training images.
     """
-    cooled = network.copy()  # its logits divided by T, in the last layer
-    *_, last = weights_of(cooled)
-    for name in (last, last.replace("weight", "bias")):
-        cooled.parameters()[name] /= temperature
-    found = hessian_diagonals(cooled, images[:HESSIAN_IMAGES])
-    return {name: h if name == last else temperature**2 * h for name, h in found.items()}
+    return hessian_diagonals(network.copy(), images[:HESSIAN_IMAGES], temperature=temperature)
 
 
 @door

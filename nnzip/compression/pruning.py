@@ -152,15 +152,16 @@ def _of_batch(network, criterion, images, labels):
     return {name: stability(weight, inputs[name], responses[name]) for name, weight in weights.items()}
 
 
-def hessian_diagonals(network, images):
-    """Return the diagonal of the Hessian of the mean cross-entropy by every weight: {name: array of its shape}.
+def hessian_diagonals(network, images, *, temperature=1.0):
+    """Return the diagonal of the Hessian of T^2 times the mean cross-entropy at temperature T by every weight.
 
-    The second derivative by the logits, diag(p) - p p^T with p their softmax, needs no labels. It is
-    sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once.
+    The second derivative by the logits, diag(p) - p p^T with p = softmax(logits / T), needs no labels. It is
+    sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once. Returned is {name: array
+    of the weight's shape}.
     """
     check_network(network)
     inputs, logits = _inputs_and_logits(network, images)
-    p = softmax(logits)
+    p = softmax(logits, temperature=temperature)
     vectors = np.sqrt(p.T)[:, :, None] * (np.eye(p.shape[1], dtype=p.dtype)[:, None] - p)  # [C, N, C]
     weights, responses = weights_of(network), _responses(network, vectors)
     return {name: gauss_newton_diag(x, responses[name]).reshape(weights[name].shape) for name, x in inputs.items()}
