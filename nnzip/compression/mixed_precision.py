@@ -182,18 +182,17 @@ class Menu(NamedTuple):
 
 
 @door
-def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
-    """Work out every piece's cost at every width, from second derivatives, and its bytes.
+def menu(network, hessian, *, pieces: one_of(*PIECES)):
+    """Work out every piece's cost at every width of `BITS`, from second derivatives, and its bytes.
 
         cost = 1/2 sum_i h_ii (w_i - w_hat_i)^2
 
     hessian : {name: array of the weight's shape}, as `hessians` returns it
     pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own
-    bits : the widths to choose from, 0 (all zero, not for layers) or 2 to 16
 
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
-    widths = [whole(0, 16)(b, "bits") for b in bits if b or pieces != "layer"]
+    widths = [b for b in BITS if b or pieces != "layer"]
     axis, costs, sizes, options = PIECES[pieces], [], [], {}
     for name, weight in weights_of(network).items():
         h = real(hessian.get(name), f"hessian[{name!r}]")
