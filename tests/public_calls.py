@@ -185,7 +185,6 @@ CALLS = {
         "saliencies": call(NETWORK, "activation", data=DATA),
         "hessian_diagonals": call(NETWORK, IMAGES),
         "lottery_ticket": call(NETWORK, NETWORK, 0.5),
-        "unit_norms": call(NETWORK),
         "strongest_units": call(NETWORK, 0.5),
         "mask_units": call(NETWORK, {3: np.arange(16) % 2 == 0}),
         "remove_units": call(NETWORK, {3: np.arange(16) % 2 == 0}),

@@ -39,18 +39,15 @@ def correlated(n=200, width=6):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("layout", [{}, {"per_channel": False}, {"group_size": 1}])
-def test_every_weight_lies_on_its_grid(method, layout):
+def test_every_weight_lies_on_its_grid(method):
     network, options = tiny_cnn(), {"iterations": 20} if method == "adaround" else {}
-    rounded = reconstruct_weights(network, IMAGES, bits=2, method=method, **layout, **options)
+    rounded = reconstruct_weights(network, IMAGES, bits=2, method=method, **options)
     for name, array in network.parameters().items():
         if name.endswith("bias"):
             assert np.array_equal(rounded.parameters()[name], array)
             continue
-        rows = rounded.parameters()[name].reshape(len(array), -1)
-        pieces = [rows] if "per_channel" in layout else rows.reshape(-1, 1) if "group_size" in layout else rows
-        for piece in pieces:
-            steps = np.unique(np.abs(piece))
+        for row in rounded.parameters()[name]:
+            steps = np.unique(np.abs(row))
             assert len(steps[steps > 0]) <= 1  # -s, 0, s
 
 
@@ -60,22 +57,18 @@ def test_nearest_without_clipping_is_quantize_weights():
         np.testing.assert_equal(got.parameters(), quantize_weights(tiny_cnn(), bits=bits).parameters())
 
 
-def test_the_first_layer_is_gptq_of_its_own_inputs_and_the_second_of_the_rounded_ones():
+def test_the_first_layer_is_gptq_of_its_own_inputs():
     network, x = mlp(), correlated()
-    rounded = reconstruct_weights(network, x, bits=3, targets="rounded")
-    for i in (0, 2):
-        weight = network.layers[i].params["weight"].astype(np.float64)
-        inputs = x
-        for layer in rounded.layers[:i]:
-            inputs = layer.forward(inputs)
-        h, grid = input_hessian(inputs, damping=0.1), choose_qparams(weight, bits=3, axis=0)
-        grid = fit_scales(weight, h, grid, rounder=descending)
-        assert np.array_equal(rounded.layers[i].params["weight"], descending(weight, h, grid))
+    rounded = reconstruct_weights(network, x, bits=3)
+    weight = network.layers[0].params["weight"].astype(np.float64)
+    h, grid = input_hessian(x, damping=0.1), choose_qparams(weight, bits=3, axis=0)
+    grid = fit_scales(weight, h, grid, rounder=descending)
+    assert np.array_equal(rounded.layers[0].params["weight"], descending(weight, h, grid))
 
 
-def test_float_targets_ask_for_what_the_float_network_gives():
+def test_the_second_layer_is_asked_for_what_the_float_network_gives_from_the_rounded_inputs():
     network, x = mlp(), correlated()
-    rounded = reconstruct_weights(network, x, bits=2, targets="float")
+    rounded = reconstruct_weights(network, x, bits=2)
     weight, y = network.layers[2].params["weight"].astype(np.float64), np.maximum(network.layers[0].forward(x), 0)
     y_hat = np.maximum(rounded.layers[0].forward(x), 0)
     h = input_hessian(y_hat, damping=0.1)

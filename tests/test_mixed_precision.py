@@ -105,9 +105,8 @@ def parts_of(matrix, pieces):
 def test_a_menu_says_what_each_piece_costs_and_takes(pieces):
     network = small_network()
     hessian = {name: np.random.default_rng(2).random(w.shape) for name, w in weights_of(network).items()}
-    widths = [0, 2, 4, 8]
-    offered = m.menu(network, hessian, pieces=pieces, bits=widths)
-    widths = widths[1:] if pieces == "layer" else widths
+    offered = m.menu(network, hessian, pieces=pieces)
+    widths = m.BITS[1:] if pieces == "layer" else m.BITS
     start = 0
     for name, weight in weights_of(network).items():
         w, h = weight.reshape(len(weight), -1), hessian[name].reshape(len(weight), -1)

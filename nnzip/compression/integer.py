@@ -21,10 +21,10 @@ and 128 change in a sum is the same for all images, and goes into an offset:
     acc = sum_k (q_x - 128) q_w + offset        offset = q_b - (z_x - 128) sum_k q_w
 
 In the example 3 (-122) - 2 (-126) + 131 = 17. Where int8 instructions do not pay, a convolution's sums come from the
-float layer, as whole numbers that float32, or else float64, holds exactly.
+float layer, as long as they stay within the whole numbers that float32 holds exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -76,7 +76,9 @@ class IntegerLayer:
         self.offset = (bias - self.int8_zero_point * flat.sum(axis=1)).astype(np.int32)
         self.matrix = pack(np.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, len(flat)))  # [in, out] or [k k C, O]
         if self.weight.ndim == 4:
-            self.floats = _float_convolution(self.weight, self.stride)
+            self.floats = Conv2d(self.weight.shape[1], len(flat), self.weight.shape[-1], stride=self.stride)
+            self.floats.params["weight"] = self.weight.astype(np.float32)
+            self.floats_are_exact = 128 * np.abs(flat).sum(axis=1).max() <= FLOAT32_EXACT and float32_is_exact()
 
     def forward(self, codes):  # uint8 [N, in] or [N, C, H, W] -> uint8 [N, out] or [N, O, H', W'], or int32 logits
         return self.requantize(self.accumulate(codes))
@@ -96,11 +98,12 @@ class IntegerLayer:
         return self._convolve(codes)
 
     def _convolve(self, codes):  # int8 [N, C, H, W] -> [N, O, H', W']
-        """By the float layer; where the CPU's int8 instructions are faster, as one product of all windows."""
+        """By the float layer, where it is exact and the CPU's int8 instructions are no faster; else by all windows."""
         (K, out), k = self.matrix.shape, self.weight.shape[-1]
         height, width = ((n - k) // self.stride + 1 for n in codes.shape[2:])
-        if not matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True):
-            return self.floats.products(codes.astype(self.floats.params["weight"].dtype))
+        native = matmul_native.chosen("auto", len(codes) * height * width, K, out, packed=True)
+        if self.floats_are_exact and not native:
+            return self.floats.products(codes.astype(np.float32))
         acc = int8_matmul(_windows(codes, k, self.stride), self.matrix)
         return np.moveaxis(acc.reshape(-1, height, width, out), -1, 1)
 
@@ -138,15 +141,6 @@ class IntegerLayer:
         scale = self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         bias = (self.bias * (self.input.scale * self.weight_scale)).astype(np.float32)
         return {"weight": self.weight * scale, "bias": bias}
-
-
-def _float_convolution(weight, stride):  # int8 [O, C, k, k] -> Conv2d
-    """Return a layer whose products are whole numbers: in float32 if no sum passes 2^24, else in float64."""
-    out, inputs, k, _ = weight.shape
-    largest = 128 * np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()
-    layer = Conv2d(inputs, out, k, stride=stride)
-    layer.params["weight"] = weight.astype("f4" if largest <= FLOAT32_EXACT and float32_is_exact() else "f8")
-    return layer
 
 
 def _windows(codes, k, stride):  # int8 [N, C, H, W] -> [N H' W', k k C]
@@ -199,10 +193,8 @@ class IntegerNetwork:
         return quantize(images, self.input_qparams)
 
     def trace(self, codes):  # uint8 [N, ...] -> the integers that leave each layer, in order
-        outputs = [self._check(codes)]
-        for layer in self.layers:
-            outputs.append(layer.forward(outputs[-1]))
-        return outputs[1:]
+        codes = self._check(codes)
+        return [codes := layer.forward(codes) for layer in self.layers]
 
     def forward(self, codes):  # uint8 [N, ...] -> int32 logits [N, classes]
         """Return the last of `trace`, faster: a pooling is done on the sums, of which fewer are left to be rounded.
@@ -218,7 +210,7 @@ class IntegerNetwork:
             else:
                 steps.append(layer.forward)
         logits = []
-        for x in _batches(self._check(codes)):
+        for x in np.array_split(self._check(codes), -(-len(codes) // IMAGES)):
             for step in steps:
                 x = step(x)
             logits.append(x)
@@ -234,10 +226,6 @@ class IntegerNetwork:
 
     def predict(self, images):  # float [N, C, H, W], as `quantize_input` takes them -> int64 [N]
         return self.forward(self.quantize_input(images)).argmax(axis=1)
-
-
-def _batches(codes):
-    return np.array_split(codes, -(-len(codes) // IMAGES))
 
 
 # From a float network to integers
@@ -287,13 +275,11 @@ def integer_network(
 
 def _integer_layer(layer, input, output, bits, axis, arithmetic):
     weight, bias = layer.params["weight"], layer.params["bias"].astype(np.float64)
-    chosen = choose_qparams(weight, bits=bits, axis=axis)
-    scale = fitting_scale(weight, bias, chosen.scale, input.scale, None if output is None else output.scale)
-    grid = QuantParams(scale, np.zeros(scale.shape, np.int32), bits, signed=True, narrow=True, axis=axis)
-    codes = quantize(weight, grid)
+    grid = choose_qparams(weight, bits=bits, axis=axis)
+    grid = replace(grid, scale=fitting_scale(weight, bias, grid.scale, input.scale, output.scale if output else 0.0))
     bias = np.rint(bias / (float(input.scale) * grid.scale.astype(np.float64))).astype(np.int32)
     window = (layer.stride, layer.padding) if isinstance(layer, Conv2d) else ()
-    return IntegerLayer(codes, grid.scale, bias, input, output, arithmetic, *window)
+    return IntegerLayer(quantize(weight, grid), grid.scale, bias, input, output, arithmetic, *window)
 
 
 def fitting_scale(weight, bias, scale, input_scale, output_scale):
@@ -305,7 +291,7 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
     weights, so any scale would do for them; the 1 of `choose_qparams` would round its bias to multiples of s_x. It gets
     the finest scale that both allow.
     """
-    s_x, s_y = float(input_scale), 0.0 if output_scale is None else float(output_scale)
+    s_x, s_y = float(input_scale), float(output_scale)
     for_bias = np.abs(bias if scale.ndim else np.abs(bias).max()) / (s_x * BIAS_LIMIT)
     least = np.maximum(for_bias, SMALLEST_MULTIPLIER * s_y / s_x)
     dead = ~np.any(weight, axis=tuple(range(1, weight.ndim)) if scale.ndim else None)
@@ -333,18 +319,17 @@ def compare_layers(network, integer, images):
     does. Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that
     `integer` was made of. The last layer is left out.
     """
-    layers, floats = integer.layers, [layer for layer in network.copy().layers if layer.params]
-    places = [i for i, layer in enumerate(layers) if isinstance(layer, IntegerLayer)]
-    if [layer.params["weight"].shape for layer in floats] != [layers[i].weight.shape for i in places]:
+    fakes, found = [layer for layer in network.copy().layers if layer.params], []
+    shapes = [layer.weight.shape for layer in integer.layers if isinstance(layer, IntegerLayer)]
+    if [fake.params["weight"].shape for fake in fakes] != shapes:
         raise ValueError(f"integer was not made of this network, {network}: the weights' shapes differ")
-    fakes = dict(zip(places[:-1], floats, strict=False))
-    for i, fake in fakes.items():
-        fake.params["weight"][...] = layers[i].float_parameters()["weight"]
-    steps = {i: [] for i in fakes}  # how far each code is off, batch by batch
-    for codes in _batches(integer.quantize_input(images)):
-        passed = [codes, *integer.trace(codes)]  # passed[i] enters layer i
-        for i, fake in fakes.items():
-            expected = quantize(fake.forward(dequantize(passed[i], layers[i].input)), layers[i].output)
-            steps[i].append(np.abs(passed[i + 1].astype(np.int32) - expected).ravel())
-    off = {i: np.concatenate(parts) for i, parts in steps.items()}
-    return [LayerDifference(str(fakes[i]), a.size, int(np.count_nonzero(a)), int(a.max())) for i, a in off.items()]
+    codes = integer.quantize_input(images)
+    for layer, leaving in zip(integer.layers, integer.trace(codes), strict=True):
+        if isinstance(layer, IntegerLayer) and layer.output is not None:
+            fake = fakes.pop(0)
+            fake.params["weight"][...] = layer.float_parameters()["weight"]
+            expected = quantize(fake.forward(dequantize(codes, layer.input)), layer.output)
+            steps = np.abs(leaving.astype(np.int32) - expected)
+            found.append(LayerDifference(str(fake), steps.size, int(np.count_nonzero(steps)), int(steps.max())))
+        codes = leaving
+    return found

@@ -16,18 +16,18 @@ from nnzip.compression.quantization import check_plain
 from nnzip.nn.network import Network
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit
 
-DROPPED = {"float16": 13, "bfloat16": 16}  # the last bits of a float32's fraction
-FORMAT = one_of(*DROPPED)
+FORMATS = {"float16": (-14, 10, 65504.0), "bfloat16": (-126, 7, np.inf)}  # least exponent, bits of fraction, largest
 SCALES = (2.0**-126, 2.0**127)  # of a loss
 
 
 def round_to_float(x, format):  # [...] -> float32 [...]
     """Return x rounded to the nearest number of a 16-bit format, a tie to the even fraction, still as float32.
 
-    Both formats drop the last bits of a float32's fraction. Adding half of what these bits can hold, and the last bit
-    that is kept, which decides a tie, carries into the kept bits exactly where rounding goes up, and into the exponent
-    too. float16 has fewer exponents: below 2^-14 its numbers are multiples of 2^-24, above 65504 is infinity. NaN stays
-    (IEEE 754-2019, section 4.3.1). NumPy's own float16 takes up to thirty times longer where numbers underflow.
+        round(x / step) step        step = 2^(exponent of x - bits of the fraction)
+
+    step is a power of two, so both are exact. Where the format has no smaller exponent, the step stays: below 2^-14
+    float16's numbers are multiples of 2^-24. Above 65504 it has infinity. NaN stays (IEEE 754-2019, section 4.3.1).
+    NumPy's own float16 takes up to thirty times longer where numbers underflow.
 
     >>> round_to_float([1 + 2**-8, 1 + 3 * 2**-8, 1e-8, 1e5], "bfloat16").tolist()
     [1.0, 1.015625, 1.0011717677116394e-08, 99840.0]
@@ -37,16 +37,13 @@ def round_to_float(x, format):  # [...] -> float32 [...]
     x = np.asarray(x)
     if x.dtype.kind not in "iuf":
         raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
-    dropped = DROPPED[FORMAT(format, "format")]
+    least, fraction, largest = FORMATS[one_of(*FORMATS)(format, "format")]
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(np.float32, order="K")
-        bits = x.view(np.uint32)
-        half = np.uint32(2 ** (dropped - 1) - 1) + ((bits >> np.uint32(dropped)) & np.uint32(1))
-        rounded = ((bits + half) & ~np.uint32(2**dropped - 1)).view(np.float32)
-        if format == "float16":
-            rounded = np.where(np.abs(x) < 2.0**-14, np.rint(x * np.float32(2**24)) / np.float32(2**24), rounded)
-            rounded = np.where(np.abs(rounded) > 65504, np.copysign(np.float32(np.inf), x), rounded)
-    return np.where(np.isnan(x), x, rounded)  # a NaN's fraction might carry into its sign
+        exponent = np.maximum(np.frexp(x)[1] - 1, least)
+        step = np.ldexp(np.float32(1), exponent - fraction)
+        rounded = np.rint(x / step) * step
+    return np.where(np.abs(rounded) > largest, np.copysign(np.float32(np.inf), x), rounded)
 
 
 class LossScale:
@@ -82,9 +79,7 @@ class RoundedArithmetic:
     """
 
     def __init__(self, layer, format):
-        self.layer, self.format, self.params = copy.copy(layer), format, layer.params
-
-    grads = property(lambda self: self.layer.grads)
+        self.layer, self.format, self.params, self.grads = copy.copy(layer), format, layer.params, {}
 
     def forward(self, x):
         self.layer.params = {name: self.round(array) for name, array in self.params.items()}
@@ -92,7 +87,7 @@ class RoundedArithmetic:
 
     def backward(self, grad_y, *, input_gradient=True):
         grad_x = self.layer.backward(self.round(grad_y), input_gradient=input_gradient)
-        self.layer.grads.update({name: self.round(array) for name, array in self.grads.items()})
+        self.grads = {name: self.round(array) for name, array in self.layer.grads.items()}
         return self.round(grad_x) if input_gradient else None
 
     def round(self, array):

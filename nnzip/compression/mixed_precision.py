@@ -15,7 +15,7 @@ from nnzip.checks import door, integers, one_of, positive, real, reals, same_sha
 from nnzip.compression.pruning import hessian_diagonals
 from nnzip.compression.quantization import quantize_weights
 from nnzip.distillation import kl_divergence
-from nnzip.nn.network import Network, check_network, weights_of
+from nnzip.nn.network import check_network, weights_of
 from nnzip.pruning import magnitude_mask
 from nnzip.quantization import choose_qparams, fake_quantize, qparams_from_range
 
@@ -42,8 +42,7 @@ def lagrangian(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K],
     pieces = np.arange(len(costs))
 
     def at(price):  # of two options that are equally good the smaller
-        worth = costs + price * sizes
-        return np.where(worth == worth.min(axis=1, keepdims=True), sizes, sizes.max() + 1).argmin(axis=1)
+        return np.lexsort((sizes, costs + price * sizes))[:, 0]
 
     def fits(price):
         return sizes[pieces, at(price)].sum() <= budget
@@ -70,7 +69,10 @@ def dynamic(costs: reals(2), sizes, budget: whole(0)):  # [P, K], int [P, K], in
     [1, 2]
     """
     costs, sizes = _fitting(costs, sizes, budget)
-    extra, left = _in_units(sizes, budget)
+    least = sizes.min(axis=1, keepdims=True)
+    extra = sizes - least  # what options take beyond the smallest
+    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)  # which divides them all
+    extra, left = extra // unit, min(budget - int(least.sum()), int(extra.max(axis=1).sum())) // unit
     if len(costs) * (left + 1) > MOST_CHOICES:
         raise ValueError(f"{len(costs)} pieces x {left + 1} sizes are too many for a table of {MOST_CHOICES} bytes")
     best = np.zeros(left + 1)  # best[s]: the least cost of the pieces so far in s or less
@@ -103,13 +105,6 @@ def _fitting(costs, sizes, budget):  # -> costs in float64, sizes in int64
     return costs.astype(np.float64), sizes
 
 
-def _in_units(sizes, budget):  # what options take beyond the smallest, in units that divide them all; the budget too
-    extra = sizes - sizes.min(axis=1, keepdims=True)
-    unit = max(int(np.gcd.reduce(extra, axis=None)), 1)
-    left = (budget - int(sizes.min(axis=1).sum())) // unit
-    return extra // unit, min(left, int(extra.max(axis=1).sum()) // unit)
-
-
 @door
 def sensitivities(network, images: real, options):
     """Return what each layer costs if it alone is compressed: how far what the network says moves.
@@ -119,18 +114,15 @@ def sensitivities(network, images: real, options):
     Training images (N, C, H, W), options (bits, sparsity) as in `compress_weight` -> [layers, options], in nats.
     Source: Cai et al. 2020, ZeroQ (arXiv:2001.00281).
     """
-    changed, x, costs = network.copy(), images, []
+    changed, costs = network.copy(), []
     said = changed.logits(images)
-    for i, layer in enumerate(changed.layers):
-        if "weight" in layer.params:
-            weight, rest = layer.params["weight"], Network(changed.layers[i:])
-            before, own = weight.copy(), []
-            for bits, sparsity in options:
-                weight[...] = compress_weight(before, bits, sparsity)
-                own.append(kl_divergence(said, rest.logits(x))[0])
-            weight[...] = before
-            costs.append(own)
-        x = layer.forward(x)  # what enters the layers before is not computed again
+    for weight in weights_of(changed).values():
+        before, own = weight.copy(), []
+        for bits, sparsity in options:
+            weight[...] = compress_weight(before, bits, sparsity)
+            own.append(kl_divergence(said, changed.logits(images))[0])
+        weight[...] = before
+        costs.append(own)
     return np.array(costs)
 
 
@@ -142,18 +134,12 @@ def compress_weight(weight, bits, sparsity):  # [out, ...] -> float32 [out, ...]
 
 def best_grid(weight, hessian, bits, axis):  # [out, in], [out, in] -> [out, in], its cost for each index of the axis
     """Return the rounded weight of least cost 1/2 sum h (w - w^)^2, each row or column with its own grid of `CLIPS`."""
-
-    def cost(rounded):
-        return 0.5 * np.sum(hessian * (weight - rounded) ** 2, axis=1 - axis, dtype=np.float64)
-
-    best, largest = np.zeros_like(weight), np.abs(weight).max(axis=1 - axis)
-    least = cost(best) if bits == 0 else np.full(weight.shape[axis], np.inf)
-    for clip in CLIPS if bits else ():
-        rounded = fake_quantize(weight, qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis))
-        costs = cost(rounded)
-        best = np.where(np.expand_dims(costs < least, 1 - axis), rounded, best)
-        least = np.minimum(costs, least)
-    return best, least
+    largest, tried = np.abs(weight).max(axis=1 - axis), [np.zeros_like(weight)]
+    if bits:
+        grids = (qparams_from_range(-clip * largest, clip * largest, bits=bits, axis=axis) for clip in CLIPS)
+        tried = [fake_quantize(weight, grid) for grid in grids]
+    costs = [0.5 * np.sum(hessian * (weight - w) ** 2, axis=1 - axis, dtype=np.float64) for w in tried]
+    return np.choose(np.expand_dims(np.argmin(costs, axis=0), 1 - axis), tried), np.min(costs, axis=0)
 
 
 def piece_bytes(weights, bits, *, scales=1):
@@ -196,32 +182,30 @@ class Menu(NamedTuple):
 
 
 @door
-def menu(network, hessian, *, pieces: one_of(*PIECES), bits=BITS):
-    """Work out every piece's cost at every width, from second derivatives, and its bytes.
+def menu(network, hessian, *, pieces: one_of(*PIECES)):
+    """Work out every piece's cost at every width of `BITS`, from second derivatives, and its bytes.
 
         cost = 1/2 sum_i h_ii (w_i - w_hat_i)^2
 
     hessian : {name: array of the weight's shape}, as `hessians` returns it
     pieces : "layer", with a scale for each row; "row" or "column", each with a scale of its own
-    bits : the widths to choose from, 0 (all zero, not for layers) or 2 to 16
 
     Sources: LeCun et al. 1990, Optimal Brain Damage, section 2; Dong et al. 2020, HAWQ-V2 (arXiv:1911.03852), eq. 2.11.
     """
-    widths = [whole(0, 16)(b, "bits") for b in bits if b or pieces != "layer"]
+    widths = [b for b in BITS if b or pieces != "layer"]
     axis, costs, sizes, options = PIECES[pieces], [], [], {}
     for name, weight in weights_of(network).items():
         h = real(hessian.get(name), f"hessian[{name!r}]")
         same_shape(h, weight, ("hessian", name))
         w, h = (array.reshape(len(weight), -1) for array in (weight, h))
         found = [best_grid(w, h, b, axis) for b in widths]
-        options[name] = np.stack([rounded for rounded, _ in found])
-        cost = np.stack([cost for _, cost in found], axis=1)  # [out or in, K]
-        size = [piece_bytes(w.shape[1 - axis], b) for b in widths]
+        options[name], cost = map(np.stack, zip(*found, strict=True))  # [K, out, in], [K, out or in]
+        count, scales = w.shape[1 - axis], 1
         if pieces == "layer":
-            cost, size = cost.sum(axis=0, keepdims=True), [piece_bytes(w.size, b, scales=len(w)) for b in widths]
-        costs.append(cost)
-        sizes.append(np.tile(size, (len(cost), 1)))
-    return Menu(np.concatenate(costs), np.concatenate(sizes), options, pieces)
+            cost, count, scales = cost.sum(axis=1, keepdims=True), w.size, len(w)
+        costs.extend(cost.T)
+        sizes += len(cost.T) * [[piece_bytes(count, b, scales=scales) for b in widths]]
+    return Menu(np.array(costs), np.array(sizes), options, pieces)
 
 
 @door
@@ -230,12 +214,7 @@ def hessians(network, images: reals(2, 4), *, temperature: positive = 4.0):
 
     At T = 1 only the few images count that the network is not sure of. Used are the first 250 training images.
     """
-    cooled = network.copy()  # its logits divided by T, in the last layer
-    *_, last = weights_of(cooled)
-    for name in (last, last.replace("weight", "bias")):
-        cooled.parameters()[name] /= temperature
-    found = hessian_diagonals(cooled, images[:HESSIAN_IMAGES])
-    return {name: h if name == last else temperature**2 * h for name, h in found.items()}
+    return hessian_diagonals(network.copy(), images[:HESSIAN_IMAGES], temperature=temperature)
 
 
 @door

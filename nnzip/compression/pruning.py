@@ -13,7 +13,7 @@ from nnzip.distillation import softmax
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, rows_of
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import SGD, cosine_decay, cross_entropy, fit, random_shift
-from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, taylor
+from nnzip.pruning import activation, gauss_newton_diag, global_masks, magnitude, obd, saliency_mask, stability, taylor
 
 CRITERIA = ("magnitude", "random", "taylor", "activation", "stability", "obd")
 SCOPES = ("layer", "network")
@@ -145,62 +145,57 @@ def _of_batch(network, criterion, images, labels):
         return {name: obd(weight, hessian[name]) for name, weight in weights.items()}
     inputs, logits = _inputs_and_logits(network, images)
     if criterion == "activation":  # squared, so that batches add up
-        flat = {f"{i}.weight": x.reshape(-1, x.shape[-1]) for i, x in inputs.items()}
-        return {name: activation(weights[name], x) ** 2 / len(images) for name, x in flat.items()}
+        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in inputs.items()}
+        return {name: activation(weight, rows[name]) ** 2 / len(images) for name, weight in weights.items()}
     jacobian = np.eye(logits.shape[1], dtype=logits.dtype)[:, None] + np.zeros_like(logits)  # [C, N, C]
-    diagonal = _gauss_newton(network, inputs, jacobian)  # of sum_c (dy_c / dw)^2, as in `nnzip.pruning.stability`
-    return {name: 2 * obd(weight, diagonal[name]) for name, weight in weights.items()}
+    responses = _responses(network, jacobian)
+    return {name: stability(weight, inputs[name], responses[name]) for name, weight in weights.items()}
 
 
-def hessian_diagonals(network, images):
-    """Return the diagonal of the Hessian of the mean cross-entropy by every weight: {name: array of its shape}.
+def hessian_diagonals(network, images, *, temperature=1.0):
+    """Return the diagonal of the Hessian of T^2 times the mean cross-entropy at temperature T by every weight.
 
-    The second derivative by the logits, diag(p) - p p^T with p their softmax, needs no labels. It is
-    sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once.
+    The second derivative by the logits, diag(p) - p p^T with p = softmax(logits / T), needs no labels. It is
+    sum_c p_c (e_c - p) (e_c - p)^T; each of these vectors goes back through the network once. Returned is {name: array
+    of the weight's shape}.
     """
     check_network(network)
     inputs, logits = _inputs_and_logits(network, images)
-    p = softmax(logits)
+    p = softmax(logits, temperature=temperature)
     vectors = np.sqrt(p.T)[:, :, None] * (np.eye(p.shape[1], dtype=p.dtype)[:, None] - p)  # [C, N, C]
-    return _gauss_newton(network, inputs, vectors)
+    weights, responses = weights_of(network), _responses(network, vectors)
+    return {name: gauss_newton_diag(x, responses[name]).reshape(weights[name].shape) for name, x in inputs.items()}
 
 
-def _gauss_newton(network, inputs, vectors):  # [C, N, classes] -> {name: diagonal}
-    """Send each vector at the logits back, and square the gradients that it would give."""
-    responses, first = {i: [] for i in inputs}, min(inputs)
-    for grad in vectors:
-        for i, layer in reversed(list(enumerate(network.layers[first:], first))):
-            if i in inputs:  # [N, out], or [N, places, out]
-                responses[i].append(grad if grad.ndim == 2 else grad.reshape(*grad.shape[:2], -1).transpose(0, 2, 1))
-            grad = layer.backward(grad, input_gradient=i > first)
-    weights = weights_of(network)
-    diagonals = {f"{i}.weight": gauss_newton_diag(x, np.stack(responses[i])) for i, x in inputs.items()}
-    return {name: diagonal.reshape(weights[name].shape) for name, diagonal in diagonals.items()}
-
-
-def _inputs_and_logits(network, images):  # -> {layer: [N, in] or, of a convolution, [N, places, in]}, [N, classes]
+def _inputs_and_logits(network, images):  # -> {name: [N, in] or, of a convolution, [N, places, in]}, [N, classes]
     x, inputs = images, {}
     for i, layer in enumerate(network.layers):
         if isinstance(layer, Linear | Conv2d):
-            inputs[i] = rows_of(layer, x)
+            inputs[f"{i}.weight"] = rows_of(layer, x)
         elif layer.params:
             raise TypeError(f"a criterion that looks at inputs needs Linear and Conv2d, layer {i} is {layer}")
         x = layer.forward(x)
     return inputs, x
 
 
+def _responses(network, vectors):  # [C, N, classes] -> {name: [C, N, out] or, of a convolution, [C, N, places, out]}
+    """Send each vector at the logits back; return what comes to the output of each layer with weights."""
+    found = {i: [] for i, layer in enumerate(network.layers) if layer.params}
+    first = min(found)
+    for grad in vectors:
+        for i in reversed(range(first, len(network.layers))):
+            if i in found:
+                found[i].append(grad if grad.ndim == 2 else grad.reshape(*grad.shape[:2], -1).transpose(0, 2, 1))
+            grad = network.layers[i].backward(grad, input_gradient=i > first)
+    return {f"{i}.weight": np.stack(parts) for i, parts in found.items()}
+
+
 # Whole units: neurons and filters
-
-
-def unit_norms(network):
-    """Return the L2 norm of every unit's weights: {index of the layer: float64 [units]}, without the last layer."""
-    weights = {i: network.layers[i].params["weight"] for i, _ in _neighbours(network)}
-    return {i: np.sqrt(np.sum(w.astype(np.float64) ** 2, axis=tuple(range(1, w.ndim)))) for i, w in weights.items()}
 
 
 @door
 def strongest_units(network, sparsity: number(0, 1, "[)")):
-    """Return which units of each layer to keep, by their norms: {index of the layer: bool [units]}.
+    """Return which units of each layer but the last to keep, by their L2 norms: {index of the layer: bool [units]}.
 
     Li et al. 2017 (arXiv:1608.08710), section 3.1, take the L1 norm.
 
@@ -208,7 +203,9 @@ def strongest_units(network, sparsity: number(0, 1, "[)")):
     >>> {i: int(kept.sum()) for i, kept in strongest_units(lenet_300_100(), 0.5).items()}
     {1: 150, 3: 50}
     """
-    return {i: saliency_mask(norms, sparsity) for i, norms in unit_norms(network).items()}
+    weights = {i: network.layers[i].params["weight"] for i, _ in _neighbours(network)}
+    norms = {i: np.linalg.norm(w.reshape(len(w), -1).astype(np.float64), axis=1) for i, w in weights.items()}
+    return {i: saliency_mask(norm, sparsity) for i, norm in norms.items()}
 
 
 def mask_units(network, kept):
@@ -287,10 +284,11 @@ def _columns(layer, units):  # -> [out, units, weights of each]; the places of a
 
 def _like(layer, weight, bias):
     """Return a layer of the same kind with these parameters."""
+    sizes = weight.shape[1], len(weight)
     if isinstance(layer, Linear):
-        new = Linear(weight.shape[1], weight.shape[0], rng=0)
+        new = Linear(*sizes)
     else:
-        new = Conv2d(weight.shape[1], len(weight), layer.kernel_size, stride=layer.stride, padding=layer.padding, rng=0)
+        new = Conv2d(*sizes, layer.kernel_size, stride=layer.stride, padding=layer.padding)
     new.params["weight"][...], new.params["bias"][...] = weight, bias
     return new
 

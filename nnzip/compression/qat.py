@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from nnzip.calibration import code_range
-from nnzip.checks import FLOAT32_MAX, door, one_of, real, reals, same_shape, whole
+from nnzip.checks import FLOAT32_MAX, door, one_of, real, reals, same_shape, whole, wide
 from nnzip.codebooks import binary
 from nnzip.compression.distillation import distill
 from nnzip.compression.pruning import masks_of
@@ -51,7 +51,7 @@ def straight_through(x: real, qparams, grad_y: real):  # [...], QuantParams, [..
 
 
 @door
-def learned_step(x: real, step: reals(0, 1), *, bits: BITS, signed):  # [...], () or [C] -> [...]
+def learned_step(x: wide, step: reals(0, 1), *, bits: BITS, signed):  # [...], () or [C] -> [...]
     """Return x on a grid whose step is trained: round(clip(x / step, -Qn, Qp)) step, rounded half to even.
 
     Qp = Qn = 2^(bits-1) - 1 signed, Qn = 0 and Qp = 2^bits - 1 unsigned; one step for all, or one for each index of the
@@ -61,13 +61,13 @@ def learned_step(x: real, step: reals(0, 1), *, bits: BITS, signed):  # [...], (
     [-1.0, 0.0, 0.5, 1.5]
     """
     low, high = code_range(bits, signed, narrow=True)
-    x, step = _fitting(x, step, high)
+    step = _fitting(step, x, high)
     with np.errstate(over="ignore"):  # what is beyond a float is clipped too
         return np.rint(np.clip(x / step, low, high)) * step
 
 
 @door
-def learned_step_gradients(x: real, step: reals(0, 1), grad_y: real, *, bits: BITS, signed):
+def learned_step_gradients(x: wide, step: reals(0, 1), grad_y: real, *, bits: BITS, signed):
     """Return the gradients of `learned_step` at x and at the step, with v = x / step:
 
         dy/dx    = 1 inside, -Qn < v < Qp, else 0
@@ -82,7 +82,7 @@ def learned_step_gradients(x: real, step: reals(0, 1), grad_y: real, *, bits: BI
     """
     same_shape(x, grad_y, ("x", "grad_y"))
     low, high = code_range(bits, signed, narrow=True)
-    x, step = _fitting(x, step, high)
+    step = _fitting(step, x, high)
     with np.errstate(over="ignore"):
         v = np.clip(x / step, low, high)
     inside = (v > low) & (v < high)
@@ -107,14 +107,13 @@ def start_step(x: real, *, bits: BITS, signed, axis: one_of(None, 0) = None):  #
     return np.asarray(np.where(step > FLOAT32_TINY, step, 1.0), np.float32)
 
 
-def _fitting(x, step, high):  # -> x, the step in its precision and so that it broadcasts over x
+def _fitting(step, x, high):  # () or [C], [C, ...] -> the step in the precision of x, and so that it broadcasts over x
     if step.ndim and step.shape != x.shape[:1]:
         raise ValueError(f"step must have shape () or {x.shape[:1]} for x of shape {x.shape}, got {step.shape}")
     if float(step.min()) < FLOAT32_TINY or float(step.max()) > FLOAT32_MAX / high:
         allowed = f"from {FLOAT32_TINY:.3g} to {FLOAT32_MAX / high:.3g}, so that codes are finite"
         raise ValueError(f"step must be positive, {allowed}, got {step.min()} to {step.max()}")
-    x = x.astype(np.promote_types(x.dtype, np.float32), copy=False)  # a step may be nothing in float16
-    return x, step.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)) if step.ndim else step.astype(x.dtype)
+    return step.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)) if step.ndim else step.astype(x.dtype)
 
 
 # Roundings of a `Rounded` layer
@@ -191,28 +190,25 @@ def rounded_in_training(
     allowed = whole(1, 1) if method == "binary" else BITS
     allowed(weight_bits, f"weight_bits (of {method!r})")
     check_plain(network)
-    fixed = method == "straight_through" and activation_bits is not None
-    grids = activation_qparams(network, images, bits=activation_bits, method="mse") if fixed else {}
+    fixed, rounds_inputs = method == "straight_through", activation_bits is not None
+    grids = activation_qparams(network, images, bits=activation_bits, method="mse") if fixed and rounds_inputs else {}
     student, x = network.copy(), images
     for i, layer in enumerate(student.layers):
-        if layer.params:
-            weight, entering = _weight_rounding(layer.params, weight_bits, method), None
+        if params := layer.params:
+            entering, w = None, params["weight"]
             if fixed:
+                weight = ClippedGrid(choose_qparams(w, bits=weight_bits, axis=0, method="mse"))
+            elif method == "binary":
+                weight = Binary()
+            else:
+                weight = LearnedStep(params, "weight_step", w, bits=weight_bits, signed=True, axis=0)
+            if rounds_inputs and fixed:
                 entering = ClippedGrid(grids[i])
-            elif activation_bits is not None:
-                signed = bool(np.min(x) < 0)
-                entering = LearnedStep(layer.params, "input_step", x, bits=activation_bits, signed=signed)
+            elif rounds_inputs:
+                entering = LearnedStep(params, "input_step", x, bits=activation_bits, signed=bool(np.min(x) < 0))
             student.layers[i] = Rounded(layer, weight=weight, input=entering)
         x = network.layers[i].forward(x)
     return student
-
-
-def _weight_rounding(params, bits, method):
-    if method == "straight_through":
-        return ClippedGrid(choose_qparams(params["weight"], bits=bits, axis=0, method="mse"))
-    if method == "binary":
-        return Binary()
-    return LearnedStep(params, "weight_step", params["weight"], bits=bits, signed=True, axis=0)
 
 
 def train_quantized(

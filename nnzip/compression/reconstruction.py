@@ -30,11 +30,11 @@ ROUNDERS = {  # (weight, hessian, qparams) -> rounded weight
 }
 
 
-def layer_by_layer(network, images, change, targets="float"):
+def layer_by_layer(network, images, change):
     """Return a copy with change(weight, target, hessian) -> weight, all (out, in), done to each layer in turn.
 
-    target is the weight itself with targets="rounded". With "float" it is W + (W (X - X^)^T X^) H^-1, the weight that
-    comes nearest to the float network's outputs W X from the inputs X^ that the changed layers give.
+    target = W + (W (X - X^)^T X^) H^-1 is the weight that comes nearest to the float network's outputs W X from the
+    inputs X^ that the changed layers give. (The papers on GPTQ have W itself.)
     """
     check_plain(network)
     changed = network.copy()
@@ -44,9 +44,7 @@ def layer_by_layer(network, images, change, targets="float"):
         if isinstance(layer, Linear | Conv2d):
             weight = layer.params["weight"].reshape(len(layer.params["weight"]), -1).astype(np.float64)
             hessian, crossed = _moments(layer, x, x_hat)
-            target = weight
-            if targets == "float":
-                target = weight + np.linalg.solve(damped(hessian, DAMPING), (weight @ crossed).T).T
+            target = weight + np.linalg.solve(damped(hessian, DAMPING), (weight @ crossed).T).T
             new.params["weight"][...] = change(weight, target, hessian).reshape(layer.params["weight"].shape)
         x, x_hat = y, _forward(new, x_hat)
     return changed
@@ -54,17 +52,14 @@ def layer_by_layer(network, images, change, targets="float"):
 
 @door
 def reconstruct_weights(
-    network, images: reals(2, 4), *, bits, method: one_of(*ROUNDERS) = "gptq", per_channel=True, group_size=None,
-    clip=True, targets: one_of("rounded", "float") = "float", **options,
-):  # fmt: skip
+    network, images: reals(2, 4), *, bits, method: one_of(*ROUNDERS) = "gptq", clip=True, **options
+):
     """Return a copy whose weights are rounded to `bits` bits so that each layer's outputs stay as they were.
 
-    Of a pruned network the zeros stay, by "gptq" and "nearest".
+    Each output neuron or filter has its scale. Of a pruned network the zeros stay, by "gptq" and "nearest".
 
     images : training images (N, C, H, W), a thousand or so
-    bits, per_channel, group_size : as in `quantize_weights`
     clip : whether the scales shrink by `fit_scales` (for "adaround" with `gptq` as the judge)
-    targets : "float" or, as the papers on GPTQ have it, "rounded": see `layer_by_layer`
     options : of `gptq` (its order is descending if not said) or `adaround`
 
     >>> from nnzip.nn.network import lenet_300_100
@@ -73,18 +68,17 @@ def reconstruct_weights(
     >>> len(np.unique(rounded.parameters()["5.weight"][0]))
     7
     """
-    axis = 0 if per_channel and group_size is None else None
     rounder = partial(ROUNDERS[method], **options)
     judge = ROUNDERS["gptq"] if method == "adaround" else rounder
 
     def change(weight, target, hessian):
         target, hessian = weight if method == "nearest" else target, damped(hessian, DAMPING)
         kept = {"mask": weight != 0} if method == "gptq" else {}
-        grid = choose_qparams(weight, bits=bits, axis=axis, group_size=group_size)
+        grid = choose_qparams(weight, bits=bits, axis=0)
         grid = fit_scales(target, hessian, grid, rounder=partial(judge, **kept)) if clip else grid
         return rounder(target, hessian, grid, **kept)
 
-    return layer_by_layer(network, images, change, targets)
+    return layer_by_layer(network, images, change)
 
 
 @door

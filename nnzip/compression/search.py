@@ -48,8 +48,7 @@ def pareto_front(points: reals(2)):  # [N, 2] -> int [F]
 
 def best_parents(found, objectives, population):  # records -> int [at least population or all, genes]
     """Return the genomes that nobody beats; then those that nobody beats without them; until they are enough."""
-    values = np.array([[record[key] for key in objectives] for record in found], float)
-    points = np.column_stack([values, np.zeros((len(values), 2 - values.shape[1]))])  # one objective: the other equal
+    points = np.array([[record[key] for key in (objectives[0], objectives[-1])] for record in found], float)
     left, chosen = np.arange(len(found)), []
     while len(chosen) < population and len(left):
         front = pareto_front(points[left])
