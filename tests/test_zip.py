@@ -298,11 +298,12 @@ def test_levels_for_what_is_no_float_are_refused_by_name(tmp_path, dtype):
         unzip_arrays(tmp_path / "a.nnz", tmp_path / "out.npz")
 
 
-def test_numbers_after_the_packed_ones_are_refused():
+def test_other_numbers_than_were_packed_are_refused():
     data = pack(np.arange(100))
     np.testing.assert_array_equal(unpack(data, 100, np.dtype("int64")), np.arange(100))
-    with pytest.raises(ValueError, match="1 bytes are left after its end"):
-        unpack(data + b"x", 100, np.dtype("int64"))
+    for damaged, count in ((data + b"x", 100), (data[:-1], 100), (data, 99), (data, 101)):
+        with pytest.raises(ValueError, match=f"bytes cannot be {count} numbers"):
+            unpack(damaged, count, np.dtype("int64"))
 
 
 def test_an_array_of_a_negative_shape_is_not_read(tmp_path):
