@@ -285,7 +285,7 @@ HOSTILE = {
     "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs cannot be rotated in blocks of 3"),
     "a matrix of 5,504 rows": (
         sealed(START + b"\x01\x05" + varint(5504) * 2 + bytes(688)),
-        "5504 inputs cannot be rotated in blocks of 5504: a factor is above 512",
+        "5504 inputs cannot be rotated in blocks of 5504, of factors up to 512",
     ),
     "too short": (sealed(START + b"\x01\x00\x01\x01\x00\x00\x00"), "the file ends within the floats of 0.weight"),
     "no technique": (sealed(START + b"\x01\x00\x01\x01\x03"), "technique 3, which is not known"),
@@ -343,7 +343,7 @@ HOSTILE_ARRAYS = {
         *(ARRAY, b"\x01", varint(70_000)),
         *(b"\x06\x01\x00\x3e", varint(len(CODES)), CODES),
     ],
-    "5504 inputs cannot be rotated in blocks of 5504: a factor is above 512": [
+    "5504 inputs cannot be rotated in blocks of 5504, of factors up to 512": [
         *(ARRAY, b"\x02\x01", varint(5504)),
         *(b"\x21", varint(5504), bytes(688), b"\x01\x01\x04", bytes(4)),
     ],
@@ -369,7 +369,7 @@ def test_few_bytes_are_never_many_weights(path, technique):
 
 def test_what_could_not_be_loaded_is_not_saved(path):
     network = Network([Flatten(), Rotation(np.ones(5504, np.int8), block_size=5504), Linear(5504, 2, rng=0)])
-    with pytest.raises(ValueError, match="5504 inputs cannot be rotated in blocks of 5504: a factor is above 512"):
+    with pytest.raises(ValueError, match="5504 inputs cannot be rotated in blocks of 5504, of factors up to 512"):
         save(network, path)
     assert not path.exists()
 

@@ -18,33 +18,27 @@ class Reader:
     """Read bytes piece by piece, never beyond their end, and keep account of what each piece was for."""
 
     def __init__(self, data):
-        self.size, self.rest, self.tensor, self.parts = len(data), memoryview(data), "", {}
+        self.size, self.rest, self.parts = len(data), memoryview(data), {}
 
-    def take(self, count, purpose):
+    def take(self, count, purpose, tensor=""):
         """Return so many bytes; ValueError where there are fewer."""
         if count > len(self.rest):
-            raise ValueError(f"the file ends within the {purpose} of {self.tensor or 'the file'}")
+            raise ValueError(f"the file ends within the {purpose} of {tensor or 'the file'}")
         piece, self.rest = self.rest[:count], self.rest[count:]
-        key = self.tensor, purpose
-        self.parts[key] = self.parts.get(key, 0) + count
+        self.parts[tensor, purpose] = self.parts.get((tensor, purpose), 0) + count
         return piece
 
-    def varint(self, purpose="technique", most=1 << 48):
+    def varint(self, purpose, tensor="", *, most=1 << 48):
         """Return the whole number that `varint` has written; ValueError above `most`."""
         n = shift = 0
         while True:
-            byte = self.take(1, purpose)[0]
+            byte = self.take(1, purpose, tensor)[0]
             n |= (byte & 127) << shift
             shift += 7
             if n > most or shift > 63:
-                raise ValueError(f"a number of the {purpose} of {self.tensor or 'the file'} is above {most}")
+                raise ValueError(f"a number of the {purpose} of {tensor or 'the file'} is above {most}")
             if byte < 128:
                 return n
-
-    def end(self):
-        """Raise ValueError where something is left."""
-        if self.rest:
-            raise ValueError(f"{len(self.rest)} bytes are left after its end")
 
 
 def varint(n):  # int >= 0 -> bytes
@@ -61,7 +55,7 @@ def varint(n):  # int >= 0 -> bytes
 
 
 def pack(array):  # [...] -> bytes
-    """Deflate the bytes of each significance by themselves, as repeated runs or as repeated bytes, whatever is shorter."""
+    """Deflate the bytes of each significance by themselves, looking for runs or for any repetition: what is shorter."""
     planes = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8).T
 
     def deflated(strategy):

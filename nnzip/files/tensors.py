@@ -15,6 +15,7 @@ those of numbers that are packed, are packed too. Numbers alone, not packed, sta
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
-from nnzip.files.tensor_files import bits_dtype, from_bfloat16, from_bits, to_bfloat16
+from nnzip.files.tensor_files import Stored, bits_dtype, from_bfloat16, from_bits, to_bfloat16
 from nnzip.hadamard import LARGEST_FACTOR, factors, unrotate
 
 PARTS = {"signs": 32, "range": 1, "codebook": 2, "scales": 8, "positions": 16}  # a bit of the technique, in this order
@@ -50,18 +51,19 @@ class Coded(NamedTuple):
                 rows *= self.scales[:, None]
         values = values.reshape(shape)
         if self.signs is not None:
-            turn(unrotate, values, self.signs, self.block_size)
+            values = turn(unrotate, values, self.signs, self.block_size)
         np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
         return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
 
 
-def turn(function, w, signs, block_size):
-    """Rotate, or unrotate, a float32 tensor along axis 1 in place, in float64; what float32 cannot hold is infinite."""
-    count = max(1, BLOCK // w[0].size)
+def turn(function, w, signs, block_size):  # [out, n, ...] -> float32 [out, n, ...]
+    """Rotate, or unrotate, a tensor along axis 1, in float64; what float32 cannot hold is infinite."""
+    turned, count = np.empty(w.shape, np.float32), max(1, BLOCK // w[0].size)
     for start in range(0, len(w), count):
-        rows = w[start : start + count]
+        rows = slice(start, start + count)
         with np.errstate(over="ignore"):
-            rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
+            turned[rows] = function(w[rows].astype(np.float64), signs, axis=1, block_size=block_size)
+    return turned
 
 
 # Lossless: the levels that an array already has
@@ -207,50 +209,53 @@ class Packed(NamedTuple):
     """A tensor as it lies in a file, nothing of it decoded yet."""
 
     name: str
+    dtype: str
     shape: tuple
     technique: int
     parts: dict  # {purpose: (number, bytes)}
 
 
-def read_tensor(reader, shape, itemsize=4):  # -> Packed
+def read_tensor(reader, name, dtype, shape, *, places=None):  # -> Stored
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
-    technique, size = reader.take(1, "technique")[0], math.prod(shape)
+    technique, size = reader.take(1, "technique", name)[0], math.prod(shape)
+    packed = Packed(name, dtype, shape, technique, {})
     coded, width = technique & CODED, 2 if technique & HALF else 4
     if not technique & ~HALF:
-        data = reader.take(size * (width if technique else itemsize), "floats")
-        return Packed(reader.tensor, shape, technique, {"floats": _long(data)})
+        count = size * (width if technique else bits_dtype(dtype).itemsize)
+        packed.parts["floats"] = count, reader.take(count, "floats", name)
+        return Stored(shape, dtype, partial(_decode, packed, shape))
     known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
     if coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2):
-        raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
-    parts, filling = {}, 0
-    for purpose in [*(name for name, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
-        number = reader.varint()
+        raise ValueError(f"{name} of shape {shape} has technique {technique}, which is not known")
+    filling = 0
+    for purpose in [*(part for part, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
+        number = reader.varint("technique", name)
         lengths = {"range": 1, "codebook": number * width, "scales": number * width}
         length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
-        parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose)
+        packed.parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose, name)
         filling += number if purpose in ("positions", "codes", "floats") else 0
     if size > room(filling):
-        raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {filling} bytes")
-    return Packed(reader.tensor, shape, technique, parts)
+        raise ValueError(f"{name} of shape {shape} cannot come from {filling} bytes")
+    return Stored(shape, dtype, partial(_decode, packed, places or shape))
 
 
-def decode_tensor(packed, dtype="float32", *, places=None):  # -> [shape], bfloat16 as float32
-    """Return the numbers of a tensor, as its type has them; of a rotated one in their own basis."""
-    parts, kept = packed.parts, np.ones(places or packed.shape, bool)
+def _decode(packed, places):  # -> [shape], bfloat16 as float32; of a rotated tensor in its own basis
+    _, dtype, shape, technique, parts = packed
+    kept = np.ones(places, bool)
     if "positions" in parts:
-        kept = _read_mask(parts["positions"][1], kept.shape, packed.technique & PACKED)
+        kept = _read_mask(parts["positions"][1], places, technique & PACKED)
     if "codes" in parts:
         if dtype not in LARGEST:
             raise ValueError(f"{dtype} has no levels")
-        return _decode_codes(packed, kept).restored(packed.shape, dtype)
+        return _decode_codes(packed, kept).restored(shape, dtype)
     count, data = np.count_nonzero(kept), parts["floats"][1]
-    stored_as = np.dtype("<f2") if packed.technique & HALF else bits_dtype(dtype)
-    numbers = unpack(data, count, stored_as) if packed.technique & PACKED else np.frombuffer(data, stored_as)
+    stored_as = np.dtype("<f2") if technique & HALF else bits_dtype(dtype)
+    numbers = unpack(data, count, stored_as) if technique & PACKED else np.frombuffer(data, stored_as)
     if len(numbers) != count:
         raise ValueError(f"{len(data)} bytes cannot be {count} floats")
     values = np.zeros(kept.size, bits_dtype(dtype))
     values[kept.ravel()] = numbers
-    return from_bits(values.reshape(packed.shape), dtype)
+    return from_bits(values.reshape(shape), dtype)
 
 
 def _read_mask(data, shape, packed):  # -> bool [shape]
@@ -311,7 +316,5 @@ def signs_from_bytes(data, n, block_size):  # bytes -> int8 [n]
 
 def check_block(n, block_size):
     """Raise ValueError for a rotation that `largest_block` never gives: a large factor is a matrix of so many rows."""
-    if not 1 <= block_size <= n or n % block_size:
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
-    if max(factors(block_size)) > LARGEST_FACTOR:  # which also refuses an order that no matrix is known of
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}: a factor is above {LARGEST_FACTOR}")
+    if not 1 <= block_size <= n or n % block_size or max(factors(block_size)) > LARGEST_FACTOR:
+        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}, of factors up to {LARGEST_FACTOR}")
