@@ -61,8 +61,7 @@ def load_state_dict(network, path):
         for name in names.values():
             if stored[name].dtype not in ("float16", "float32", "float64"):
                 raise ValueError(f"{name} holds {stored[name].dtype}; float16, float32 and float64 are read")
-        values = {own: to_float32(stored[name].read(), name) for own, name in names.items()}
-    network.load_parameters(values)
+        network.load_parameters({own: stored[name].read() for own, name in names.items()})
 
 
 def _by_number(name):  # a key that sorts "fc2.bias" before "fc10.bias": [("fc", 2), (".bias", 0), ("", 0)]

@@ -218,25 +218,22 @@ class Packed(NamedTuple):
 def read_tensor(reader, name, dtype, shape, *, places=None):  # -> Stored
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
     technique, size = reader.take(1, "technique", name)[0], math.prod(shape)
-    packed = Packed(name, dtype, shape, technique, {})
-    coded, width = technique & CODED, 2 if technique & HALF else 4
-    if not technique & ~HALF:
-        count = size * (width if technique else bits_dtype(dtype).itemsize)
-        packed.parts["floats"] = count, reader.take(count, "floats", name)
-        return Stored(shape, dtype, partial(_decode, packed, shape))
+    plain, coded = technique in (0, HALF), technique & CODED
     known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
-    if coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2):
+    unknown = coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2)
+    if unknown and not plain:
         raise ValueError(f"{name} of shape {shape} has technique {technique}, which is not known")
-    filling = 0
+    width = 2 if technique & HALF else 4 if coded else bits_dtype(dtype).itemsize
+    parts, filling = {}, 0
     for purpose in [*(part for part, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
-        number = reader.varint("technique", name)
+        number = size * width if plain else reader.varint("technique", name)
         lengths = {"range": 1, "codebook": number * width, "scales": number * width}
         length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
-        packed.parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose, name)
+        parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose, name)
         filling += number if purpose in ("positions", "codes", "floats") else 0
     if size > room(filling):
         raise ValueError(f"{name} of shape {shape} cannot come from {filling} bytes")
-    return Stored(shape, dtype, partial(_decode, packed, places or shape))
+    return Stored(shape, dtype, partial(_decode, Packed(name, dtype, shape, technique, parts), places or shape))
 
 
 def _decode(packed, places):  # -> [shape], bfloat16 as float32; of a rotated tensor in its own basis
