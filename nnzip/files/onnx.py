@@ -32,7 +32,7 @@ from nnzip.files.state_dict import to_float32
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 
-OPSETS = {"": 17, "com.microsoft": 1}
+OPSETS, DOMAINS = {"": 17, "com.microsoft": 1}, {"QGemm": "com.microsoft"}
 IR_VERSION = 8  # that of ONNX 1.12, the first with opset 17: newer runtimes read it
 
 
@@ -174,10 +174,9 @@ def onnx_model(graph, inputs, outputs):  # Graph, {name: array [1, ...]}, {name:
         kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in tensors.items()}
         return [helper.make_tensor_value_info(name, kinds[name], ["N", *a.shape[1:]]) for name, a in tensors.items()]
 
-    domains = {"QGemm": "com.microsoft"}
     nodes = [
-        helper.make_node(operator, names, [output], name=output, domain=domains.get(operator, ""), **attributes)
-        for operator, names, output, attributes in graph.nodes
+        helper.make_node(kind, names, [output], output, domain=DOMAINS.get(kind, ""), **attributes)
+        for kind, names, output, attributes in graph.nodes
     ]
     constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
     made = helper.make_graph(nodes, "network", described(inputs), described(outputs), constants)

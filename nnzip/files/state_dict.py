@@ -11,6 +11,7 @@ shapes fit, so that no file can ask for more memory than the network has.
 """
 
 import re
+from collections import defaultdict
 
 import numpy as np
 
@@ -84,30 +85,27 @@ def match_names(found, wanted, *, ordered):  # {name: shape}, {name: shape} -> {
     """
     if found == wanted:
         return {name: name for name in wanted}
-    same_names = found.keys() == wanted.keys()  # with other shapes: another network, nothing to match
-    layers = None if same_names else _match_layers(_layers(found), _layers(wanted), ordered)
-    if layers is None:
+    theirs, ours, layers = _layers(found), _layers(wanted), {}
+    prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
+    numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
+    ordered = ordered or len(numbered) == len(prefix_of)  # names of like layers differ in numbers alone
+    if found.keys() == wanted.keys():
+        pass  # other shapes under the same names are another network's
+    elif ordered and list(theirs.values()) == list(ours.values()):
+        layers = dict(zip(ours, theirs, strict=True))
+    elif len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
+        layers = {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
+    if not layers:
         raise ValueError(f"its tensors do not fit: it has {_listing(found)}; the network wants {_listing(wanted)}")
     return {name: layers[_split(name)[0]] + _split(name)[1] for name in wanted}
 
 
-def _match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -> {our prefix: their prefix} or None
-    numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
-    ordered = ordered or len(numbered) == len(set(theirs.values()))  # names of like layers differ in numbers alone
-    if ordered and list(theirs.values()) == list(ours.values()):
-        return dict(zip(ours, theirs, strict=True))
-    prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
-    if len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
-        return {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
-    return None
-
-
 def _layers(shapes):  # {"fc.weight": (2, 3), "fc.bias": (2,)} -> {"fc.": {("weight", (2, 3)), ("bias", (2,))}}
-    layers = {}
+    layers = defaultdict(frozenset)
     for name, shape in shapes.items():
         prefix, leaf = _split(name)
-        layers.setdefault(prefix, set()).add((leaf, shape))
-    return {prefix: frozenset(layer) for prefix, layer in layers.items()}
+        layers[prefix] |= {(leaf, shape)}
+    return layers
 
 
 def _split(name):  # "block.0.weight" -> "block.0.", "weight"
