@@ -22,14 +22,7 @@ from nnzip.compression.hadamard import Rotation, unrotate_network
 from nnzip.files.parts import Part, Reader, varint
 from nnzip.files.state_dict import stored_parameters
 from nnzip.files.tensor_files import DTYPES, errors_name, mapped, opened
-from nnzip.files.tensors import (
-    find_levels,
-    read_tensor,
-    room,
-    signs_from_bytes,
-    signs_to_bytes,
-    tensor_to_bytes,
-)
+from nnzip.files.tensors import check_block, find_levels, read_tensor, room, signs_from_bytes, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 
@@ -164,8 +157,8 @@ def _layer_to_bytes(i, layer):
         raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
     kind = bytes([list(LAYERS).index(type(layer))])
     if isinstance(layer, Rotation):
-        n, block_size = len(layer.signs), layer.block_size
-        return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
+        check_block(len(layer.signs), layer.block_size)
+        return kind + varint(len(layer.signs)) + varint(layer.block_size) + np.packbits(layer.signs < 0).tobytes()
     return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
 
 
@@ -178,8 +171,8 @@ def _read_layers(reader):
         kind, names = list(LAYERS.items())[number]
         given = {name: reader.varint("header", most=1 << 31) for name in names}
         if kind is Rotation:
-            n = given.pop("inputs")
-            given["signs"] = signs_from_bytes(reader.take(-(-n // 8), "signs", f"{i}.signs"), n, given["block_size"])
+            n, block_size = given.values()
+            given = {"signs": signs_from_bytes(reader.take(-(-n // 8), "signs", f"{i}.signs"), n, block_size)}
         elif kind in (Linear, Conv2d):
             inputs, outputs, *window = given.values()
             weights += outputs * (inputs * (window[0] ** 2 if window else 1) + 1)

@@ -26,9 +26,8 @@ Weights of 7 bits need no option: 255 * 63 * 2 is 32130.
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import whole
+from nnzip.checks import real32, whole
 from nnzip.compression.integer import IntegerFlatten, IntegerLayer, IntegerMaxPool2d, IntegerNetwork
-from nnzip.files.state_dict import to_float32
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 
@@ -126,7 +125,7 @@ def graph_of(network):
 
 
 def _parameters(i, layer):
-    return [(key, to_float32(array, f"{i}.{key}")) for key, array in layer.params.items()]
+    return [(key, real32(array, f"{i}.{key}").astype(np.float32)) for key, array in layer.params.items()]
 
 
 def _sliding(layer):  # the attributes of Conv and QLinearConv

@@ -15,7 +15,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from nnzip.checks import check_finite
+from nnzip.checks import real32
 from nnzip.files.tensor_files import Stored, errors_name, open_tensors, suffix_of, write_tensors
 from nnzip.nn.network import check_network
 
@@ -40,7 +40,8 @@ def save_state_dict(network, path):
 
 def stored_parameters(network):  # -> {name: Stored}
     """Return a network's parameters, as float32, as if they were in a file; ValueError for NaN or infinity."""
-    arrays = {name: to_float32(array, name) for name, array in network.parameters().items()}
+    parameters = network.parameters().items()
+    arrays = {name: real32(array, name).astype(np.float32, order="C") for name, array in parameters}
     return {name: Stored(array.shape, "float32", array.view) for name, array in arrays.items()}
 
 
@@ -116,11 +117,3 @@ def _split(name):  # "block.0.weight" -> "block.0.", "weight"
 def _listing(shapes, limit=40):
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:limit])
     return (shown or "nothing") + (f" and {len(shapes) - limit} more" if len(shapes) > limit else "")
-
-
-def to_float32(array, name):
-    """Return an array as float32, a copy; ValueError for what is not finite then."""
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-        array = np.array(array, np.float32, order="C")
-    check_finite(array, name)
-    return array

@@ -24,7 +24,7 @@ from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
 from nnzip.files.tensor_files import Stored, bits_dtype, from_bfloat16, from_bits, to_bfloat16
-from nnzip.hadamard import LARGEST_FACTOR, factors, unrotate
+from nnzip.hadamard import largest_block, unrotate
 
 PARTS = {"signs": 32, "range": 1, "codebook": 2, "scales": 8, "positions": 16}  # a bit of the technique, in this order
 CODED, HALF, PACKED = 1 | 2, 4, 64  # HALF: floats are stored as float16, which holds them exactly
@@ -39,8 +39,7 @@ class Coded(NamedTuple):
     codes: np.ndarray  # whole numbers [size]
     levels: range | np.ndarray  # float32 [k], rising
     scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
-    signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
-    block_size: int = 0
+    signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1 in blocks of `largest_block(n)`
 
     def restored(self, shape, dtype="float32"):  # -> [shape], bfloat16 as float32
         """Return what comes back of it, in the type of the tensor and within its range."""
@@ -51,14 +50,14 @@ class Coded(NamedTuple):
                 rows *= self.scales[:, None]
         values = values.reshape(shape)
         if self.signs is not None:
-            values = turn(unrotate, values, self.signs, self.block_size)
+            values = turn(unrotate, values, self.signs)
         np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
         return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
 
 
-def turn(function, w, signs, block_size):  # [out, n, ...] -> float32 [out, n, ...]
+def turn(function, w, signs):  # [out, n, ...] -> float32 [out, n, ...]
     """Rotate, or unrotate, a tensor along axis 1, in float64; what float32 cannot hold is infinite."""
-    turned, count = np.empty(w.shape, np.float32), max(1, BLOCK // w[0].size)
+    turned, count, block_size = np.empty(w.shape, np.float32), max(1, BLOCK // w[0].size), largest_block(len(signs))
     for start in range(0, len(w), count):
         rows = slice(start, start + count)
         with np.errstate(over="ignore"):
@@ -137,14 +136,14 @@ def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, 
     yield bytes([HALF * half]) + numbers.tobytes()
     flags, write = HALF * half | PACKED * packed, pack if packed else np.ndarray.tobytes
     if packed:
-        yield _joined(flags, {"floats": _long(pack(numbers))})
+        yield _joined(flags, floats=pack(numbers))
     kept = numbers.view(f"u{numbers.itemsize}") != 0  # whatever its type, 0 is no bit set; -0.0 is kept
     if np.count_nonzero(kept) < 15 / 16 * kept.size:
         learned = not packed and kept.size <= LEARNED_PLACES
         positions = encode_mask(kept.reshape(shape)) if learned else pack(np.packbits(kept))
         floats = write(numbers[kept])
         if kept.size <= room(len(positions) + len(floats)):
-            yield _joined(flags, {"positions": _long(positions), "floats": _long(floats)})
+            yield _joined(flags, positions=positions, floats=floats)
 
 
 def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
@@ -152,41 +151,38 @@ def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those o
     size, count = kept.size, np.count_nonzero(kept)
     worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
     if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
-        yield _coded_to_bytes(coded, np.ones(shape, bool), {})
+        yield _coded_to_bytes(coded, np.ones(shape, bool))
     if worth:
-        yield _coded_to_bytes(coded, kept, {"positions": _long(encode_mask(kept))})
+        yield _coded_to_bytes(coded, kept, positions=encode_mask(kept))
 
 
-def _coded_to_bytes(coded, kept, parts):
-    levels, codes = np.asarray(coded.levels, np.float32), coded.codes
-    if parts:  # codes and levels without 0
+def _coded_to_bytes(coded, kept, **positions):
+    levels, codes, numbered = np.asarray(coded.levels, np.float32), coded.codes, {}
+    if positions:  # codes and levels without 0
         own = levels != 0
         levels, codes = levels[own], (np.cumsum(own) - 1)[codes[kept.ravel()]]
     floats = {} if coded.scales is None else {"scales": coded.scales}
     if isinstance(coded.levels, range):
-        parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
+        numbered["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
     else:
         floats["codebook"] = levels
     half = all(map(_fits_half, floats.values()))
     for purpose, array in floats.items():
-        parts[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
+        numbered[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
     if coded.signs is not None:
-        parts["signs"] = coded.block_size, signs_to_bytes(coded.signs, coded.block_size)
+        numbered["signs"] = largest_block(len(coded.signs)), np.packbits(coded.signs < 0).tobytes()
     write, _, options = _coder(len(codes), levels, kept)
     data = write(codes, **options)
     if kept.size > 4096:  # what is learned well takes less than `room` asks for; a decoder reads zeros after the end
-        data = data.ljust(-(-kept.size // capacity(1)) - parts.get("positions", (0, b""))[0], b"\0")
-    return _joined(HALF * half, {**parts, "codes": _long(data)})
+        data = data.ljust(-(-kept.size // capacity(1)) - len(positions.get("positions", b"")), b"\0")
+    return _joined(HALF * half, numbered, codes=data, **positions)
 
 
-def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
+def _joined(flags, numbered=(), **others):  # {purpose: (number, bytes)}; the others are numbered by their length
+    parts = dict(numbered) | {purpose: (len(data), data) for purpose, data in others.items()}
     technique = flags | sum(PARTS.get(purpose, 0) for purpose in parts)
     inside = [parts[purpose] for purpose in (*PARTS, "codes", "floats") if purpose in parts]
     return bytes([technique]) + b"".join(varint(number) + data for number, data in inside)
-
-
-def _long(data):
-    return len(data), data
 
 
 def _fits_half(array):
@@ -285,7 +281,7 @@ def _decode_codes(packed, kept):  # -> Coded, 0 as the last of its levels
             raise ValueError(f"{name} has {len(coded.scales)} scales for {kept.size} weights")
     if "signs" in parts:
         block_size, data = parts["signs"]
-        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size), block_size=block_size)
+        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size))
     return coded
 
 
@@ -299,19 +295,13 @@ def _floats(packed, purpose):  # -> float32 [count]
 # The signs of a rotation
 
 
-def signs_to_bytes(signs, block_size):  # int8 [n], +1 and -1 -> bytes
-    """Return a bit for each sign; ValueError for blocks that a file cannot have."""
-    check_block(len(signs), block_size)
-    return np.packbits(signs < 0).tobytes()
-
-
 def signs_from_bytes(data, n, block_size):  # bytes -> int8 [n]
-    """Undo `signs_to_bytes`."""
+    """Return +1 for a bit that is 0, and -1 for one that is 1."""
     check_block(n, block_size)
     return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
 
 
 def check_block(n, block_size):
-    """Raise ValueError for a rotation that `largest_block` never gives: a large factor is a matrix of so many rows."""
-    if not 1 <= block_size <= n or n % block_size or max(factors(block_size)) > LARGEST_FACTOR:
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}, of factors up to {LARGEST_FACTOR}")
+    """Raise ValueError for other blocks than those of every rotation here: a large one is a matrix of so many rows."""
+    if block_size != largest_block(n):
+        raise ValueError(f"{n} inputs are rotated in blocks of {largest_block(n)}, got {block_size}")

@@ -66,10 +66,10 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
     if largest and not FLOAT32_TINY <= largest <= FLOAT32_MAX:  # too large for it, or all too small
         return as_it_is(": float32 cannot hold it")
     w = array.astype(np.float32, copy=False)
-    w, turned = _rotated(w) if options.rotate else (w, {})
+    w, signs = _rotated(w) if options.rotate else (w, None)
     w = _pruned(w, options.sparsity)
     for bits in [options.bits] if options.bits else range(2, 9):
-        coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(**turned)
+        coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(signs=signs)
         back = coded.restored(array.shape, dtype)
         sqnr, zeros = _sqnr(array, back), _zeros(back) if options.sparsity else ""
         del back  # which is as large as the tensor
@@ -78,7 +78,7 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
             if len(data) >= tensor_bytes(array.shape, dtype):
                 return as_it_is(f": {bits} bits save nothing")
             grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
-            return data, grid + (", rotated" if turned else zeros), sqnr
+            return data, grid + (zeros if signs is None else ", rotated"), sqnr
     return as_it_is(f": 8 bits miss {options.error:g} dB")
 
 
@@ -96,14 +96,13 @@ def _largest(array):  # -> the largest magnitude; NaN if there is one
     return max(float(array.max()), -float(array.min()))
 
 
-def _rotated(w):  # float32 [...] -> the same, {"signs": ..., "block_size": ...}; {} where there is nothing to mix
-    block_size = largest_block(w.shape[1]) if w.ndim > 1 else 1
-    if block_size > 1:
+def _rotated(w):  # float32 [...] -> the same, and the signs; None where there is nothing to mix
+    if w.ndim > 1 and largest_block(w.shape[1]) > 1:
         signs = random_signs(w.shape[1], seed=0)
-        turned = turn(rotate, w, signs, block_size)
+        turned = turn(rotate, w, signs)
         if np.isfinite(turned).all():  # else it is beyond float32 when it is turned
-            return turned, {"signs": signs, "block_size": block_size}
-    return w, {}
+            return turned, signs
+    return w, None
 
 
 def _pruned(w, sparsity):
