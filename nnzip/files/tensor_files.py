@@ -50,25 +50,17 @@ def to_bits(array, dtype):  # what Stored.read gives -> array of bits_dtype(dtyp
     """Return the numbers, or the metadata as JSON, as they lie in a file."""
     if dtype == "metadata":
         return np.frombuffer(json.dumps(array).encode(), np.uint8)
-    return np.asarray(to_bfloat16(array) if dtype == "bfloat16" else array, bits_dtype(dtype))
+    if dtype == "bfloat16":  # the upper half of the nearest float that has no lower one; a tie goes to the even
+        bits = np.asarray(array, np.float32).view(np.uint32)
+        array = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.asarray(array, bits_dtype(dtype))
 
 
 def from_bits(bits, dtype):
     """Undo `to_bits`."""
     if dtype == "metadata":
         return json.loads(bits.tobytes())
-    return from_bfloat16(bits) if dtype == "bfloat16" else bits
-
-
-def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
-    """Return the floats whose upper halves are given."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def to_bfloat16(array):  # float32 [...] -> uint16 [...]
-    """Return the upper halves of the nearest floats that have no lower half; a tie goes to the even one."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
+    return (bits.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else bits
 
 
 # Open and write

@@ -15,7 +15,6 @@ those of numbers that are packed, are packed too. Numbers alone, not packed, sta
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy as np
 from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
-from nnzip.files.tensor_files import Stored, bits_dtype, from_bfloat16, from_bits, to_bfloat16
+from nnzip.files.tensor_files import Stored, bits_dtype, from_bits, to_bits
 from nnzip.hadamard import largest_block, unrotate
 
 PARTS = {"signs": 32, "range": 1, "codebook": 2, "scales": 8, "positions": 16}  # a bit of the technique, in this order
@@ -52,7 +51,7 @@ class Coded(NamedTuple):
         if self.signs is not None:
             values = turn(unrotate, values, self.signs)
         np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
-        return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
+        return from_bits(to_bits(values, dtype), dtype)
 
 
 def turn(function, w, signs):  # [out, n, ...] -> float32 [out, n, ...]
@@ -201,95 +200,72 @@ def _coder(count, levels, mask):  # -> what encodes so many codes, what decodes 
 # From bytes
 
 
-class Packed(NamedTuple):
-    """A tensor as it lies in a file, nothing of it decoded yet."""
-
-    name: str
-    dtype: str
-    shape: tuple
-    technique: int
-    parts: dict  # {purpose: (number, bytes)}
-
-
 def read_tensor(reader, name, dtype, shape, *, places=None):  # -> Stored
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
     technique, size = reader.take(1, "technique", name)[0], math.prod(shape)
     plain, coded = technique in (0, HALF), technique & CODED
     known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
-    unknown = coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2)
-    if unknown and not plain:
-        raise ValueError(f"{name} of shape {shape} has technique {technique}, which is not known")
-    width = 2 if technique & HALF else 4 if coded else bits_dtype(dtype).itemsize
-    parts, filling = {}, 0
+    unfit = coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2)
+    if not plain and (unfit or (coded and dtype not in LARGEST)):
+        raise ValueError(f"{name}, {dtype} of shape {shape}, has technique {technique}, which is not known")
+    floats, parts = np.dtype("<f2" if technique & HALF else "<f4" if coded else bits_dtype(dtype)), {}
     for purpose in [*(part for part, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
-        number = size * width if plain else reader.varint("technique", name)
-        lengths = {"range": 1, "codebook": number * width, "scales": number * width}
-        length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
-        parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose, name)
-        filling += number if purpose in ("positions", "codes", "floats") else 0
+        number = size * floats.itemsize if plain else reader.varint("technique", name)
+        if purpose == "signs":
+            parts[purpose] = signs_from_bytes(reader.take(-(-shape[1] // 8), purpose, name), shape[1], number)
+        elif purpose == "range":
+            parts["codebook"] = np.arange(-min(number, 256), reader.take(1, "technique", name)[0] + 1)
+        elif purpose in ("codebook", "scales"):
+            parts[purpose] = np.frombuffer(reader.take(number * floats.itemsize, purpose, name), floats)
+            if not np.isfinite(parts[purpose]).all():
+                raise ValueError(f"the {purpose} of {name} are not all finite")
+        else:
+            parts[purpose] = reader.take(number, purpose, name)
+    filling = sum(len(parts.get(purpose, b"")) for purpose in ("positions", "codes", "floats"))
     if size > room(filling):
         raise ValueError(f"{name} of shape {shape} cannot come from {filling} bytes")
-    return Stored(shape, dtype, partial(_decode, Packed(name, dtype, shape, technique, parts), places or shape))
+
+    def read():  # -> [shape], bfloat16 as float32; of a rotated tensor in its own basis
+        kept = _read_mask(parts.get("positions"), places or shape, technique & PACKED)
+        if coded:
+            return _read_codes(name, parts, kept).restored(shape, dtype)
+        values = np.zeros(kept.size, bits_dtype(dtype))
+        values[kept.ravel()] = _read_floats(parts["floats"], np.count_nonzero(kept), floats, technique & PACKED)
+        return from_bits(values.reshape(shape), dtype)
+
+    return Stored(shape, dtype, read)
 
 
-def _decode(packed, places):  # -> [shape], bfloat16 as float32; of a rotated tensor in its own basis
-    _, dtype, shape, technique, parts = packed
-    kept = np.ones(places, bool)
-    if "positions" in parts:
-        kept = _read_mask(parts["positions"][1], places, technique & PACKED)
-    if "codes" in parts:
-        if dtype not in LARGEST:
-            raise ValueError(f"{dtype} has no levels")
-        return _decode_codes(packed, kept).restored(shape, dtype)
-    count, data = np.count_nonzero(kept), parts["floats"][1]
-    stored_as = np.dtype("<f2") if technique & HALF else bits_dtype(dtype)
-    numbers = unpack(data, count, stored_as) if technique & PACKED else np.frombuffer(data, stored_as)
-    if len(numbers) != count:
-        raise ValueError(f"{len(data)} bytes cannot be {count} floats")
-    values = np.zeros(kept.size, bits_dtype(dtype))
-    values[kept.ravel()] = numbers
-    return from_bits(values.reshape(shape), dtype)
-
-
-def _read_mask(data, shape, packed):  # -> bool [shape]
+def _read_mask(data, shape, packed):  # bytes, or None if all are kept -> bool [shape]
     size = math.prod(shape)
+    if data is None:
+        return np.ones(shape, bool)
     if size <= LEARNED_PLACES and not packed:
         return decode_mask(bytes(data), shape)
     return np.unpackbits(unpack(data, -(-size // 8), np.dtype(np.uint8)), count=size).reshape(shape) != 0
 
 
-def _decode_codes(packed, kept):  # -> Coded, 0 as the last of its levels
-    name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
-    if "codebook" in parts:
-        levels = _floats(packed, "codebook")
-    else:
-        low, (high,) = parts["range"]
-        levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
-        levels = levels[levels != 0] if "positions" in parts else levels
+def _read_floats(data, count, dtype, packed):  # bytes -> [count]
+    numbers = unpack(data, count, dtype) if packed else np.frombuffer(data, dtype)
+    if len(numbers) != count:
+        raise ValueError(f"{len(data)} bytes cannot be {count} floats")
+    return numbers
+
+
+def _read_codes(name, parts, kept):  # -> Coded, 0 as the last of its levels
+    levels, scales, count = parts["codebook"], parts.get("scales"), np.count_nonzero(kept)
+    levels = levels[levels != 0] if "positions" in parts else levels
     if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
         raise ValueError(f"the levels of {name} do not rise, or are more than 256")
+    if scales is not None and (not len(scales) or kept.size % len(scales)):
+        raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
     _, read, options = _coder(count, levels, kept)
-    own = read(bytes(parts["codes"][1]), count, **options)
+    own = read(bytes(parts["codes"]), count, **options)
     if count and own.max() >= len(levels):
         raise ValueError(f"a code of {name} is {own.max()}, and there are {len(levels)} levels")
     codes = np.full(kept.size, len(levels), np.int16)
     codes[kept.ravel()] = own
-    coded = Coded(codes, np.append(levels, np.float32(0)))
-    if "scales" in parts:
-        coded = coded._replace(scales=_floats(packed, "scales"))
-        if not len(coded.scales) or kept.size % len(coded.scales):
-            raise ValueError(f"{name} has {len(coded.scales)} scales for {kept.size} weights")
-    if "signs" in parts:
-        block_size, data = parts["signs"]
-        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size))
-    return coded
-
-
-def _floats(packed, purpose):  # -> float32 [count]
-    array = np.frombuffer(packed.parts[purpose][1], "<f2" if packed.technique & HALF else "<f4").astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError(f"the {purpose} of {packed.name} are not all finite")
-    return array
+    return Coded(codes, np.append(levels, 0), scales, parts.get("signs"))
 
 
 # The signs of a rotation

@@ -212,8 +212,7 @@ def _zip_job(source, chosen):
 def unzip_arrays(path, output):
     """Write the arrays of a .nnz file to a .npz or .safetensors file, as `output` ends; return their names.
 
-    A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`. In .npz bfloat16
-    goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
+    A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`.
     """
     with open_arrays(path) as arrays:
         write_tensors(output, arrays)
