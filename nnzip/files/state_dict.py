@@ -90,13 +90,11 @@ def match_names(found, wanted, *, ordered):  # {name: shape}, {name: shape} -> {
     prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
     numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
     ordered = ordered or len(numbered) == len(prefix_of)  # names of like layers differ in numbers alone
-    if found.keys() == wanted.keys():
-        pass  # other shapes under the same names are another network's
-    elif ordered and list(theirs.values()) == list(ours.values()):
+    if ordered and list(theirs.values()) == list(ours.values()):
         layers = dict(zip(ours, theirs, strict=True))
     elif len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
         layers = {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
-    if not layers:
+    if not layers or found.keys() == wanted.keys():  # other shapes under the same names are another network's
         raise ValueError(f"its tensors do not fit: it has {_listing(found)}; the network wants {_listing(wanted)}")
     return {name: layers[_split(name)[0]] + _split(name)[1] for name in wanted}
 

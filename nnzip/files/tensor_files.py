@@ -82,7 +82,6 @@ def opened(path, found_in):
 
     Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
     """
-
     with open(path, "rb") as file:
         stored = errors_name(path)(found_in)(file)
         yield {name: tensor._replace(read=errors_name(path)(tensor.read)) for name, tensor in stored.items()}
@@ -175,13 +174,11 @@ def _in_safetensors(file):  # -> {name: Stored}
     return stored
 
 
-def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it ends
-    start, stop = data_offsets
+def _view(data, name, start, dtype, shape, data_offsets):  # -> Stored, where it ends
     dtype = CODES[one_of(*CODES)(dtype, f"the dtype of {name}")]
-    if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)) or start != end or stop > len(data):
+    stop = start + tensor_bytes(shape, dtype)
+    if not all(type(n) is int and n >= 0 for n in shape) or data_offsets != [start, stop] or stop > len(data):
         raise ValueError(f"{name} of shape {shape} lies at {data_offsets}, and there are {len(data)} bytes")
-    if stop - start != tensor_bytes(shape, dtype):
-        raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
         return from_bits(np.frombuffer(data[start:stop], bits_dtype(dtype)).reshape(shape), dtype)
