@@ -279,13 +279,13 @@ HOSTILE = {
     "a huge rotation": (sealed(START + b"\x01\x05" + varint(1 << 31) * 2), "the file ends within the signs"),
     "a rotation of nothing in huge blocks": (
         sealed(START + b"\x01\x05\x00" + varint(2_095_133_040)),
-        "0 inputs cannot",
+        "n must be at least 1, got 0",
     ),
-    "a rotation of no order": (sealed(START + b"\x01\x05\x06\x06\x00"), "no Hadamard matrix of order 6"),
-    "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs cannot be rotated in blocks of 3"),
+    "a rotation of no order": (sealed(START + b"\x01\x05\x06\x06\x00"), "6 inputs are rotated in blocks of 2, got 6"),
+    "blocks that do not fit": (sealed(START + b"\x01\x05\x08\x03\x00"), "8 inputs are rotated in blocks of 8, got 3"),
     "a matrix of 5,504 rows": (
         sealed(START + b"\x01\x05" + varint(5504) * 2 + bytes(688)),
-        "5504 inputs cannot be rotated in blocks of 5504: a factor is above 512",
+        "5504 inputs are rotated in blocks of 128, got 5504",
     ),
     "too short": (sealed(START + b"\x01\x00\x01\x01\x00\x00\x00"), "the file ends within the floats of 0.weight"),
     "no technique": (sealed(START + b"\x01\x00\x01\x01\x03"), "technique 3, which is not known"),
@@ -343,7 +343,7 @@ HOSTILE_ARRAYS = {
         *(ARRAY, b"\x01", varint(70_000)),
         *(b"\x06\x01\x00\x3e", varint(len(CODES)), CODES),
     ],
-    "5504 inputs cannot be rotated in blocks of 5504: a factor is above 512": [
+    "5504 inputs are rotated in blocks of 128, got 5504": [
         *(ARRAY, b"\x02\x01", varint(5504)),
         *(b"\x21", varint(5504), bytes(688), b"\x01\x01\x04", bytes(4)),
     ],
@@ -369,7 +369,7 @@ def test_few_bytes_are_never_many_weights(path, technique):
 
 def test_what_could_not_be_loaded_is_not_saved(path):
     network = Network([Flatten(), Rotation(np.ones(5504, np.int8), block_size=5504), Linear(5504, 2, rng=0)])
-    with pytest.raises(ValueError, match="5504 inputs cannot be rotated in blocks of 5504: a factor is above 512"):
+    with pytest.raises(ValueError, match="5504 inputs are rotated in blocks of 128, got 5504"):
         save(network, path)
     assert not path.exists()
 
@@ -389,7 +389,7 @@ def whole_files(tmp_path):
             array = (rng.normal(size=(6, 4, 3)) * (rng.random((6, 4, 3)) < 0.5) * 9).astype(dtype)
             add(f"a.{dtype}", dtype, array.shape, tensor_to_bytes(array))
         w = quantize_weights(small(), bits=3).parameters()["4.weight"]
-        coded = find_levels(w)._replace(signs=np.resize(np.int8([1, -1, 1]), 24), block_size=24)
+        coded = find_levels(w)._replace(signs=np.resize(np.int8([1, -1, 1]), 24))
         add("rotated", "float32", w.shape, tensor_to_bytes(w, coded))
     return [*contents, (tmp_path / "arrays.nnz").read_bytes()[:-4]]
 

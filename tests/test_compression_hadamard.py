@@ -128,8 +128,8 @@ def test_blocks_where_no_order_is_the_width():
     assert np.flatnonzero(layer.forward(spike)).tolist() == [8, 9, 10, 11]
     x, signs = np.random.default_rng(0).normal(size=(2, 1684)), random_signs(1684, seed=0)
     assert Rotation(signs).block_size == 4  # 1,684 is Paley's order, and too large a factor
-    old = Rotation(signs, block_size=1684)  # as files may have it
-    np.testing.assert_allclose(old.forward(x), x * signs @ hadamard_matrix(1684) / math.sqrt(1684), atol=1e-12)
+    given = Rotation(signs, block_size=1684)
+    np.testing.assert_allclose(given.forward(x), x * signs @ hadamard_matrix(1684) / math.sqrt(1684), atol=1e-12)
 
 
 # ---------------------------------------------------------------- with the other techniques

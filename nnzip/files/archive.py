@@ -12,7 +12,6 @@ states is held against the bytes that are there before any memory is taken.
 import math
 import zlib
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,8 @@ from nnzip.checks import check_finite, one_of, whole
 from nnzip.compression.hadamard import Rotation, unrotate_network
 from nnzip.files.parts import Part, Reader, varint
 from nnzip.files.state_dict import stored_parameters
-from nnzip.files.tensor_files import DTYPES, Stored, bits_dtype, errors_name, mapped, opened
-from nnzip.files.tensors import (
-    decode_tensor,
-    find_levels,
-    read_tensor,
-    room,
-    signs_from_bytes,
-    signs_to_bytes,
-    tensor_to_bytes,
-)
+from nnzip.files.tensor_files import DTYPES, errors_name, mapped, opened
+from nnzip.files.tensors import check_block, find_levels, read_tensor, room, signs_from_bytes, tensor_to_bytes
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network, check_network
 
@@ -93,7 +84,10 @@ def load(path):  # -> Network
     bytes is never believed to hold more than about 1,420 n weights.
     """
     with open(path, "rb") as file, errors_name(path):
-        return _network(_checked(file, NETWORK))
+        _, layers, stored = _contents(file)
+        if layers is None:
+            raise ValueError("it holds named arrays, not a network")
+        return _network(layers, stored)
 
 
 def describe(path):  # -> list of Part
@@ -109,30 +103,33 @@ def describe(path):  # -> list of Part
     (45, 45, Part(tensor='0.weight', purpose='floats', bytes=24))
     """
     with open(path, "rb") as file, errors_name(path):
-        reader = _checked(file)
-        _contents(reader)
-        parts = {**reader.parts, ("", "checksum"): 4}
-        return [Part(tensor, purpose, count) for (tensor, purpose), count in parts.items()]
+        reader, _, _ = _contents(file)
+        return [Part(*whose, count) for whose, count in {**reader.parts, ("", "checksum"): 4}.items()]
 
 
 # The file
 
 
-def _contents(reader):  # -> layers, {name: Stored}
-    """Go through the whole file; what it holds is decoded when it is asked for."""
-    layers, heads, stored = [], _read_heads(reader), {}
-    if reader.kind == NETWORK:
+def _contents(file):  # -> Reader at the end, layers of a network or None, {name: Stored}
+    """Go through a whole open file; what it holds is decoded when it is asked for."""
+    data = mapped(file)
+    if len(data) < 9 or data[:4] != MAGIC or data[4] not in (NETWORK, ARRAYS):
+        raise ValueError("it is no .nnz file of version 1")
+    if zlib.crc32(data) != RESIDUE:
+        raise ValueError("its checksum is wrong: the file is damaged")
+    reader, layers, stored = Reader(data[:-4]), None, {}
+    if reader.take(5, "header")[4] == NETWORK:
         layers = _read_layers(reader)
         heads = [(f"{i}.{k}", "float32", a.shape) for i, layer in enumerate(layers) for k, a in layer.params.items()]
+    else:
+        heads = _read_heads(reader)
     for name, dtype, shape in heads:
         if name in stored:
             raise ValueError(f"there are two arrays {name!r}")
-        reader.tensor = name
-        packed = read_tensor(reader, shape, bits_dtype(dtype).itemsize)
-        stored[name] = Stored(shape, dtype, partial(decode_tensor, packed, dtype, places=_places(layers, name)))
-        reader.tensor = ""
-    reader.end()
-    return layers, stored
+        stored[name] = read_tensor(reader, name, dtype, shape, places=_places(layers, name))
+    if reader.rest:
+        raise ValueError(f"{len(reader.rest)} bytes are left after its end")
+    return reader, layers, stored
 
 
 @contextmanager
@@ -151,20 +148,6 @@ def _writing(path, kind):
         file.write(checksum.to_bytes(4, "little"))
 
 
-def _checked(file, kind=None):  # -> Reader
-    """Return a Reader past the first bytes of an open file, whose checksum is right."""
-    data = mapped(file)
-    if len(data) < 9 or data[:4] != MAGIC or data[4] not in (NETWORK, ARRAYS):
-        raise ValueError("it is no .nnz file of version 1")
-    if kind not in (None, data[4]):
-        raise ValueError("it holds named arrays, not a network")
-    if zlib.crc32(data) != RESIDUE:
-        raise ValueError("its checksum is wrong: the file is damaged")
-    reader = Reader(data[:-4])
-    reader.kind = reader.take(5, "header")[4]
-    return reader
-
-
 # A network
 
 
@@ -174,39 +157,34 @@ def _layer_to_bytes(i, layer):
         raise TypeError(f"layer {i}, {layer}, cannot be saved: allowed are {allowed}; see export_rounded")
     kind = bytes([list(LAYERS).index(type(layer))])
     if isinstance(layer, Rotation):
-        n, block_size = len(layer.signs), layer.block_size
-        return kind + varint(n) + varint(block_size) + signs_to_bytes(layer.signs, block_size)
+        check_block(len(layer.signs), layer.block_size)
+        return kind + varint(len(layer.signs)) + varint(layer.block_size) + np.packbits(layer.signs < 0).tobytes()
     return kind + b"".join(varint(getattr(layer, name)) for name in LAYERS[type(layer)])
 
 
 def _read_layers(reader):
-    made, weights = [], 0
-    for i in range(reader.varint("header", MOST_LAYERS)):
+    layers, weights = [], 0
+    for i in range(reader.varint("header", most=MOST_LAYERS)):
         number = reader.take(1, "header")[0]
         if number >= len(LAYERS):
             raise ValueError(f"layer {i} is of kind {number}, there are {len(LAYERS)}")
         kind, names = list(LAYERS.items())[number]
-        given = {name: reader.varint("header", 1 << 31) for name in names}
+        given = {name: reader.varint("header", most=1 << 31) for name in names}
         if kind is Rotation:
-            reader.tensor, n = f"{i}.signs", given.pop("inputs")
-            given["signs"] = signs_from_bytes(reader.take(-(-n // 8), "signs"), n, given["block_size"])
-            reader.tensor = ""
+            n, block_size = given.values()
+            given = {"signs": signs_from_bytes(reader.take(-(-n // 8), "signs", f"{i}.signs"), n, block_size)}
         elif kind in (Linear, Conv2d):
             inputs, outputs, *window = given.values()
             weights += outputs * (inputs * (window[0] ** 2 if window else 1) + 1)
-            given["rng"] = 0
         if weights > room(reader.size) + 4096 * i:
             raise ValueError(f"a network of {weights} weights cannot come from {reader.size} bytes")
-        made.append((kind, given))
-    return [kind(**given) for kind, given in made]
+        layers.append(kind(**given))
+    return layers
 
 
-def _network(reader):
-    layers, tensors = _contents(reader)
+def _network(layers, stored):
     network = Network(layers)
-    for name, array in network.parameters().items():
-        array[...] = tensors[name].read()
-        check_finite(array, name)
+    network.load_parameters({name: tensor.read() for name, tensor in stored.items()})
     return network
 
 
@@ -256,19 +234,17 @@ def open_arrays(path):
     """Open a .nnz file, its arrays in their order or the parameters of its network, not rotated: see `opened`."""
 
     def found_in(file):
-        reader = _checked(file)
-        if reader.kind == NETWORK:
-            return stored_parameters(unrotate_network(_network(reader)))
-        return _contents(reader)[1]
+        _, layers, stored = _contents(file)
+        return stored if layers is None else stored_parameters(unrotate_network(_network(layers, stored)))
 
     return opened(path, found_in)
 
 
 def _read_heads(reader):  # -> iterator of (name, dtype, shape)
-    while length := reader.varint("header", LONGEST_NAME + 1):
+    while length := reader.varint("header", most=LONGEST_NAME + 1):
         name = str(reader.take(length - 1, "name"), "utf-8")
-        dtype = reader.take(1, "header")[0]
-        if dtype >= len(DTYPES):
-            raise ValueError(f"{name!r} has a dtype of number {dtype}, there are {len(DTYPES)}")
-        reader.tensor = name
-        yield name, list(DTYPES)[dtype], tuple(reader.varint() for _ in range(reader.varint(most=MOST_DIMENSIONS)))
+        number = reader.take(1, "header")[0]
+        if number >= len(DTYPES):
+            raise ValueError(f"{name!r} has a dtype of number {number}, there are {len(DTYPES)}")
+        dimensions = reader.varint("technique", name, most=MOST_DIMENSIONS)
+        yield name, list(DTYPES)[number], tuple(reader.varint("technique", name) for _ in range(dimensions))

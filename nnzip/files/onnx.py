@@ -26,13 +26,12 @@ Weights of 7 bits need no option: 255 * 63 * 2 is 32130.
 import numpy as np
 
 from nnzip.atomic import atomic_write
-from nnzip.checks import whole
+from nnzip.checks import real32, whole
 from nnzip.compression.integer import IntegerFlatten, IntegerLayer, IntegerMaxPool2d, IntegerNetwork
-from nnzip.files.state_dict import to_float32
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from nnzip.nn.network import Network
 
-OPSETS = {"": 17, "com.microsoft": 1}
+OPSETS, DOMAINS = {"": 17, "com.microsoft": 1}, {"QGemm": "com.microsoft"}
 IR_VERSION = 8  # that of ONNX 1.12, the first with opset 17: newer runtimes read it
 
 
@@ -83,24 +82,18 @@ class Graph:
         self.nodes = []  # [(operator, names of inputs, name of output, attributes)]
         self.constants = {}  # {name: array}
 
-    def add(self, operator, inputs, output, **attributes):
-        """Append a node; an input is the name of a tensor, or (name, array) for a constant of this node."""
-        names = []
-        for given in inputs:
-            name = given
-            if not isinstance(given, str):
-                name = f"{output}.{given[0]}"
-                self.constants[name] = np.asarray(given[1], order="C")
-            names.append(name)
-        self.nodes.append((operator, names, output, attributes))
+    def add(self, operator, x, output, *constants, **attributes):
+        """Append a node that reads the tensor called x, and then its constants, each given as (name, array)."""
+        named = {f"{output}.{name}": np.asarray(array, order="C") for name, array in constants}
+        self.constants |= named
+        self.nodes.append((operator, [x, *named], output, attributes))
 
-    def add_codes(self, operator, inputs, output, grid, **attributes):
+    def add_codes(self, operator, x, output, grid, *constants, **attributes):
         """Append a node that gives codes; it clips at the ends of uint8, and Clip at 2^bits - 1 if that is less."""
-        if grid.bits == 8:
-            self.add(operator, inputs, output, **attributes)
-        else:
-            self.add(operator, inputs, f"{output}.unclipped", **attributes)
-            self.add("Clip", [f"{output}.unclipped", "", ("largest", grid.dtype.type(grid.qmax))], output)
+        unclipped = output if grid.bits == 8 else f"{output}.unclipped"
+        self.add(operator, x, unclipped, *constants, **attributes)
+        if grid.bits < 8:
+            self.add("Clip", unclipped, output, ("smallest", np.uint8(0)), ("largest", np.uint8(grid.qmax)))
 
 
 def graph_of(network):
@@ -108,23 +101,23 @@ def graph_of(network):
     graph, x, integer = Graph(), "images", isinstance(network, IntegerNetwork)
     if integer:
         grid, x = network.input_qparams, "codes"
-        graph.add_codes("QuantizeLinear", ["images", *_grid("codes", grid)], x, grid)
+        graph.add_codes("QuantizeLinear", "images", x, grid, *_grid("codes", grid))
     for i, (layer, y) in enumerate(zip(network.layers, layer_names(network), strict=True)):
         match integer, layer:
             case False, Linear():  # [N, in], [out, in], [out] -> [N, out]
-                graph.add("Gemm", [x, *_parameters(i, layer)], y, transB=1)
+                graph.add("Gemm", x, y, *_parameters(i, layer), transB=1)
             case False, Conv2d():
-                graph.add("Conv", [x, *_parameters(i, layer)], y, **_sliding(layer))
+                graph.add("Conv", x, y, *_parameters(i, layer), **_sliding(layer))
             case False, ReLU():
-                graph.add("Relu", [x], y)
+                graph.add("Relu", x, y)
             case True, IntegerLayer(output=None):
                 _add_sums(graph, layer, x, y)
             case True, IntegerLayer():
                 _add_integers(graph, layer, x, y)
             case _, MaxPool2d() | IntegerMaxPool2d():
-                graph.add("MaxPool", [x], y, kernel_shape=[layer.size] * 2, strides=[layer.size] * 2)
+                graph.add("MaxPool", x, y, kernel_shape=[layer.size] * 2, strides=[layer.size] * 2)
             case _, Flatten() | IntegerFlatten():
-                graph.add("Flatten", [x], y, axis=1)
+                graph.add("Flatten", x, y, axis=1)
             case _:
                 raise ValueError(f"{layer!r} has no ONNX form here: see the table of nnzip.files.onnx")
         x = y
@@ -132,7 +125,7 @@ def graph_of(network):
 
 
 def _parameters(i, layer):
-    return [(key, to_float32(array, f"{i}.{key}")) for key, array in layer.params.items()]
+    return [(key, real32(array, f"{i}.{key}").astype(np.float32)) for key, array in layer.params.items()]
 
 
 def _sliding(layer):  # the attributes of Conv and QLinearConv
@@ -151,18 +144,18 @@ def _add_integers(graph, layer, x, y):  # uint8 [N, in] or [N, C, H, W] -> uint8
     weight = [("weight", layer.weight), ("weight_scale", layer.weight_scale), ("weight_zero_point", weight_zero_point)]
     read, written, bias = _grid("input", layer.input), _grid("output", layer.output), ("bias", layer.bias)
     if layer.weight.ndim == 4:
-        graph.add_codes("QLinearConv", [x, *read, *weight, *written, bias], y, layer.output, **_sliding(layer))
+        graph.add_codes("QLinearConv", x, y, layer.output, *read, *weight, *written, bias, **_sliding(layer))
     else:
-        graph.add_codes("QGemm", [x, *read, *weight, bias, *written], y, layer.output, transB=1)
+        graph.add_codes("QGemm", x, y, layer.output, *read, *weight, bias, *written, transB=1)
 
 
 def _add_sums(graph, layer, x, y):  # uint8 [N, in] -> int32 [N, out]
     if layer.weight.ndim == 4:
         reason = "the logits of an integer ONNX file are a Linear's sums, one for each class"
         raise ValueError(f"{reason}, got those of a Conv2d")
-    weight, (_, zero_point) = ("weight", layer.weight.T), _grid("input", layer.input)
-    graph.add("MatMulInteger", [x, weight, zero_point], f"{y}.sums")
-    graph.add("Add", [f"{y}.sums", ("bias", layer.bias)], y)
+    _, zero_point = _grid("input", layer.input)
+    graph.add("MatMulInteger", x, f"{y}.sums", ("weight", layer.weight.T), zero_point)
+    graph.add("Add", f"{y}.sums", y, ("bias", layer.bias))
 
 
 # The file
@@ -180,10 +173,9 @@ def onnx_model(graph, inputs, outputs):  # Graph, {name: array [1, ...]}, {name:
         kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in tensors.items()}
         return [helper.make_tensor_value_info(name, kinds[name], ["N", *a.shape[1:]]) for name, a in tensors.items()]
 
-    domains = {"QGemm": "com.microsoft"}
     nodes = [
-        helper.make_node(operator, names, [output], name=output, domain=domains.get(operator, ""), **attributes)
-        for operator, names, output, attributes in graph.nodes
+        helper.make_node(kind, names, [output], output, domain=DOMAINS.get(kind, ""), **attributes)
+        for kind, names, output, attributes in graph.nodes
     ]
     constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
     made = helper.make_graph(nodes, "network", described(inputs), described(outputs), constants)

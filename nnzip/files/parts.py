@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.coding import decode, encode
-
 
 class Part(NamedTuple):
     """How many bytes of a file serve one purpose of one tensor; "" is the file itself."""
@@ -20,33 +18,27 @@ class Reader:
     """Read bytes piece by piece, never beyond their end, and keep account of what each piece was for."""
 
     def __init__(self, data):
-        self.size, self.rest, self.tensor, self.parts = len(data), memoryview(data), "", {}
+        self.size, self.rest, self.parts = len(data), memoryview(data), {}
 
-    def take(self, count, purpose):
+    def take(self, count, purpose, tensor=""):
         """Return so many bytes; ValueError where there are fewer."""
         if count > len(self.rest):
-            raise ValueError(f"the file ends within the {purpose} of {self.tensor or 'the file'}")
+            raise ValueError(f"the file ends within the {purpose} of {tensor or 'the file'}")
         piece, self.rest = self.rest[:count], self.rest[count:]
-        key = self.tensor, purpose
-        self.parts[key] = self.parts.get(key, 0) + count
+        self.parts[tensor, purpose] = self.parts.get((tensor, purpose), 0) + count
         return piece
 
-    def varint(self, purpose="technique", most=1 << 48):
+    def varint(self, purpose, tensor="", *, most=1 << 48):
         """Return the whole number that `varint` has written; ValueError above `most`."""
         n = shift = 0
         while True:
-            byte = self.take(1, purpose)[0]
+            byte = self.take(1, purpose, tensor)[0]
             n |= (byte & 127) << shift
             shift += 7
             if n > most or shift > 63:
-                raise ValueError(f"a number of the {purpose} of {self.tensor or 'the file'} is above {most}")
+                raise ValueError(f"a number of the {purpose} of {tensor or 'the file'} is above {most}")
             if byte < 128:
                 return n
-
-    def end(self):
-        """Raise ValueError where something is left."""
-        if self.rest:
-            raise ValueError(f"{len(self.rest)} bytes are left after its end")
 
 
 def varint(n):  # int >= 0 -> bytes
@@ -63,29 +55,21 @@ def varint(n):  # int >= 0 -> bytes
 
 
 def pack(array):  # [...] -> bytes
-    """Pack the bytes of each significance by themselves: a method, a length, and they as they are, by zlib or rANS."""
-    packed = b""
-    for plane in np.ascontiguousarray(array).view(np.uint8).reshape(-1, array.itemsize).T:
-        raw = plane.tobytes()
-        level = 6 if len(raw) < 1 << 16 else 1  # on exponents 6 takes six times as long, and loses to rANS
-        options = [raw, zlib.compress(raw, level)]
-        if len(options[1]) < len(raw):  # else the bytes are as good as random
-            options.append(encode(plane, alphabet=256))
-        method = min(range(len(options)), key=lambda i: len(options[i]))
-        packed += bytes([method]) + varint(len(options[method])) + options[method]
-    return packed
+    """Deflate the bytes of each significance by themselves, looking for runs or for any repetition: what is shorter."""
+    planes = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8).T
+
+    def deflated(strategy):
+        coder = zlib.compressobj(1, strategy=strategy)  # on floats 6 takes three times as long, for the same
+        pieces = [coder.compress(plane.tobytes()) + coder.flush(zlib.Z_BLOCK) for plane in planes]
+        return b"".join(pieces) + coder.flush()
+
+    return min(map(deflated, (zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY)), key=len)
 
 
 def unpack(data, count, dtype):  # bytes -> [count]
     """Return the numbers that `pack` was given; ValueError where the data are damaged."""
-    planes, reader = np.empty((count, dtype.itemsize), np.uint8), Reader(data)
-    for plane in planes.T:
-        method, piece = reader.take(1, "floats")[0], reader.take(reader.varint(), "floats")
-        if method == 1:
-            piece = zlib.decompressobj().decompress(piece, count or 1)
-        codes = decode(piece, count, alphabet=256) if method == 2 else np.frombuffer(piece, np.uint8)
-        if len(codes) != count:
-            raise ValueError(f"{len(codes)} bytes cannot be {count} numbers")
-        plane[:] = codes
-    reader.end()
-    return planes.reshape(-1).view(dtype)
+    decoder, size = zlib.decompressobj(), count * dtype.itemsize
+    planes = decoder.decompress(data, size + 1)
+    if len(planes) != size or not decoder.eof or decoder.unused_data:
+        raise ValueError(f"{len(data)} bytes cannot be {count} numbers")
+    return np.frombuffer(planes, np.uint8).reshape(dtype.itemsize, count).T.copy().view(dtype).ravel()

@@ -11,10 +11,11 @@ shapes fit, so that no file can ask for more memory than the network has.
 """
 
 import re
+from collections import defaultdict
 
 import numpy as np
 
-from nnzip.checks import check_finite
+from nnzip.checks import real32
 from nnzip.files.tensor_files import Stored, errors_name, open_tensors, suffix_of, write_tensors
 from nnzip.nn.network import check_network
 
@@ -39,7 +40,8 @@ def save_state_dict(network, path):
 
 def stored_parameters(network):  # -> {name: Stored}
     """Return a network's parameters, as float32, as if they were in a file; ValueError for NaN or infinity."""
-    arrays = {name: to_float32(array, name) for name, array in network.parameters().items()}
+    parameters = network.parameters().items()
+    arrays = {name: real32(array, name).astype(np.float32, order="C") for name, array in parameters}
     return {name: Stored(array.shape, "float32", array.view) for name, array in arrays.items()}
 
 
@@ -61,8 +63,7 @@ def load_state_dict(network, path):
         for name in names.values():
             if stored[name].dtype not in ("float16", "float32", "float64"):
                 raise ValueError(f"{name} holds {stored[name].dtype}; float16, float32 and float64 are read")
-        values = {own: to_float32(stored[name].read(), name) for own, name in names.items()}
-    network.load_parameters(values)
+        network.load_parameters({own: stored[name].read() for own, name in names.items()})
 
 
 def _by_number(name):  # a key that sorts "fc2.bias" before "fc10.bias": [("fc", 2), (".bias", 0), ("", 0)]
@@ -85,30 +86,25 @@ def match_names(found, wanted, *, ordered):  # {name: shape}, {name: shape} -> {
     """
     if found == wanted:
         return {name: name for name in wanted}
-    same_names = found.keys() == wanted.keys()  # with other shapes: another network, nothing to match
-    layers = None if same_names else _match_layers(_layers(found), _layers(wanted), ordered)
-    if layers is None:
+    theirs, ours, layers = _layers(found), _layers(wanted), {}
+    prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
+    numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
+    ordered = ordered or len(numbered) == len(prefix_of)  # names of like layers differ in numbers alone
+    if ordered and list(theirs.values()) == list(ours.values()):
+        layers = dict(zip(ours, theirs, strict=True))
+    elif len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
+        layers = {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
+    if not layers or found.keys() == wanted.keys():  # other shapes under the same names are another network's
         raise ValueError(f"its tensors do not fit: it has {_listing(found)}; the network wants {_listing(wanted)}")
     return {name: layers[_split(name)[0]] + _split(name)[1] for name in wanted}
 
 
-def _match_layers(theirs, ours, ordered):  # {prefix: shapes}, {prefix: shapes} -> {our prefix: their prefix} or None
-    numbered = {(re.sub("[0-9]+", "#", prefix), shapes) for prefix, shapes in theirs.items()}
-    ordered = ordered or len(numbered) == len(set(theirs.values()))  # names of like layers differ in numbers alone
-    if ordered and list(theirs.values()) == list(ours.values()):
-        return dict(zip(ours, theirs, strict=True))
-    prefix_of = {shapes: prefix for prefix, shapes in theirs.items()}
-    if len(prefix_of) == len(theirs) == len(ours) and prefix_of.keys() == set(ours.values()):
-        return {prefix: prefix_of[shapes] for prefix, shapes in ours.items()}
-    return None
-
-
 def _layers(shapes):  # {"fc.weight": (2, 3), "fc.bias": (2,)} -> {"fc.": {("weight", (2, 3)), ("bias", (2,))}}
-    layers = {}
+    layers = defaultdict(frozenset)
     for name, shape in shapes.items():
         prefix, leaf = _split(name)
-        layers.setdefault(prefix, set()).add((leaf, shape))
-    return {prefix: frozenset(layer) for prefix, layer in layers.items()}
+        layers[prefix] |= {(leaf, shape)}
+    return layers
 
 
 def _split(name):  # "block.0.weight" -> "block.0.", "weight"
@@ -119,11 +115,3 @@ def _split(name):  # "block.0.weight" -> "block.0.", "weight"
 def _listing(shapes, limit=40):
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:limit])
     return (shown or "nothing") + (f" and {len(shapes) - limit} more" if len(shapes) > limit else "")
-
-
-def to_float32(array, name):
-    """Return an array as float32, a copy; ValueError for what is not finite then."""
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused
-        array = np.array(array, np.float32, order="C")
-    check_finite(array, name)
-    return array

@@ -50,25 +50,17 @@ def to_bits(array, dtype):  # what Stored.read gives -> array of bits_dtype(dtyp
     """Return the numbers, or the metadata as JSON, as they lie in a file."""
     if dtype == "metadata":
         return np.frombuffer(json.dumps(array).encode(), np.uint8)
-    return np.asarray(to_bfloat16(array) if dtype == "bfloat16" else array, bits_dtype(dtype))
+    if dtype == "bfloat16":  # the upper half of the nearest float that has no lower one; a tie goes to the even
+        bits = np.asarray(array, np.float32).view(np.uint32)
+        array = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.asarray(array, bits_dtype(dtype))
 
 
 def from_bits(bits, dtype):
     """Undo `to_bits`."""
     if dtype == "metadata":
         return json.loads(bits.tobytes())
-    return from_bfloat16(bits) if dtype == "bfloat16" else bits
-
-
-def from_bfloat16(bits):  # uint16 [...] -> float32 [...]
-    """Return the floats whose upper halves are given."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def to_bfloat16(array):  # float32 [...] -> uint16 [...]
-    """Return the upper halves of the nearest floats that have no lower half; a tie goes to the even one."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
+    return (bits.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else bits
 
 
 # Open and write
@@ -90,7 +82,6 @@ def opened(path, found_in):
 
     Raises FileNotFoundError, and for a damaged file ValueError in one line that names it, also when an array is read.
     """
-
     with open(path, "rb") as file:
         stored = errors_name(path)(found_in)(file)
         yield {name: tensor._replace(read=errors_name(path)(tensor.read)) for name, tensor in stored.items()}
@@ -183,13 +174,11 @@ def _in_safetensors(file):  # -> {name: Stored}
     return stored
 
 
-def _view(data, name, end, dtype, shape, data_offsets):  # -> Stored, where it ends
-    start, stop = data_offsets
+def _view(data, name, start, dtype, shape, data_offsets):  # -> Stored, where it ends
     dtype = CODES[one_of(*CODES)(dtype, f"the dtype of {name}")]
-    if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)) or start != end or stop > len(data):
+    stop = start + tensor_bytes(shape, dtype)
+    if not all(type(n) is int and n >= 0 for n in shape) or data_offsets != [start, stop] or stop > len(data):
         raise ValueError(f"{name} of shape {shape} lies at {data_offsets}, and there are {len(data)} bytes")
-    if stop - start != tensor_bytes(shape, dtype):
-        raise ValueError(f"{name} of shape {shape} has {stop - start} bytes")
 
     def read():
         return from_bits(np.frombuffer(data[start:stop], bits_dtype(dtype)).reshape(shape), dtype)

@@ -22,8 +22,8 @@ import numpy as np
 from nnzip.checks import FLOAT32_MAX
 from nnzip.coding import capacity, decode, decode_adaptive, decode_mask, encode, encode_adaptive, encode_mask
 from nnzip.files.parts import pack, unpack, varint
-from nnzip.files.tensor_files import bits_dtype, from_bfloat16, from_bits, to_bfloat16
-from nnzip.hadamard import LARGEST_FACTOR, factors, unrotate
+from nnzip.files.tensor_files import Stored, bits_dtype, from_bits, to_bits
+from nnzip.hadamard import largest_block, unrotate
 
 PARTS = {"signs": 32, "range": 1, "codebook": 2, "scales": 8, "positions": 16}  # a bit of the technique, in this order
 CODED, HALF, PACKED = 1 | 2, 4, 64  # HALF: floats are stored as float16, which holds them exactly
@@ -38,8 +38,7 @@ class Coded(NamedTuple):
     codes: np.ndarray  # whole numbers [size]
     levels: range | np.ndarray  # float32 [k], rising
     scales: np.ndarray | None = None  # float32 [groups], each for size / groups neighbours
-    signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1
-    block_size: int = 0
+    signs: np.ndarray | None = None  # int8 [n], of a rotation along axis 1 in blocks of `largest_block(n)`
 
     def restored(self, shape, dtype="float32"):  # -> [shape], bfloat16 as float32
         """Return what comes back of it, in the type of the tensor and within its range."""
@@ -50,18 +49,19 @@ class Coded(NamedTuple):
                 rows *= self.scales[:, None]
         values = values.reshape(shape)
         if self.signs is not None:
-            turn(unrotate, values, self.signs, self.block_size)
+            values = turn(unrotate, values, self.signs)
         np.clip(values, -LARGEST[dtype], LARGEST[dtype], out=values)  # rounding up may lead beyond
-        return from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype, copy=False)
+        return from_bits(to_bits(values, dtype), dtype)
 
 
-def turn(function, w, signs, block_size):
-    """Rotate, or unrotate, a float32 tensor along axis 1 in place, in float64; what float32 cannot hold is infinite."""
-    count = max(1, BLOCK // w[0].size)
+def turn(function, w, signs):  # [out, n, ...] -> float32 [out, n, ...]
+    """Rotate, or unrotate, a tensor along axis 1, in float64; what float32 cannot hold is infinite."""
+    turned, count, block_size = np.empty(w.shape, np.float32), max(1, BLOCK // w[0].size), largest_block(len(signs))
     for start in range(0, len(w), count):
-        rows = w[start : start + count]
+        rows = slice(start, start + count)
         with np.errstate(over="ignore"):
-            rows[...] = function(rows.astype(np.float64), signs, axis=1, block_size=block_size)
+            turned[rows] = function(w[rows].astype(np.float64), signs, axis=1, block_size=block_size)
+    return turned
 
 
 # Lossless: the levels that an array already has
@@ -135,14 +135,14 @@ def _plain_options(array, shape, packed):  # -> iterator of bytes: raw, packed, 
     yield bytes([HALF * half]) + numbers.tobytes()
     flags, write = HALF * half | PACKED * packed, pack if packed else np.ndarray.tobytes
     if packed:
-        yield _joined(flags, {"floats": _long(pack(numbers))})
+        yield _joined(flags, floats=pack(numbers))
     kept = numbers.view(f"u{numbers.itemsize}") != 0  # whatever its type, 0 is no bit set; -0.0 is kept
     if np.count_nonzero(kept) < 15 / 16 * kept.size:
         learned = not packed and kept.size <= LEARNED_PLACES
         positions = encode_mask(kept.reshape(shape)) if learned else pack(np.packbits(kept))
         floats = write(numbers[kept])
         if kept.size <= room(len(positions) + len(floats)):
-            yield _joined(flags, {"positions": _long(positions), "floats": _long(floats)})
+            yield _joined(flags, positions=positions, floats=floats)
 
 
 def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those of what is not zero
@@ -150,41 +150,38 @@ def _coded_options(coded, shape):  # -> iterator of bytes: all codes, or those o
     size, count = kept.size, np.count_nonzero(kept)
     worth = count < 15 / 16 * size and size <= LEARNED_PLACES and count <= LEARNED_CODES
     if not (worth and count < size / 2 and size > 4096):  # then it is the shorter by far
-        yield _coded_to_bytes(coded, np.ones(shape, bool), {})
+        yield _coded_to_bytes(coded, np.ones(shape, bool))
     if worth:
-        yield _coded_to_bytes(coded, kept, {"positions": _long(encode_mask(kept))})
+        yield _coded_to_bytes(coded, kept, positions=encode_mask(kept))
 
 
-def _coded_to_bytes(coded, kept, parts):
-    levels, codes = np.asarray(coded.levels, np.float32), coded.codes
-    if parts:  # codes and levels without 0
+def _coded_to_bytes(coded, kept, **positions):
+    levels, codes, numbered = np.asarray(coded.levels, np.float32), coded.codes, {}
+    if positions:  # codes and levels without 0
         own = levels != 0
         levels, codes = levels[own], (np.cumsum(own) - 1)[codes[kept.ravel()]]
     floats = {} if coded.scales is None else {"scales": coded.scales}
     if isinstance(coded.levels, range):
-        parts["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
+        numbered["range"] = -coded.levels.start, bytes([coded.levels.stop - 1])
     else:
         floats["codebook"] = levels
     half = all(map(_fits_half, floats.values()))
     for purpose, array in floats.items():
-        parts[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
+        numbered[purpose] = len(array), array.astype("<f2" if half else "<f4").tobytes()
     if coded.signs is not None:
-        parts["signs"] = coded.block_size, signs_to_bytes(coded.signs, coded.block_size)
+        numbered["signs"] = largest_block(len(coded.signs)), np.packbits(coded.signs < 0).tobytes()
     write, _, options = _coder(len(codes), levels, kept)
     data = write(codes, **options)
     if kept.size > 4096:  # what is learned well takes less than `room` asks for; a decoder reads zeros after the end
-        data = data.ljust(-(-kept.size // capacity(1)) - parts.get("positions", (0, b""))[0], b"\0")
-    return _joined(HALF * half, {**parts, "codes": _long(data)})
+        data = data.ljust(-(-kept.size // capacity(1)) - len(positions.get("positions", b"")), b"\0")
+    return _joined(HALF * half, numbered, codes=data, **positions)
 
 
-def _joined(flags, parts):  # {purpose: (number, bytes)} -> bytes
+def _joined(flags, numbered=(), **others):  # {purpose: (number, bytes)}; the others are numbered by their length
+    parts = dict(numbered) | {purpose: (len(data), data) for purpose, data in others.items()}
     technique = flags | sum(PARTS.get(purpose, 0) for purpose in parts)
     inside = [parts[purpose] for purpose in (*PARTS, "codes", "floats") if purpose in parts]
     return bytes([technique]) + b"".join(varint(number) + data for number, data in inside)
-
-
-def _long(data):
-    return len(data), data
 
 
 def _fits_half(array):
@@ -203,115 +200,84 @@ def _coder(count, levels, mask):  # -> what encodes so many codes, what decodes 
 # From bytes
 
 
-class Packed(NamedTuple):
-    """A tensor as it lies in a file, nothing of it decoded yet."""
-
-    name: str
-    shape: tuple
-    technique: int
-    parts: dict  # {purpose: (number, bytes)}
-
-
-def read_tensor(reader, shape, itemsize=4):  # -> Packed
+def read_tensor(reader, name, dtype, shape, *, places=None):  # -> Stored
     """Read a tensor's bytes; a shape that so few bytes cannot fill is a ValueError, before anything is allocated."""
-    technique, size = reader.take(1, "technique")[0], math.prod(shape)
-    coded, width = technique & CODED, 2 if technique & HALF else 4
-    if not technique & ~HALF:
-        data = reader.take(size * (width if technique else itemsize), "floats")
-        return Packed(reader.tensor, shape, technique, {"floats": _long(data)})
+    technique, size = reader.take(1, "technique", name)[0], math.prod(shape)
+    plain, coded = technique in (0, HALF), technique & CODED
     known = HALF | PARTS["positions"] | (coded | PARTS["scales"] | PARTS["signs"] if coded else PACKED)
-    if coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2):
-        raise ValueError(f"{reader.tensor} of shape {shape} has technique {technique}, which is not known")
-    parts, filling = {}, 0
-    for purpose in [*(name for name, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
-        number = reader.varint()
-        lengths = {"range": 1, "codebook": number * width, "scales": number * width}
-        length = -(-shape[1] // 8) if purpose == "signs" else lengths.get(purpose, number)
-        parts[purpose] = number, reader.take(length, "technique" if purpose == "range" else purpose)
-        filling += number if purpose in ("positions", "codes", "floats") else 0
+    unfit = coded == CODED or technique & ~known or not size or (technique & PARTS["signs"] and len(shape) < 2)
+    if not plain and (unfit or (coded and dtype not in LARGEST)):
+        raise ValueError(f"{name}, {dtype} of shape {shape}, has technique {technique}, which is not known")
+    floats, parts = np.dtype("<f2" if technique & HALF else "<f4" if coded else bits_dtype(dtype)), {}
+    for purpose in [*(part for part, bit in PARTS.items() if technique & bit), "codes" if coded else "floats"]:
+        number = size * floats.itemsize if plain else reader.varint("technique", name)
+        if purpose == "signs":
+            parts[purpose] = signs_from_bytes(reader.take(-(-shape[1] // 8), purpose, name), shape[1], number)
+        elif purpose == "range":
+            parts["codebook"] = np.arange(-min(number, 256), reader.take(1, "technique", name)[0] + 1)
+        elif purpose in ("codebook", "scales"):
+            parts[purpose] = np.frombuffer(reader.take(number * floats.itemsize, purpose, name), floats)
+            if not np.isfinite(parts[purpose]).all():
+                raise ValueError(f"the {purpose} of {name} are not all finite")
+        else:
+            parts[purpose] = reader.take(number, purpose, name)
+    filling = sum(len(parts.get(purpose, b"")) for purpose in ("positions", "codes", "floats"))
     if size > room(filling):
-        raise ValueError(f"{reader.tensor} of shape {shape} cannot come from {filling} bytes")
-    return Packed(reader.tensor, shape, technique, parts)
+        raise ValueError(f"{name} of shape {shape} cannot come from {filling} bytes")
+
+    def read():  # -> [shape], bfloat16 as float32; of a rotated tensor in its own basis
+        kept = _read_mask(parts.get("positions"), places or shape, technique & PACKED)
+        if coded:
+            return _read_codes(name, parts, kept).restored(shape, dtype)
+        values = np.zeros(kept.size, bits_dtype(dtype))
+        values[kept.ravel()] = _read_floats(parts["floats"], np.count_nonzero(kept), floats, technique & PACKED)
+        return from_bits(values.reshape(shape), dtype)
+
+    return Stored(shape, dtype, read)
 
 
-def decode_tensor(packed, dtype="float32", *, places=None):  # -> [shape], bfloat16 as float32
-    """Return the numbers of a tensor, as its type has them; of a rotated one in their own basis."""
-    parts, kept = packed.parts, np.ones(places or packed.shape, bool)
-    if "positions" in parts:
-        kept = _read_mask(parts["positions"][1], kept.shape, packed.technique & PACKED)
-    if "codes" in parts:
-        if dtype not in LARGEST:
-            raise ValueError(f"{dtype} has no levels")
-        return _decode_codes(packed, kept).restored(packed.shape, dtype)
-    count, data = np.count_nonzero(kept), parts["floats"][1]
-    stored_as = np.dtype("<f2") if packed.technique & HALF else bits_dtype(dtype)
-    numbers = unpack(data, count, stored_as) if packed.technique & PACKED else np.frombuffer(data, stored_as)
-    if len(numbers) != count:
-        raise ValueError(f"{len(data)} bytes cannot be {count} floats")
-    values = np.zeros(kept.size, bits_dtype(dtype))
-    values[kept.ravel()] = numbers
-    return from_bits(values.reshape(packed.shape), dtype)
-
-
-def _read_mask(data, shape, packed):  # -> bool [shape]
+def _read_mask(data, shape, packed):  # bytes, or None if all are kept -> bool [shape]
     size = math.prod(shape)
+    if data is None:
+        return np.ones(shape, bool)
     if size <= LEARNED_PLACES and not packed:
         return decode_mask(bytes(data), shape)
     return np.unpackbits(unpack(data, -(-size // 8), np.dtype(np.uint8)), count=size).reshape(shape) != 0
 
 
-def _decode_codes(packed, kept):  # -> Coded, 0 as the last of its levels
-    name, parts, count = packed.name, packed.parts, np.count_nonzero(kept)
-    if "codebook" in parts:
-        levels = _floats(packed, "codebook")
-    else:
-        low, (high,) = parts["range"]
-        levels = np.arange(-min(low, 256), high + 1, dtype=np.float32)
-        levels = levels[levels != 0] if "positions" in parts else levels
+def _read_floats(data, count, dtype, packed):  # bytes -> [count]
+    numbers = unpack(data, count, dtype) if packed else np.frombuffer(data, dtype)
+    if len(numbers) != count:
+        raise ValueError(f"{len(data)} bytes cannot be {count} floats")
+    return numbers
+
+
+def _read_codes(name, parts, kept):  # -> Coded, 0 as the last of its levels
+    levels, scales, count = parts["codebook"], parts.get("scales"), np.count_nonzero(kept)
+    levels = levels[levels != 0] if "positions" in parts else levels
     if len(levels) > 256 or np.any(levels[1:] <= levels[:-1]):  # a difference may be beyond float32
         raise ValueError(f"the levels of {name} do not rise, or are more than 256")
+    if scales is not None and (not len(scales) or kept.size % len(scales)):
+        raise ValueError(f"{name} has {len(scales)} scales for {kept.size} weights")
     _, read, options = _coder(count, levels, kept)
-    own = read(bytes(parts["codes"][1]), count, **options)
+    own = read(bytes(parts["codes"]), count, **options)
     if count and own.max() >= len(levels):
         raise ValueError(f"a code of {name} is {own.max()}, and there are {len(levels)} levels")
     codes = np.full(kept.size, len(levels), np.int16)
     codes[kept.ravel()] = own
-    coded = Coded(codes, np.append(levels, np.float32(0)))
-    if "scales" in parts:
-        coded = coded._replace(scales=_floats(packed, "scales"))
-        if not len(coded.scales) or kept.size % len(coded.scales):
-            raise ValueError(f"{name} has {len(coded.scales)} scales for {kept.size} weights")
-    if "signs" in parts:
-        block_size, data = parts["signs"]
-        coded = coded._replace(signs=signs_from_bytes(data, packed.shape[1], block_size), block_size=block_size)
-    return coded
-
-
-def _floats(packed, purpose):  # -> float32 [count]
-    array = np.frombuffer(packed.parts[purpose][1], "<f2" if packed.technique & HALF else "<f4").astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError(f"the {purpose} of {packed.name} are not all finite")
-    return array
+    return Coded(codes, np.append(levels, 0), scales, parts.get("signs"))
 
 
 # The signs of a rotation
 
 
-def signs_to_bytes(signs, block_size):  # int8 [n], +1 and -1 -> bytes
-    """Return a bit for each sign; ValueError for blocks that a file cannot have."""
-    check_block(len(signs), block_size)
-    return np.packbits(signs < 0).tobytes()
-
-
 def signs_from_bytes(data, n, block_size):  # bytes -> int8 [n]
-    """Undo `signs_to_bytes`."""
+    """Return +1 for a bit that is 0, and -1 for one that is 1."""
     check_block(n, block_size)
     return 1 - 2 * np.unpackbits(np.frombuffer(data, np.uint8), count=n).astype(np.int8)
 
 
 def check_block(n, block_size):
-    """Raise ValueError for a rotation that `largest_block` never gives: a large factor is a matrix of so many rows."""
-    if not 1 <= block_size <= n or n % block_size:
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}")
-    if max(factors(block_size)) > LARGEST_FACTOR:  # which also refuses an order that no matrix is known of
-        raise ValueError(f"{n} inputs cannot be rotated in blocks of {block_size}: a factor is above {LARGEST_FACTOR}")
+    """Raise ValueError for other blocks than those of every rotation here: a large one is a matrix of so many rows."""
+    if block_size != largest_block(n):
+        raise ValueError(f"{n} inputs are rotated in blocks of {largest_block(n)}, got {block_size}")

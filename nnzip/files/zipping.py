@@ -65,10 +65,11 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
         return _lossless(pruned, dtype), "float" + _zeros(pruned), _sqnr(array, pruned)
     if largest and not FLOAT32_TINY <= largest <= FLOAT32_MAX:  # too large for it, or all too small
         return as_it_is(": float32 cannot hold it")
-    w, turned = _rotated(array) if options.rotate else (array.astype(np.float32, copy=False), {})
+    w = array.astype(np.float32, copy=False)
+    w, signs = _rotated(w) if options.rotate else (w, None)
     w = _pruned(w, options.sparsity)
     for bits in [options.bits] if options.bits else range(2, 9):
-        coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(**turned)
+        coded = (_shared if options.codebook else _on_a_grid)(w, bits)._replace(signs=signs)
         back = coded.restored(array.shape, dtype)
         sqnr, zeros = _sqnr(array, back), _zeros(back) if options.sparsity else ""
         del back  # which is as large as the tensor
@@ -77,7 +78,7 @@ def compress(array, dtype, options):  # [...], "float32" -> bytes, what was done
             if len(data) >= tensor_bytes(array.shape, dtype):
                 return as_it_is(f": {bits} bits save nothing")
             grid = f"{2**bits} shared" if options.codebook else f"{bits} bits"
-            return data, grid + (", rotated" if turned else zeros), sqnr
+            return data, grid + (zeros if signs is None else ", rotated"), sqnr
     return as_it_is(f": 8 bits miss {options.error:g} dB")
 
 
@@ -95,16 +96,13 @@ def _largest(array):  # -> the largest magnitude; NaN if there is one
     return max(float(array.max()), -float(array.min()))
 
 
-def _rotated(array):  # -> float32 [...], {"signs": ..., "block_size": ...}; {} where there is nothing to mix
-    block_size = largest_block(array.shape[1]) if array.ndim > 1 else 1
-    w = np.array(array, np.float32, order="C")
-    if block_size == 1:
-        return w, {}
-    signs = random_signs(array.shape[1], seed=0)
-    turn(rotate, w, signs, block_size)
-    if not np.isfinite(w).all():  # beyond float32 when it is turned
-        return np.array(array, np.float32, order="C"), {}
-    return w, {"signs": signs, "block_size": block_size}
+def _rotated(w):  # float32 [...] -> the same, and the signs; None where there is nothing to mix
+    if w.ndim > 1 and largest_block(w.shape[1]) > 1:
+        signs = random_signs(w.shape[1], seed=0)
+        turned = turn(rotate, w, signs)
+        if np.isfinite(turned).all():  # else it is beyond float32 when it is turned
+            return turned, signs
+    return w, None
 
 
 def _pruned(w, sparsity):
@@ -116,7 +114,7 @@ def _zeros(values):
 
 
 def _on_a_grid(w, bits):  # -> Coded
-    rows, highest = _rows(w), 2 ** (bits - 1) - 1
+    rows, highest = w.reshape(len(w) if w.ndim > 1 else 1, -1), 2 ** (bits - 1) - 1  # a vector is one row
     grid = choose_qparams(rows, bits=bits, axis=0)
     codes = (quantize(rows, grid) + highest).astype(np.uint8)
     return Coded(codes.ravel(), range(-highest, highest + 1), grid.scale)
@@ -131,26 +129,21 @@ def _shared(w, bits):  # -> Coded
     return Coded(assign(w, levels).ravel(), levels)
 
 
-def _rows(array):  # -> [out, ...], a vector as one row
-    return array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
-
-
 def _sqnr(array, back):  # [...], [...] -> dB
-    array, back = _rows(array), _rows(back)
-    count = max(1, BLOCK // array.shape[1])
-    blocks = [slice(start, start + count) for start in range(0, len(array), count)]
-    noise = _power_db(np.subtract(array[rows], back[rows], dtype=np.float64) for rows in blocks)
-    return math.inf if noise == -math.inf else _power_db(array[rows] for rows in blocks) - noise
+    signal = noise = -math.inf
+    count = -(-array.size // BLOCK)
+    for x, y in zip(np.array_split(array.ravel(), count), np.array_split(back.ravel(), count), strict=True):
+        signal = np.logaddexp(signal, _log_power(x))
+        noise = np.logaddexp(noise, _log_power(np.subtract(x, y, dtype=np.float64)))
+    return float(10 / math.log(10) * (signal - noise)) if noise > -math.inf else math.inf
 
 
-def _power_db(blocks):  # iterator of [...] -> dB of the sum of their squares, none of which is infinite, or 0
-    largest, power = 0.0, 0.0  # of what is divided by the largest so far
-    for rows in blocks:
-        before, largest = largest, max(largest, _largest(rows))
-        if largest:
-            scaled = np.divide(rows, largest, dtype=np.float64).ravel()
-            power = power * (before / largest) ** 2 + float(scaled @ scaled)
-    return 20 * math.log10(largest) + 10 * math.log10(power) if largest else -math.inf
+def _log_power(x):  # [n] -> ln of the sum of the squares, which may be beyond float64, or too small for it
+    largest = _largest(x)
+    if largest == 0:
+        return -math.inf
+    scaled = np.divide(x, largest, dtype=np.float64)
+    return 2 * math.log(largest) + math.log(scaled @ scaled)
 
 
 # All tensors
@@ -219,8 +212,7 @@ def _zip_job(source, chosen):
 def unzip_arrays(path, output):
     """Write the arrays of a .nnz file to a .npz or .safetensors file, as `output` ends; return their names.
 
-    A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`. In .npz bfloat16
-    goes as float32, 8-bit floats as their bits, and there is no place for the metadata of .safetensors.
+    A network that `save` has written gives its parameters, a rotated one those of `unrotate_network`.
     """
     with open_arrays(path) as arrays:
         write_tensors(output, arrays)
