@@ -147,16 +147,13 @@ class MaskModel:
         counts = np.zeros(mask.shape[1:], np.int64)
         for o, row in enumerate(mask):
             total = ((1 + int(counts.sum())) << 24) // (2 + o * counts.size)
-            columns = self._columns(counts, o, total).ravel().tolist()
+            near = ((_around(counts) << 24) + 8 * total) // (o * _around(np.ones_like(counts[:1])) + 8)
+            rate = np.clip(((counts << 24) + 8 * near) // (o + 8), 1, (1 << 24) - 1)
+            columns = (_log2_array(rate) - _log2_array((1 << 24) - rate)).ravel().tolist()
             places = self._row(coder, row.ravel().tolist(), columns, log2(total) - log2((1 << 24) - total))
             bits[o].reshape(-1)[places] = True
             counts += bits[o]
         return bits
-
-    def _columns(self, counts, rows, total):  # int [C, H, W], int, 1/2^24 -> log odds [C, H, W]
-        near = ((_around(counts) << 24) + 8 * total) // (rows * _around(np.ones_like(counts[:1])) + 8)
-        rate = np.clip(((counts << 24) + 8 * near) // (rows + 8), 1, (1 << 24) - 1)
-        return _log2_array(rate) - _log2_array((1 << 24) - rate)
 
     def _row(self, coder, row, columns, average):
         """Code one row, place by place, and return the places that are kept."""
@@ -233,13 +230,12 @@ def decode_adaptive(data, count, *, alphabet: whole(1, 256), mask=None, middle=N
 
 def _run_values(coder, codes, alphabet, mask, middle):
     """Code the symbols; return them, or what the decoder reads."""
-    near, before = (None, None) if mask is None else _neighbours(np.asarray(mask, bool), len(codes))
+    mask = np.ones((len(codes), 1)) if mask is None else mask  # then each has a row for itself
+    near, before = _neighbours(np.asarray(mask, bool), len(codes))
     middle = (alphabet + 1) // 2 if middle is None else whole(1, max(1, alphabet - 1))(middle, "middle")
     nodes, out, upper = {}, [], [0] * (len(codes) + 1)  # upper: 1 or -1 for each code so far, and 0 for place -1
     for i, symbol in enumerate(codes):
-        context = 0
-        if near:
-            context = max(-2, min(2, sum(upper[j] for j in near[i]))) or 4 * upper[before[i]]
+        context = max(-2, min(2, sum(upper[j] for j in near[i]))) or 4 * upper[before[i]]
         low, high = 0, alphabet
         while high - low > 1:
             split = middle if high - low == alphabet else (low + high + 1) // 2

@@ -91,8 +91,6 @@ def borders(codebook, dtype):  # [k] -> [k - 1]
     """Return the midpoints, rounded down to a float that numbers of this dtype can be compared with as they are."""
     codebook = np.asarray(codebook, np.float64)
     middle = codebook[:-1] / 2 + codebook[1:] / 2
-    if dtype.itemsize >= 8:
-        return middle
     with np.errstate(over="ignore"):  # below the lowest number there is -infinity, which is a border too
         border = middle.astype(dtype)
         return np.where(border > middle, np.nextafter(border, dtype.type(-np.inf)), border)
@@ -213,12 +211,13 @@ def optimal_codebook(x: real32, k: k_values):  # [...] -> float32 [k]
 def _one_cluster_more(errors, counts, totals, squares):  # E(., m - 1) and prefix sums [n + 1] -> E(., m), the best i
     """Halve the steps between the j whose best i are known; cost(i, j) = sum x^2 - (sum x)^2 / count."""
     n, without_last = len(errors) - 1, errors - squares
-    found, best = np.full(n + 1, np.inf), np.zeros(n + 1, np.int32)
-    step = 1 << n.bit_length() - 1
-    while step:
+    step = 1 << n.bit_length()
+    found, best = np.full(n + 1, np.inf), np.full(step + 1, n, np.int32)
+    best[0] = 0
+    while step := step // 2:
         j = np.arange(step, n + 1, 2 * step)  # every multiple of 2 step has been found before
-        low, high = best[j - step], np.where(j + step <= n, best[np.minimum(j + step, n)], n)
-        lengths = np.minimum(high, j - 1) - low + 1
+        low, high = best[j - step], np.minimum(best[j + step], j - 1)
+        lengths = high - low + 1
         first = np.cumsum(lengths) - lengths
         i = np.arange(lengths.sum()) + np.repeat(low - first, lengths)  # low to high for each j
         total = np.repeat(totals[j], lengths) - totals[i]
@@ -226,7 +225,6 @@ def _one_cluster_more(errors, counts, totals, squares):  # E(., m - 1) and prefi
         least = np.minimum.reduceat(tried, first)
         hits = np.flatnonzero(tried == np.repeat(least, lengths))
         found[j], best[j] = squares[j] + least, i[hits[np.searchsorted(hits, first)]]  # of equal ones the first
-        step //= 2
     return found, best
 
 
@@ -261,7 +259,8 @@ def binary(w: real32, *, axis: one_of(None, 0) = None):  # [C, ...] -> float32 (
     >>> float(scale), signs.tolist()
     (0.5, [1, -1, 1, 1])
     """
-    scale = np.abs(_rows(w, axis)).mean(axis=1, dtype=np.float64).astype(np.float32)
+    rows = np.abs(w).reshape(1 if axis is None else len(w), -1)
+    scale = rows.mean(axis=1, dtype=np.float64).astype(np.float32)
     return scale if axis == 0 else scale[0], np.where(w < 0, -1, 1).astype(np.int8)
 
 
@@ -275,12 +274,8 @@ def ternary(w: real32, *, axis: one_of(None, 0) = None):  # [C, ...] -> float32 
     >>> ternary([0.0, 0.1, -0.1, 1.0, -2.0])
     array([-1.5,  0. ,  1.5], dtype=float32)
     """
-    sizes = np.abs(_rows(w, axis)).astype(np.float64)
+    sizes = np.abs(w).reshape(1 if axis is None else len(w), -1).astype(np.float64)
     large = sizes >= 0.7 * sizes.mean(axis=1, keepdims=True)  # >=, so that a row of zeros has some
     a = np.sum(sizes, axis=1, where=large) / large.sum(axis=1)
     codebooks = np.stack([-a, 0 * a, a], axis=1).astype(np.float32)
     return codebooks if axis == 0 else codebooks[0]
-
-
-def _rows(w, axis):  # [C, ...] -> [C or 1, n]
-    return w.reshape(len(w) if axis == 0 else 1, -1)

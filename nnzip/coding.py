@@ -210,12 +210,9 @@ def _lanes(count):  # 4 bytes each, so not too many; and many make each step of 
 def _frequencies(counts):  # int [alphabet] -> int64 [alphabet] of the sum 2^12
     """Return frequencies in proportion to the counts, none that occurs below 1 and none above MOST."""
     freq = np.minimum(np.maximum(counts * TOTAL // counts.sum(), counts > 0), MOST)
-    while (left := TOTAL - freq.sum()) > 0:
-        largest = np.argmax(np.where(freq < MOST, freq, -1))
-        freq[largest] = min(freq[largest] + left, MOST)
-    while (over := freq.sum() - TOTAL) > 0:
-        largest = np.argmax(freq)  # which loses least
-        freq[largest] -= min(over, freq[largest] // 2)
+    while left := TOTAL - freq.sum():
+        largest = np.argmax(freq if left < 0 else np.where(freq < MOST, freq, -1))  # which changes least
+        freq[largest] = np.clip(freq[largest] + left, freq[largest] - freq[largest] // 2, MOST)
     return freq
 
 

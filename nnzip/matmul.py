@@ -21,7 +21,7 @@ so zero points need the column sums of b and the row sums of a (Jacob et al. 201
 The CPU's own int8 instructions are in `nnzip.matmul_native`.
 """
 
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -171,14 +171,14 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
         raise ValueError(f"a and b must meet in K, got shapes {a.shape} and {right.shape}")
     a_zero_point = _zero_points(a_zero_point, "a_zero_point", a.dtype, M)[:, None]  # [M or 1, 1]
     b_zero_point = _zero_points(b_zero_point, "b_zero_point", right.codes.dtype, N)  # [N or 1]
-    out_dtype = np.dtype(out_dtype)
-    if out_dtype not in (np.int32, np.int64):
-        raise ValueError(f"out_dtype must be one of int32, int64, got '{out_dtype}'")
+    out_dtype = one_of(np.dtype(np.int32), np.dtype(np.int64))(np.dtype(out_dtype), "out_dtype")
     native = matmul_native.chosen(backend, M, K, N, packed=is_packed)
 
     fits = K * 255 * 255 <= INT32_MAX  # whatever the codes and the zero points
     if native and fits:
-        a, a_zero_point = _in_dtype(a, a_zero_point, right.codes.dtype)
+        if a.dtype != right.codes.dtype:  # it wants one dtype: codes and zero points move by 128, the same numbers
+            a_zero_point = a_zero_point + (128 if a.dtype == np.int8 else -128)
+            a = (a.view(np.uint8) ^ 128).view(right.codes.dtype)
         total = matmul_native.product(a, right.native, N)
     elif not float32_is_exact():
         total = matmul_as(a, right.codes, np.int64)
@@ -196,27 +196,11 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
     return total.astype(out_dtype, copy=False)
 
 
-def _in_dtype(a, a_zero_point, dtype):
-    """Return codes and zero points in b's dtype, both moved by 128 if it is another: the same numbers."""
-    if a.dtype == dtype:
-        return a, a_zero_point
-    return (a.view(np.uint8) ^ 128).view(dtype), a_zero_point + (128 if dtype == np.uint8 else -128)
-
-
 @cache
 def float32_is_exact():
-    """Tell whether products of codes come out exact from this machine's BLAS, as `exact_depth` assumes; tried once.
-
-    One that adds in fewer bits would fail. Tried are one row and many, and one more than a block of 64.
-    """
-    for K, low, high in ((258, 0, 255), (1024, -128, 127)):
-        a = np.resize(np.float32([low] + 6 * [high]), (65, K))
-        b = np.resize(np.float32([high] + 10 * [low]), (K, 65))
-        a[0] = b[:, 0] = low or high  # their product is the largest there is: 2^24, or 258 * 255 * 255
-        exact = a.astype(np.int64) @ b.astype(np.int64)
-        if not (np.array_equal(a @ b, exact) and np.array_equal(a[:1] @ b, exact[:1])):
-            return False
-    return True
+    """Try whether this machine's BLAS is as exact as `exact_depth` assumes; one that adds in fewer bits would fail."""
+    cases = (np.uint8, 258), (np.int8, 1024)  # K for which the sums get as far as 2^24
+    return all(matmul_native.is_exact(partial(matmul_as, dtype=np.float32), dtype, K) for dtype, K in cases)
 
 
 def code_matrix(x, name):  # [M, K]

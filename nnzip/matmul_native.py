@@ -20,24 +20,27 @@ def chosen(backend, M, K, N, *, packed):
     may_pay = M * K * N >= LARGE and K >= DEEP and (packed or M >= 256)  # unpacked, b has to be transposed
     if one_of("auto", "numpy", "numkong")(backend, "backend") == "numpy" or (backend == "auto" and not may_pay):
         return False
-    numkong, trouble = _numkong()
-    if backend == "numkong" and numkong is None:
-        raise ImportError(f'backend="numkong" cannot be used: {trouble}')
-    return numkong is not None and (backend == "numkong" or _numkong_is_faster(M <= FEW))
+    if backend == "numkong" and _trouble():
+        raise ImportError(f'backend="numkong" cannot be used: {_trouble()}')
+    return not _trouble() and (backend == "numkong" or _numkong_is_faster(M <= FEW))
 
 
 def packed(codes):  # [K, N] -> the matrix as numkong multiplies by it
     """Transpose the codes for numkong, sixteen rows at a time to stay in cache."""
+    import numkong
+
     transposed = np.empty(codes.shape[::-1], codes.dtype)
     for start in range(0, len(codes), 16):
         transposed[:, start : start + 16] = codes[start : start + 16].T
-    return _numkong()[0].dots_pack(transposed)
+    return numkong.dots_pack(transposed)
 
 
 def product(a, matrix, N):  # codes [M, K], `packed` [K, N] of the same dtype -> int32 [M, N]
     """Return the product, whose sums fit int32; the rows of a large one are shared among threads."""
+    import numkong
+
     a, total = np.ascontiguousarray(a), np.empty((len(a), N), np.int32)
-    numkong, (pool, threads) = _numkong()[0], _pool(os.getpid())
+    pool, threads = _pool(os.getpid())
     out = numkong.from_dlpack(total.view(np.uint32) if a.dtype == np.uint8 else total)
     share = -(-len(a) // threads) if a.size * N >= SMALL else len(a)  # rows for each thread
 
@@ -63,27 +66,25 @@ def _numkong_is_faster(few_rows):
 
 
 @cache
-def _numkong():
-    """Return (numkong, "") if it is there, new enough and exact on this machine, else (None, why not)."""
+def _trouble():
+    """Return why numkong cannot be used, or "": it is there, new enough and exact on this machine."""
     try:
-        import numkong
-
         for dtype in (np.int8, np.uint8):
-            _check_exact(numkong, np.iinfo(dtype))
+            if not is_exact(lambda a, b: product(a, packed(b), b.shape[1]), dtype, 515):
+                raise ArithmeticError(f"numkong gives wrong {dtype.__name__} products on this machine")
     except Exception as error:  # it loads machine code: whatever goes wrong, NumPy takes over
-        return None, f"{error}; `pip install --upgrade numkong` may help"
-    return numkong, ""
+        return f"{error}; `pip install --upgrade numkong` may help"
+    return ""
 
 
-def _check_exact(numkong, codes):  # codes: the iinfo of int8 or uint8
-    ends = [codes.min, codes.max, 1, codes.max - 1, codes.max, codes.min, codes.min]
-    a = np.resize(np.array(ends, codes.dtype), (5, 515))
-    a[0], a[1] = codes.min, codes.max
-    total = np.empty((5, 5), np.int32)
-    right = numkong.dots_pack(a)
-    numkong.dots_packed(a, right, out=numkong.from_dlpack(total.view(f"{codes.dtype.kind}4")))
-    if not np.array_equal(total, a.astype(np.int64) @ a.T.astype(np.int64)):
-        raise ArithmeticError(f"numkong gives wrong {codes.dtype} products on this machine")
+def is_exact(multiply, dtype, K):
+    """Try multiply(a, b) on codes at the ends of their range: of one row and many, one more than a block of 64."""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    a = np.resize(np.array([low] + 6 * [high], dtype), (65, K))
+    b = np.resize(np.array([high] + 10 * [low], dtype), (K, 65))
+    a[0] = b[:, 0] = low or high  # their product is the largest there is
+    exact = a.astype(np.int64) @ b.astype(np.int64)
+    return np.array_equal(multiply(a, b), exact) and np.array_equal(multiply(a[:1], b), exact[:1])
 
 
 @cache

@@ -183,20 +183,18 @@ def gptq(
     scale, zero_point = _per_weight(weight, hessian, qparams)
     columns = np.arange(len(hessian)) if order == "natural" else np.argsort(-np.diag(hessian), kind="stable")
     R = _cholesky(hessian[np.ix_(columns, columns)][::-1, ::-1])[::-1, ::-1]
-    push = (R / np.diag(R)).astype(weight.dtype)  # R_ik / R_kk
+    push = (R / np.diag(R)).T.astype(weight.dtype)  # R_ik / R_kk at [k, i]
     kept = np.ones(weight.shape, bool) if mask is None else _kept(mask, weight)
-    # each column in one piece of memory
-    weight, scale, zero_point, kept = (array.T[columns].T for array in (weight, scale, zero_point, kept))
-    steps = np.empty(weight.shape, np.int32, order="F")
-    missing = np.zeros(weight.shape, weight.dtype, order="F")  # w - w^
+    weight, scale, zero_point, kept = (array.T[columns] for array in (weight, scale, zero_point, kept))  # [in, out]
+    steps, missing = np.zeros(weight.shape, np.int32), np.zeros_like(weight)  # missing: w - w^
     for start in range(0, len(columns), BLOCK):
         block = slice(start, start + BLOCK)
-        target = np.asfortranarray(weight[:, block] + missing[:, :start] @ push[:start, block])
-        for k, j in enumerate(range(start, start + target.shape[1])):
-            value = target[:, k] + missing[:, start:j] @ push[start:j, j]
-            steps[:, j] = _steps(value, scale[:, j], zero_point[:, j], qparams) * kept[:, j]
-            missing[:, j] = weight[:, j] - steps[:, j] * scale[:, j]
-    return dequantize((steps + zero_point)[:, np.argsort(columns)], qparams)
+        targets = weight[block] + push[block, :start] @ missing[:start]
+        for k, target in enumerate(targets, start):
+            value = target + push[k, start:k] @ missing[start:k]
+            steps[k] = _steps(value, scale[k], zero_point[k], qparams) * kept[k]
+            missing[k] = weight[k] - steps[k] * scale[k]
+    return dequantize((steps + zero_point)[np.argsort(columns)].T, qparams)
 
 
 @door

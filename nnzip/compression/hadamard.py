@@ -6,7 +6,6 @@ W R is made once, x R for every image, by a layer of its own in front: what roun
 rotated. (Chee et al. 2023, QuIP, arXiv:2307.13304; Ashkboos et al. 2024, QuaRot, arXiv:2404.00456; both section 4.)
 """
 
-from collections import namedtuple
 from itertools import pairwise
 
 import numpy as np
@@ -91,24 +90,17 @@ def unrotate_network(network):
     return Network([layer for layer in old if not isinstance(layer, Rotation)])
 
 
-Operations = namedtuple("Operations", "additions multiplications")
-
-
-def extra_operations(network, *, image_shape=(1, 28, 28)):
-    """Count, for one image, the additions that the rotations cost, at each place, and all layers' multiplications.
+def extra_additions(network, *, image_shape=(1, 28, 28)):
+    """Count, for one image, the additions that the rotations cost, at each place; the rest costs what `costs` says.
 
     >>> from nnzip.nn.network import lenet_300_100
-    >>> extra_operations(rotate_network(lenet_300_100()))
-    Operations(additions=141936, multiplications=266200)
+    >>> extra_additions(rotate_network(lenet_300_100()))
+    141936
     """
     check_network(network)
-    x = np.zeros((1, *image_shape), np.float32)
-    extra = products = 0
+    x, total = np.zeros((1, *image_shape), np.float32), 0
     for layer in network.layers:
-        y = layer.forward(x)
         if isinstance(layer, Rotation):
-            extra += x.size // layer.block_size * additions(layer.block_size)
-        elif has_weight(layer):
-            products += layer.params["weight"].size * (1 if isinstance(layer, Linear) else y[0, 0].size)
-        x = y
-    return Operations(extra, products)
+            total += x.size // layer.block_size * additions(layer.block_size)
+        x = layer.forward(x)
+    return total
