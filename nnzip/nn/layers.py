@@ -223,9 +223,8 @@ class Conv2d(Layer):
             padded = np.pad(padded, ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
         for v in range(k):
             rows[:, :, v] = padded[:, :, v : v + s * W_out : s]
-        # windows[i] = rows[s i : s i + k] as one matrix, nothing copied
-        shape, strides = (H_out, k * C * k, W_out * N), (s * rows.strides[0], rows.strides[2], rows.itemsize)
-        windows = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
+        view = np.lib.stride_tricks.sliding_window_view(rows, k, axis=0)[::s]  # [H', C, v, W', N, u], nothing copied
+        windows = np.moveaxis(view, -1, 1).reshape(H_out, k * C * k, W_out * N)
         weight = _params_as(self, x.dtype)[0]
         y = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1) @ windows  # [O, k C k] @ [H', k C k, W' N]
         self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
@@ -247,16 +246,14 @@ class Conv2d(Layer):
         H_out, _, W_out, N = grad.shape
         C, k, s, p = self.in_channels, self.kernel_size, self.stride, self.padding
         weight = _params_as(self, grad.dtype)[0]
-        kernel = np.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))  # [C, v, u from last to first, O]
+        kernel = np.ascontiguousarray(weight.transpose(1, 3, 2, 0))  # [C, v, u, O]
         grad_x = np.zeros((H, C, W + 2 * p, N), grad.dtype)
         for row in range(p, p + H):  # of the padded input
-            first, last = max(0, (row - k) // s + 1), min(H_out - 1, row // s)  # the output rows it took part in
-            if first <= last:
-                u = k - 1 - (row - s * first)
-                taps = kernel[:, :, u::s][:, :, : last - first + 1].reshape(C * k, -1)  # [C k, rows O]
-                parts = (taps @ grad[first : last + 1].reshape(-1, W_out * N)).reshape(C, k, W_out, N)
-                for v in range(k):
-                    grad_x[row - p, :, v : v + s * W_out : s] += parts[:, v]
+            took = range(max(0, (row - k) // s + 1), min(H_out, row // s + 1))  # the output rows it took part in
+            taps = kernel[:, :, [row - s * i for i in took]].reshape(C * k, -1)  # [C k, rows O]
+            parts = (taps @ grad[took.start : took.stop].reshape(-1, W_out * N)).reshape(C, k, W_out, N)
+            for v in range(k):
+                grad_x[row - p, :, v : v + s * W_out : s] += parts[:, v]
         return grad_x[:, :, p : p + W].transpose(3, 1, 0, 2)
 
     def __repr__(self):
