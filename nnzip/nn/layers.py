@@ -91,9 +91,7 @@ class Flatten(Layer):
     def backward(self, grad_y, *, input_gradient=True):
         x = self.seen["x"]
         grad_y = _gradient(self, grad_y, (len(x), x[0].size))
-        grad_x = np.empty_like(x, dtype=grad_y.dtype)  # in the memory order of x: the layer before goes on in it
-        grad_x[...] = grad_y.reshape(x.shape)
-        return grad_x
+        return np.full_like(x, grad_y.reshape(x.shape), dtype=grad_y.dtype)  # in x's memory order, as the layer before
 
 
 # Convolution and max pooling, as their definitions read
@@ -246,11 +244,12 @@ class Conv2d(Layer):
         H_out, _, W_out, N = grad.shape
         C, k, s, p = self.in_channels, self.kernel_size, self.stride, self.padding
         weight = _params_as(self, grad.dtype)[0]
-        kernel = np.ascontiguousarray(weight.transpose(1, 3, 2, 0))  # [C, v, u, O]
+        kernel = np.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))  # [C, v, u from last to first, O]
         grad_x = np.zeros((H, C, W + 2 * p, N), grad.dtype)
         for row in range(p, p + H):  # of the padded input
             took = range(max(0, (row - k) // s + 1), min(H_out, row // s + 1))  # the output rows it took part in
-            taps = kernel[:, :, [row - s * i for i in took]].reshape(C * k, -1)  # [C k, rows O]
+            u = row - s * took.start  # the row of the filter that the first of them saw it with
+            taps = kernel[:, :, k - 1 - u :: s][:, :, : len(took)].reshape(C * k, -1)  # [C k, rows O]
             parts = (taps @ grad[took.start : took.stop].reshape(-1, W_out * N)).reshape(C, k, W_out, N)
             for v in range(k):
                 grad_x[row - p, :, v : v + s * W_out : s] += parts[:, v]

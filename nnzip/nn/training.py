@@ -51,7 +51,7 @@ class Optimizer:
             same_shape(gradient, weight, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
                 gradient = gradient + self.l1 * np.sign(weight) + self.l2 * _wide(weight)
-            if name not in self.state or self.state[name][0].shape != weight.shape:
+            if name not in self.state:
                 self.state[name], self.steps[name] = [np.zeros_like(_wide(weight)) for _ in self.remembers], 0
             self.steps[name] += 1
             self.update(weight, gradient, *self.state[name], rate=self.rate * factor, t=self.steps[name])
@@ -273,12 +273,10 @@ def _masked_from_the_start(masks, parameters, optimizer):
         if mask.dtype != bool:  # an array of integers would be taken for indices
             raise TypeError(f"the mask of {name} must be bool, got {mask.dtype}")
         same_shape(mask, weight, (f"the mask of {name}", name))
-        held[name] = np.empty_like(weight, dtype=bool)
-        held[name][...] = mask
+        held[name] = np.full_like(weight, mask, dtype=bool)
     for name, mask in held.items():
-        for array in (parameters[name], *optimizer.state.get(name, ())):
-            if array.shape == mask.shape:  # the optimizer may have trained another network before
-                array[~mask] = 0
+        for array in (parameters[name], *optimizer.state.get(name, ())):  # it may have trained the network before
+            array[~mask] = 0
     return held
 
 
