@@ -71,8 +71,8 @@ def test_the_same_network_is_trained_again_and_shows_how_far_it_is(short_recipe,
 
 def test_what_save_writes_trained_loads(tmp_path, monkeypatch):
     network = lenet_300_100(seed=9)
-    path = save(network, "lenet_300_100", seed=2, folder=tmp_path / "new")
-    assert path == tmp_path / "new" / "lenet_300_100_seed2.npz"
+    path = save(network, "lenet_300_100", seed=2, folder=tmp_path)
+    assert path == tmp_path / "lenet_300_100_seed2.npz"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     monkeypatch.setattr(zoo, "FOLDER", path.parent)
     np.testing.assert_equal(trained("lenet_300_100", seed=2).parameters(), network.parameters())

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_array, check_labels, door, number, positive, real, reals, same_shape, whole
+from nnzip.checks import check_labels, door, number, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import Network, check_network
 
@@ -121,8 +121,6 @@ def shifted(images, down, right):  # [N, C, H, W], int or [N], int or [N] -> [N,
     >>> shifted(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 1, -1).tolist()
     [[[[0.0, 0.0], [2.0, 0.0]]]]
     """
-    images = np.asarray(images)
-    check_array(images, "images", 4)
     N, C, H, W = images.shape
     p = int(np.abs([down, right]).max(initial=0))
     padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))

@@ -52,7 +52,6 @@ def train(name: one_of(*BUILD), *, seed: whole(0) = 0, progress=False):
 def save(network, name, *, seed, folder=FOLDER):
     """Write the weights where `trained` looks for them; return the path."""
     path = Path(folder) / f"{name}_seed{seed}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         np.savez_compressed(file, **network.parameters())
     return path
