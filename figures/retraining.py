@@ -1,8 +1,8 @@
 """The part of the study that has to train at every point: pruned and retrained, distilled, trained through rounding.
 
-    python figures/retraining.py                                    an hour on two cores
-    python figures/retraining.py --executor threads:4 --log FILE    by other workers; killed, it goes on from its log
-    python figures/retraining.py --dense                            only what chapter 05 compares pruning with
+    python figures/retraining.py                     an hour on two cores
+    python figures/retraining.py --jobs 4 --log FILE in four processes; killed, it goes on from its log
+    python figures/retraining.py --dense             only what chapter 05 compares pruning with
 
 Its records go into the chapters' files of this folder, where the shorter study leaves them; those of the networks that
 were trained as long and not pruned go into 05_dense.csv.
@@ -151,12 +151,12 @@ def learned_roundings(network, data):  # -> (bits, 0, Network)
 def main(arguments=None):
     """Train, measure and write."""
     parser = argparse.ArgumentParser(prog="python figures/retraining.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--executor", default=os.cpu_count(), help="processes:N or threads:N (default: all cores)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: as many as cores)")
     parser.add_argument("--dense", action="store_true", help="only the networks that are not pruned")
     parser.add_argument("--log", type=Path, metavar="FILE", help="what is done")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="the folder (default: this one)")
     asked = parser.parse_args(arguments)
-    with open_executor(asked.executor) as executor:
+    with open_executor(asked.jobs) as executor:
         if not asked.dense:
             report.write_trained(run(executor=executor, log=asked.log), asked.output)
         rows = [{**record, "error": f"{record['error']:.4f}"} for record in run_dense(executor=executor)]

@@ -1,7 +1,7 @@
 """The searches of chapter 11 that take longer than a chapter may, and their records.
 
-    python figures/searches.py                          a quarter of an hour on one core
-    python figures/searches.py --executor processes:2   or threads:2
+    python figures/searches.py             a quarter of an hour on one core
+    python figures/searches.py --jobs 2    in two processes
 
 It writes 11_bits.csv, evolution against chance over each layer's bits and sparsity, and 11_widths.csv, every MLP of a
 space trained with three seeds, into figures/. Killed and started again it goes on from its logs, figures/11_*.jsonl.
@@ -66,10 +66,10 @@ def run_widths(folder, executor=None):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python figures/searches.py")
-    parser.add_argument("--executor", help="processes:N or threads:N (default: none)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="the folder (default: this one)")
     asked = parser.parse_args(arguments)
-    with open_executor(asked.executor) as executor:
+    with open_executor(asked.jobs) as executor:
         write_csv(run_widths(asked.output, executor), WIDTHS_COLUMNS, asked.output / "11_widths.csv")
         write_csv(run_bits(asked.output, executor), BITS_COLUMNS, asked.output / "11_bits.csv")
     for log in asked.output.glob("11_*.jsonl"):

@@ -65,9 +65,7 @@ def _study_options(study):
     add("--retrain", action="store_true", help="train the networks from scratch first, then --all (half an hour)")
     add("--output", type=Path, help="the folder for what is made (default: figures)")
     add("--log", type=Path, metavar="FILE", help="what is done; killed, the same command goes on from it")
-    workers = study.add_mutually_exclusive_group()
-    workers.add_argument("--jobs", type=int, dest="executor", metavar="N", help="processes (default: as many as cores)")
-    workers.add_argument("--executor", help="processes:N or threads:N")
+    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: as many as cores)")
 
 
 def _study(asked):
@@ -75,7 +73,7 @@ def _study(asked):
 
     output = asked.output or Path("figures/quick" if asked.quick else "figures")
     output.mkdir(parents=True, exist_ok=True)
-    with open_executor(os.cpu_count() if asked.executor is None else asked.executor) as executor:
+    with open_executor(asked.jobs) as executor:
         complete = asked.all or asked.retrain
         options = {"quick": asked.quick, "everything": complete, "retrain": asked.retrain}
         records = study.run_study(**options, executor=executor, log=asked.log)

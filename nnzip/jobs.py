@@ -4,19 +4,18 @@ import functools
 import io
 import json
 import os
-import re
 import sys
 import threading
 import time
 import warnings
 from concurrent import futures
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 
-from nnzip.checks import whole
+from nnzip.checks import door, whole
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -93,9 +92,7 @@ def _plain(value):
             return [_plain(item) for item in value]
         case dict() if all(isinstance(key, str) for key in value):
             return {key: _plain(item) for key, item in value.items()}
-    raise TypeError(
-        f"jobs, results and settings are numbers, strings, None, lists and dicts with string keys, got {value!r}"
-    )
+    raise TypeError(f"jobs, results and settings are numbers, strings, None, lists and dicts by string, got {value!r}")
 
 
 def _head(function, settings):  # -> bytes, the first line of a log
@@ -127,33 +124,23 @@ def _logged(file, path, head):  # -> {key: result} of what is there; more can be
 
 
 @contextmanager
-def open_executor(spec):
-    """Give the executor that a text names, until the block ends: "processes:4", or 4; "threads:4".
+@door
+def open_executor(jobs: whole(1)):
+    """Give an executor of so many processes until the block ends; one is this process, and the executor then None.
 
-    Processes are new ones with one BLAS thread each, so that they do not fight over the cores. One of them, or None, is
-    this process with all of its BLAS threads: the executor is then None.
+    They are new ones with one BLAS thread each, so that they do not fight over the cores.
 
-    >>> with open_executor("threads:2") as executor:
+    >>> with open_executor(1) as executor:
     ...     run_jobs(abs, [-1, 2], executor=executor)
     [1, 2]
     """
-    if not isinstance(spec, str):
-        spec = f"processes:{whole(1)(1 if spec is None else spec, 'jobs')}"
-    parts = re.fullmatch(r"(processes|threads):([1-9]\d{0,3})", spec)
-    if not parts:
-        raise ValueError(f"an executor must be processes:N or threads:N, N from 1 to 9999, got {spec!r}")
-    kind, number = parts[1], int(parts[2])
-    processes = _processes(number) if number > 1 else nullcontext()
-    with futures.ThreadPoolExecutor(number) if kind == "threads" else processes as executor:
-        yield executor
-
-
-@contextmanager
-def _processes(number):
+    if jobs == 1:
+        yield None
+        return
     before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by NumPy as a new process loads it
     try:
-        with futures.ProcessPoolExecutor(number, get_context("spawn"), initializer=_end_with_parent) as executor:
+        with futures.ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as executor:
             yield executor
     finally:
         for name in ONE_THREAD:

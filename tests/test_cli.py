@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -90,11 +90,9 @@ def test_study_is_what_happens_without_a_command(arguments, wanted, folder, aske
     [
         (["--jobs", "1"], type(None)),
         (["--jobs", "2"], ProcessPoolExecutor),
-        (["--executor", "processes:2"], ProcessPoolExecutor),
-        (["--executor", "threads:2"], ThreadPoolExecutor),
     ],
 )
-def test_jobs_is_the_number_of_processes_and_executor_names_any(arguments, kind, asked):
+def test_jobs_is_the_number_of_processes(arguments, kind, asked):
     assert cli.main(["study", *arguments, "--log", "a.jsonl"]) == 0
     assert type(asked[0]["executor"]) is kind and str(asked[0]["log"]) == "a.jsonl"
 
@@ -135,7 +133,7 @@ def test_train_means_all_the_committed_networks_and_their_folder():
         ["fly"],
         ["study", "--slow"],
         ["study", "extra"],
-        ["study", "--jobs", "2", "--executor", "threads:2"],
+        ["study", "--jobs", "two"],
         ["train", "--networks", "resnet"],
         ["train", "--seeds", "one"],
     ],
@@ -154,7 +152,6 @@ def test_an_unknown_word_is_exit_code_2_and_a_usage_line(arguments, capsys):
         (["train", "--seeds", "-1"], "seed must be at least 0, got -1"),
         (["study", "--output", "a_file"], "a_file"),
         (["study", "--jobs", "0"], "jobs must be at least 1, got 0"),
-        *((["study", "--executor", spec], "") for spec in ("slurm:4", "dask://nowhere", "threads:0")),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(arguments, message, asked, tmp_path, capsys):

@@ -5,13 +5,12 @@ import hashlib
 import itertools
 import math
 import struct
-import zipfile
 
 import numpy as np
 import pytest
 
-from nnzip.data import build_mnist, load_idx, load_mnist
-from nnzip.data.mnist import FILE, SOURCES, raw_mnist
+from nnzip.data import load_idx, load_mnist
+from nnzip.data.mnist import FILE, raw_mnist
 
 # The uncompressed files of the original page, by md5.
 PUBLISHED_MD5 = {
@@ -72,22 +71,6 @@ def test_images_are_raw_over_255_in_float32_and_labels_are_those_of_the_literatu
     assert np.bincount(mnist.train_labels).tolist() == TRAIN_COUNTS
     assert np.bincount(mnist.test_labels).tolist() == TEST_COUNTS
     assert not any(np.shares_memory(one, raw) for one in mnist for raw in raw_mnist().values())
-
-
-def test_build_mnist_packs_the_four_files_the_same_way_each_time(tmp_path):
-    with np.load(FILE, allow_pickle=False) as npz:
-        small = {name: npz[name][:20] for name in SOURCES}
-    for name, array in small.items():
-        write(tmp_path, gzip.compress(idx_bytes(0x08, array.shape, array.ravel().tolist())), SOURCES[name])
-    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
-    build_mnist(tmp_path, first)
-    build_mnist(tmp_path, second)
-    assert first.read_bytes() == second.read_bytes()
-    with zipfile.ZipFile(first) as archive:  # no clock in the file
-        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    with np.load(first, allow_pickle=False) as npz:
-        assert list(npz) == list(SOURCES)
-        assert all(np.array_equal(npz[name], small[name]) and npz[name].dtype == np.uint8 for name in SOURCES)
 
 
 # ---------------------------------------------------------------- good IDX files

@@ -134,7 +134,7 @@ def test_the_command_trains_and_writes_records_with_name_and_seed(small, drawn, 
     monkeypatch.setattr(retraining, "NETWORKS", ("lenet_300_100",))
     monkeypatch.setattr(retraining, "SEEDS", (1,))
     monkeypatch.setattr(retraining, "TRAINED", {"retrained": "05_pruning"})
-    retraining.main(["--executor", "threads:1", "--output", str(tmp_path)])
+    retraining.main(["--jobs", "1", "--output", str(tmp_path)])
     records = read_records(tmp_path / "05_pruning.csv")
     assert {(r["network"], r["seed"], r["technique"]) for r in records} == {("lenet_300_100", 1, "retrained")}
     assert len(records) == 9

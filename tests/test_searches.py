@@ -48,7 +48,7 @@ def test_the_command_killed_and_started_again_writes_the_same_files(small, tmp_p
     capsys.readouterr()
     with monkeypatch.context() as patch:  # what is there is not computed again
         patch.setattr(search, "measure_widths", functools.wraps(search.measure_widths)(killed))
-        searches.main(["--output", str(cut), "--executor", "threads:2"])
+        searches.main(["--output", str(cut)])
     for name in ("11_bits.csv", "11_widths.csv"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     records = read_records(whole / "11_bits.csv")

@@ -170,14 +170,14 @@ def test_records_are_what_measuring_by_hand_gives(technique, thin, digits):
     assert all(np.array_equal(thin.parameters()[name], array) for name, array in before.items())
 
 
-@pytest.mark.parametrize("spec", ["threads:2", "processes:2"])
-def test_an_executor_gives_the_same_records_in_the_same_order(spec, mlp, digits):
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, open_executor])
+def test_an_executor_gives_the_same_records_in_the_same_order(pool, mlp, digits):
     asked = {"technique": "per_channel", "bits": (2, 8)}
-    with open_executor(spec) as workers:
+    with pool(2) as workers:
         found = error_grid(mlp, digits, **asked, sparsities=iter((0.5,)), executor=workers)
     assert found == error_grid(mlp, digits, **asked, sparsities=(0.5,))
     with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor"):
-        error_grid(mlp, digits, **asked, sparsities=(0.5,), executor=spec)
+        error_grid(mlp, digits, **asked, sparsities=(0.5,), executor="processes:2")
 
 
 class Counting(ThreadPoolExecutor):
@@ -310,7 +310,7 @@ def test_the_study_measures_its_plan_on_the_networks_it_names(mlp, digits, monke
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))  # killed after the first of the grids
     assert run_study(quick=True, log=log, progress=False) == run_study(quick=True, progress=False) == records
     with pytest.raises(ValueError, match="not the log of this search"):
-        monkeypatch.setattr(study, "trained", lambda *name, **options: None)
+        monkeypatch.setattr(study, "train", lambda *name, **options: None)
         run_study(quick=True, log=log, retrain=True)
     assert "s left" not in capsys.readouterr().err
 
@@ -327,13 +327,13 @@ def test_the_studys_data_are_the_first_thousand_images_and_the_test_set(monkeypa
 def test_retrain_trains_each_network_once(digits, monkeypatch):
     asked = []
 
-    def fake_trained(name, *, seed, retrain):
-        asked.append((name, seed, retrain))
+    def fake_train(name, *, seed, progress):
+        asked.append((name, seed, progress))
         return Network([Flatten(), Linear(784, 10)])
 
     grids = [("lenet_300_100", seed, "per_tensor", (FLOAT,), (0.0,)) for seed in (0, 1, 0)]
     monkeypatch.setattr(study, "plan", lambda **extent: grids)
-    monkeypatch.setattr(study, "trained", fake_trained)
+    monkeypatch.setattr(study, "train", fake_train)
     monkeypatch.setattr(study, "study_data", lambda: digits)
     run_study(retrain=True, progress=False)
     assert asked == [("lenet_300_100", 0, True), ("lenet_300_100", 1, True)]

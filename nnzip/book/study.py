@@ -17,7 +17,7 @@ from nnzip.data import Mnist, load_mnist
 from nnzip.jobs import run_jobs
 from nnzip.nn.network import check_network, weights_of
 from nnzip.nn.training import evaluate
-from nnzip.nn.zoo import SEEDS, trained
+from nnzip.nn.zoo import SEEDS, train, trained
 from nnzip.quantization import sqnr_db
 
 NETWORKS = ("lenet_300_100", "lenet_5")
@@ -124,7 +124,7 @@ def run_study(*, quick=False, everything=False, retrain=False, executor=None, lo
     """
     grids = plan(quick=quick, everything=everything)
     keys = dict.fromkeys(grid[:2] for grid in grids if retrain)
-    networks = {(name, seed): trained(name, seed=seed, retrain=True) for name, seed in keys}
+    networks = {(name, seed): train(name, seed=seed, progress=True) for name, seed in keys}
     parts = [(grid[2], part) for grid in grids for part in _parts(grid)]
     how = {"executor": executor, "log": log, "settings": {"retrain": retrain}, "cost": _cost, "progress": progress}
     results = run_jobs(partial(measure_grid, networks), [part for _, part in parts], **how)

@@ -1,5 +1,5 @@
 """Real data, embedded: MNIST, and a reader for any other set in the same file format (IDX)."""
 
-from nnzip.data.mnist import Mnist, build_mnist, load_idx, load_mnist
+from nnzip.data.mnist import Mnist, load_idx, load_mnist
 
-__all__ = ["Mnist", "build_mnist", "load_idx", "load_mnist"]
+__all__ = ["Mnist", "load_idx", "load_mnist"]

@@ -10,15 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.atomic import atomic_write
-
-FILE = Path(__file__).with_name("mnist.npz")
-SOURCES = {
-    "train_images": "train-images-idx3-ubyte.gz",
-    "train_labels": "train-labels-idx1-ubyte.gz",
-    "test_images": "t10k-images-idx3-ubyte.gz",
-    "test_labels": "t10k-labels-idx1-ubyte.gz",
-}
+FILE = Path(__file__).with_name("mnist.npz")  # np.savez_compressed of what load_idx reads from the four files
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -55,14 +47,7 @@ def scale(pixels):  # [N, 28, 28] uint8 -> [N, 1, 28, 28] float32
 def raw_mnist():  # -> {name: uint8 array}
     """Read the file once; its arrays are shared by all callers, so never handed out as they are."""
     with np.load(FILE, allow_pickle=False) as npz:
-        return {name: npz[name] for name in SOURCES}
-
-
-def build_mnist(folder, path):
-    """Make mnist.npz again from the four gzipped IDX files of the original; the same files give the same bytes."""
-    arrays = {name: load_idx(Path(folder) / file) for name, file in SOURCES.items()}
-    with atomic_write(path) as file:
-        np.savez_compressed(file, **arrays)
+        return dict(npz)
 
 
 def load_idx(path):

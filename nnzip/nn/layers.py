@@ -56,9 +56,8 @@ class Linear(Layer):
 
     def forward(self, x):  # [N, in] -> [N, out]
         self.seen["x"] = x = _input(self, x, 2, self.in_features)
-        weight, bias = _params_as(self, x.dtype)
-        y = x @ weight.T
-        y += bias
+        y = x @ self.params["weight"].T
+        y += self.params["bias"]
         return y
 
     def backward(self, grad_y, *, input_gradient=True):  # [N, out] -> [N, in]
@@ -66,7 +65,7 @@ class Linear(Layer):
         grad_y = _gradient(self, grad_y, (len(x), self.out_features))
         self.grads["weight"] = (x.T @ grad_y).T  # ([in, N] @ [N, out])^T
         self.grads["bias"] = grad_y.sum(axis=0)
-        return grad_y @ _params_as(self, x.dtype)[0] if input_gradient else None
+        return grad_y @ self.params["weight"] if input_gradient else None
 
 
 class ReLU(Layer):
@@ -91,9 +90,7 @@ class Flatten(Layer):
     def backward(self, grad_y, *, input_gradient=True):
         x = self.seen["x"]
         grad_y = _gradient(self, grad_y, (len(x), x[0].size))
-        grad_x = np.empty_like(x, dtype=grad_y.dtype)  # in the memory order of x: the layer before goes on in it
-        grad_x[...] = grad_y.reshape(x.shape)
-        return grad_x
+        return np.full_like(x, grad_y.reshape(x.shape), dtype=grad_y.dtype)  # in x's memory order, as the layer before
 
 
 # Convolution and max pooling, as their definitions read
@@ -206,7 +203,7 @@ class Conv2d(Layer):
 
     def forward(self, x):  # [N, C, H, W] -> [N, O, H', W']
         y = self.products(x)
-        y += _params_as(self, y.dtype)[1][:, None, None]
+        y += self.params["bias"][:, None, None]
         return y
 
     def products(self, x):  # [N, C, H, W] -> [N, O, H', W'], a view of new memory
@@ -223,10 +220,9 @@ class Conv2d(Layer):
             padded = np.pad(padded, ((p, p), (0, 0), (p, p), (0, 0)))  # [H + 2p, C, W + 2p, N]
         for v in range(k):
             rows[:, :, v] = padded[:, :, v : v + s * W_out : s]
-        # windows[i] = rows[s i : s i + k] as one matrix, nothing copied
-        shape, strides = (H_out, k * C * k, W_out * N), (s * rows.strides[0], rows.strides[2], rows.itemsize)
-        windows = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
-        weight = _params_as(self, x.dtype)[0]
+        view = np.lib.stride_tricks.sliding_window_view(rows, k, axis=0)[::s]  # [H', C, v, W', N, u], nothing copied
+        windows = np.moveaxis(view, -1, 1).reshape(H_out, k * C * k, W_out * N)
+        weight = self.params["weight"]
         y = weight.transpose(0, 2, 1, 3).reshape(len(weight), -1) @ windows  # [O, k C k] @ [H', k C k, W' N]
         self.seen.update(x_shape=x.shape, rows=rows, windows=windows)
         return y.reshape(H_out, len(weight), W_out, N).transpose(3, 1, 0, 2)
@@ -246,17 +242,16 @@ class Conv2d(Layer):
         """Collect, for each row of the input, what the output rows it took part in send back to it."""
         H_out, _, W_out, N = grad.shape
         C, k, s, p = self.in_channels, self.kernel_size, self.stride, self.padding
-        weight = _params_as(self, grad.dtype)[0]
+        weight = self.params["weight"]
         kernel = np.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))  # [C, v, u from last to first, O]
         grad_x = np.zeros((H, C, W + 2 * p, N), grad.dtype)
         for row in range(p, p + H):  # of the padded input
-            first, last = max(0, (row - k) // s + 1), min(H_out - 1, row // s)  # the output rows it took part in
-            if first <= last:
-                u = k - 1 - (row - s * first)
-                taps = kernel[:, :, u::s][:, :, : last - first + 1].reshape(C * k, -1)  # [C k, rows O]
-                parts = (taps @ grad[first : last + 1].reshape(-1, W_out * N)).reshape(C, k, W_out, N)
-                for v in range(k):
-                    grad_x[row - p, :, v : v + s * W_out : s] += parts[:, v]
+            took = range(max(0, (row - k) // s + 1), min(H_out, row // s + 1))  # the output rows it took part in
+            u = row - s * took.start  # the row of the filter that the first of them saw it with
+            taps = kernel[:, :, k - 1 - u :: s][:, :, : len(took)].reshape(C * k, -1)  # [C k, rows O]
+            parts = (taps @ grad[took.start : took.stop].reshape(-1, W_out * N)).reshape(C, k, W_out, N)
+            for v in range(k):
+                grad_x[row - p, :, v : v + s * W_out : s] += parts[:, v]
         return grad_x[:, :, p : p + W].transpose(3, 1, 0, 2)
 
     def __repr__(self):
@@ -311,11 +306,6 @@ def _uniform(shape, fan_in, rng):
     """Draw float32 weights from U(-a, a), a = sqrt(3 / fan_in), so that their variance is 1 / fan_in."""
     limit = np.sqrt(3 / fan_in)
     return np.random.default_rng(rng).uniform(-limit, limit, shape).astype(np.float32)
-
-
-def _params_as(layer, dtype):
-    """Return weight and bias in the input's float type, so that the layer keeps it."""
-    return layer.params["weight"].astype(dtype, copy=False), layer.params["bias"].astype(dtype, copy=False)
 
 
 def _input(layer, x, ndim=None, count=None, side=1):

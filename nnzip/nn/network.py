@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnzip.checks import door, real, same_shape, whole
+from nnzip.checks import door, real, real32, same_shape, whole
 from nnzip.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
@@ -64,16 +64,15 @@ class Network:
 
     def load_parameters(self, values):
         """Copy named arrays into the network's own; if a name, a shape or a number does not fit, nothing is changed."""
-        own, converted = self.parameters(), {}
+        own = self.parameters()
         if values.keys() != own.keys():
             missing, unknown = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
             raise ValueError(f"parameters do not match the network: missing {missing}, unknown {unknown}")
+        values = {name: real32(values[name], name) for name in own}
         for name, array in own.items():
-            with np.errstate(over="ignore"):  # a number too large becomes infinity, which is refused
-                converted[name] = real(real(values[name], name).astype(array.dtype), name)
-            same_shape(converted[name], array, (name, "the network's"))
+            same_shape(values[name], array, (name, "the network's"))
         for name, array in own.items():
-            array[...] = converted[name]
+            array[...] = values[name]
 
     def copy(self):
         """Return an independent copy."""

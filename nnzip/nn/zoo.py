@@ -24,18 +24,12 @@ RECIPES = {  # images shifted by up to two pixels, batches of 128, momentum 0.9,
 
 
 @door
-def trained(name: one_of(*BUILD), *, seed: whole(0) = 0, retrain=False):
-    """Return a trained network: "lenet_300_100" or "lenet_5", with the seed 0, 1 or 2.
-
-    The seed decides the initial weights, the order of the images and their shifts. With `retrain` it may be any other:
-    the network is trained now (under a minute, or under five) instead of loading the committed weights.
+def trained(name: one_of(*BUILD), *, seed: one_of(*SEEDS) = 0):
+    """Return a committed network: "lenet_300_100" or "lenet_5", with the seed 0, 1 or 2.
 
     >>> trained("lenet_300_100").predict(load_mnist().test_images[:5]).tolist()
     [7, 2, 1, 0, 4]
     """
-    if retrain:
-        return train(name, seed=seed, progress=True)
-    one_of(*SEEDS)(seed, "seed (of a committed network)")
     network = BUILD[name]()
     with np.load(FOLDER / f"{name}_seed{seed}.npz", allow_pickle=False) as weights:
         network.load_parameters(dict(weights))
@@ -44,26 +38,20 @@ def trained(name: one_of(*BUILD), *, seed: whole(0) = 0, retrain=False):
 
 @door
 def train(name: one_of(*BUILD), *, seed: whole(0) = 0, progress=False):
-    """Train a network of the zoo from scratch on MNIST with its recipe."""
+    """Train a network of the zoo from scratch on MNIST with its recipe, under a minute, or under five.
+
+    The seed decides the initial weights, the order of the images and their shifts.
+    """
     network, recipe = BUILD[name](seed=seed), RECIPES[name]
-    fit(
-        network,
-        load_mnist(),
-        epochs=recipe["epochs"],
-        batch_size=128,
-        optimizer=SGD(recipe["rate"], l2=recipe["l2"]),
-        schedule=cosine_decay,
-        augment=random_shift,
-        seed=seed,
-        progress=progress,
-    )
+    optimizer = SGD(recipe["rate"], l2=recipe["l2"])
+    how = {"epochs": recipe["epochs"], "batch_size": 128, "schedule": cosine_decay, "augment": random_shift}
+    fit(network, load_mnist(), optimizer=optimizer, seed=seed, progress=progress, **how)
     return network
 
 
 def save(network, name, *, seed, folder=FOLDER):
     """Write the weights where `trained` looks for them; return the path."""
     path = Path(folder) / f"{name}_seed{seed}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         np.savez_compressed(file, **network.parameters())
     return path
