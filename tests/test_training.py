@@ -18,6 +18,7 @@ from nnzip.nn.training import (
     fit,
     linear_decay,
     random_shift,
+    shifted,
     training_step,
 )
 
@@ -384,3 +385,18 @@ def test_a_step_before_backward_says_so():
 def test_a_gradient_is_never_broadcast(optimizer):
     with pytest.raises(ValueError, match="must have the same shape"):
         optimizer.step({"0.weight": np.ones((2, 2))}, {"0.weight": np.ones(2)})
+
+
+def test_an_optimizer_that_has_trained_another_network_begins_anew():
+    rng, sgd = np.random.default_rng(0), SGD(0.1, momentum=0.9)
+    for out in (3, 4):
+        weight, gradient = rng.normal(size=(out, 2)), rng.normal(size=(out, 2))
+        expected = weight - 0.1 * gradient
+        sgd.step({"0.weight": weight}, {"0.weight": gradient})
+        np.testing.assert_allclose(weight, expected)
+
+
+def test_images_that_are_no_four_dimensional_array_are_not_shifted():
+    assert shifted([[[[1.0, 2.0]]]], 0, 1).tolist() == [[[[0.0, 1.0]]]]
+    with pytest.raises(ValueError, match="images must have 4 dimensions"):
+        shifted(np.zeros((2, 2)), 0, 1)

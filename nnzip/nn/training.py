@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from nnzip.checks import check_labels, door, number, positive, real, reals, same_shape, whole
+from nnzip.checks import check_array, check_labels, door, number, positive, real, reals, same_shape, whole
 from nnzip.distillation import log_softmax
 from nnzip.nn.network import Network, check_network
 
@@ -51,7 +51,7 @@ class Optimizer:
             same_shape(gradient, weight, (f"the gradient of {name}", name))
             if name.endswith("weight") and (self.l1 or self.l2):
                 gradient = gradient + self.l1 * np.sign(weight) + self.l2 * _wide(weight)
-            if name not in self.state:
+            if name not in self.state or self.state[name][0].shape != weight.shape:
                 self.state[name], self.steps[name] = [np.zeros_like(_wide(weight)) for _ in self.remembers], 0
             self.steps[name] += 1
             self.update(weight, gradient, *self.state[name], rate=self.rate * factor, t=self.steps[name])
@@ -121,6 +121,8 @@ def shifted(images, down, right):  # [N, C, H, W], int or [N], int or [N] -> [N,
     >>> shifted(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 1, -1).tolist()
     [[[[0.0, 0.0], [2.0, 0.0]]]]
     """
+    images = np.asarray(images)
+    check_array(images, "images", 4)
     N, C, H, W = images.shape
     p = int(np.abs([down, right]).max(initial=0))
     padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))
@@ -273,8 +275,9 @@ def _masked_from_the_start(masks, parameters, optimizer):
         same_shape(mask, weight, (f"the mask of {name}", name))
         held[name] = np.full_like(weight, mask, dtype=bool)
     for name, mask in held.items():
-        for array in (parameters[name], *optimizer.state.get(name, ())):  # it may have trained the network before
-            array[~mask] = 0
+        for array in (parameters[name], *optimizer.state.get(name, ())):
+            if array.shape == mask.shape:  # the optimizer may have trained another network before
+                array[~mask] = 0
     return held
 
 
