@@ -14,9 +14,8 @@ import numpy as np
 from nnzip.checks import FLOAT32_MAX, whole
 
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
-BLOCK = 2**18  # values searched at a time, so that memory stays small
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, and some machines make them 0
-PERCENT = 99.9  # of the values lie in the range that `percentile` chooses
+INSIDE = 0.999  # of the values lie in the range that `percentile` chooses
 SMOOTHING = 1e-4  # of a histogram, so that no bin is empty and the divergence is finite
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 8 bits, and near 0, for outliers
 
@@ -56,14 +55,11 @@ def scale_and_zero_point(lo, hi, qmin, qmax):  # float64 [...], [...] with 0 ins
     A range without width gets scale 1. The zero point belongs to the scale that is stored, so that it always fits;
     where the codes are as symmetric as the range, it is 0.
     """
-
-    def zero_point(scale):
-        return np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
-
     scale = np.where(hi > lo, (hi - lo) / (qmax - qmin), 1.0)
     scale = np.maximum(scale, FLOAT32_TINY).astype(np.float32)
-    scale = np.minimum(scale, largest_scale(zero_point(scale), qmin, qmax))
-    return scale, zero_point(scale)
+    zero_point = np.rint(qmin - lo / scale) if qmin != -qmax else np.zeros(lo.shape)
+    zero_point = zero_point.astype(np.int32)
+    return np.minimum(scale, largest_scale(zero_point, qmin, qmax)), zero_point
 
 
 def largest_scale(zero_point, qmin, qmax):
@@ -92,128 +88,102 @@ def minmax(rows, bits, symmetric):  # Rows -> float64 [S], [S], as all of RANGES
 
 def percentile(rows, bits, symmetric):
     """Leave out the largest 0.1 percent of |x| if symmetric, else 0.1 percent of x in each tail."""
-    values, counts, lo, hi = rows
-    if symmetric:
-        low = high = percentile_of(np.abs(values), counts)
-    else:
-        low, high = -percentile_of(-values, counts), percentile_of(values, counts)
-    low, high = include_zero(low, high, symmetric)
+
+    def upper_end(values):  # the smallest value that has the share INSIDE of its row at or below it
+        counts = np.broadcast_to(rows.counts, values.shape)
+        values = values.astype(np.float64)  # NumPy takes the share in the precision of the values
+        return np.quantile(values, INSIDE, axis=1, method="inverted_cdf", weights=counts)
+
+    values, _, lo, hi = rows
+    ends = [upper_end(np.abs(values))] * 2 if symmetric else [-upper_end(-values), upper_end(values)]
+    low, high = include_zero(*ends, symmetric)
     collapsed = low == high  # nearly all values are 0: the few others are all there is, so they set the range
     return np.where(collapsed, lo, low), np.where(collapsed, hi, high)
 
 
-def percentile_of(values, counts):  # [S, n] -> float64 [S]
-    """Return each row's smallest value that has PERCENT of the row at or below it."""
-    order = values.argsort(axis=1)
-    counts = np.take_along_axis(np.broadcast_to(counts, values.shape), order, axis=1).cumsum(axis=1)
-    first = (counts * 100.0 >= PERCENT * counts[:, -1:]).argmax(axis=1)
-    rows = np.arange(len(values))
-    return values[rows, order[rows, first]].astype(np.float64)
+def least_squares(rows, bits, symmetric):
+    """Take the least sum of (x - x_hat)^2 in each row (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
+
+    def cost(lo, hi):  # [S], [S] -> [S]
+        error = np.subtract(rows.values, rounded(rows.values, lo, hi, bits, symmetric)[1], dtype=np.float64)
+        return np.sum(rows.counts * error**2, axis=1)
+
+    return search(rows.lo, rows.hi, symmetric, cost)
 
 
-def search(rows, bits, symmetric, cost, step=None):
-    """Return for each row the range of least cost(rows, lows, highs, bits, symmetric), `step` rows at a time.
-
-    Tried are f [lo, hi] for all f in FRACTIONS; an affine range then moves each end by itself, the other one held. The
-    full range comes first, so the result is never worse, and a tie keeps the wider range.
-    """
-    found, step = [], step or max(1, BLOCK // rows.values.shape[1])
-    for start in range(0, len(rows.lo), step):
-        values, lo, hi = (part[start : start + step] for part in (rows.values, rows.lo, rows.hi))
-        part = Rows(values, rows.counts, lo, hi)
-
-        def best(lows, highs, part=part):  # [F, S], [F, S] -> [S], [S]
-            first = np.argmin(cost(part, lows, highs, bits, symmetric), axis=0), np.arange(len(part.lo))
-            return lows[first], highs[first]
-
-        lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
-        low, high = best(lows, highs)
-        if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
-            low, high = best(np.broadcast_to(low, lows.shape), highs)
-            low, high = best(lows, np.broadcast_to(high, highs.shape))
-        found.append((low, high))
+def least_divergence(rows, bits, symmetric):
+    """Take the least `divergence` between a row's histogram and its quantized self."""
+    found = []
+    for values, lo, hi in zip(rows.values, rows.lo[:, None], rows.hi[:, None], strict=True):
+        centres, counts = histogram(values, rows.counts, lo, hi)
+        found.append(search(lo, hi, symmetric, partial(divergence, centres, counts, bits, symmetric)))
     return np.concatenate(found, axis=1)
 
 
-def squared_error(rows, lows, highs, bits, symmetric):  # Rows, [F, S], [F, S] -> [F, S]
-    """Return each row's sum of (x - x_hat)^2 over each range (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
-    costs = []
-    for lo, hi in zip(lows, highs, strict=True):
-        error = np.subtract(rows.values, rounded(rows.values, lo, hi, bits, symmetric)[1], dtype=np.float64)
-        costs.append(np.sum(rows.counts * error**2, axis=1))
-    return np.array(costs)
+def search(lo, hi, symmetric, cost):  # [S], [S] -> [S], [S]
+    """Return for each row the range of least cost(lo, hi) among f [lo, hi], for all f in FRACTIONS.
+
+    An affine range then moves each end by itself, the other one held. The full range comes first, so the result is
+    never worse, and a tie keeps the wider range.
+    """
+
+    def best(lows, highs):  # [F, S], [F, S] -> [S], [S]
+        costs = [cost(*ends) for ends in zip(lows, highs, strict=True)]
+        first = np.argmin(costs, axis=0), np.arange(len(lo))
+        return lows[first], highs[first]
+
+    lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
+    low, high = best(lows, highs)
+    if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
+        low, high = best(np.broadcast_to(low, lows.shape), highs)
+        low, high = best(lows, np.broadcast_to(high, highs.shape))
+    return low, high
 
 
-def divergence(rows, lows, highs, bits, symmetric):  # Rows of one row, [F, 1], [F, 1] -> [F, 1]
-    """Return KL(P || Q) between a row's histogram and its quantized self, for each range.
+def divergence(centres, counts, bits, symmetric, lo, hi):  # [bins], [bins], .., [1], [1] -> [1]
+    """Return KL(P || Q) between a histogram and its quantized self over a range.
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
     outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins (Migacz, 8-bit
     Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: no rounding can be seen in it.
     """
-    centres, counts = histogram(rows)
-    first = np.searchsorted(centres, lows)
-    last = np.searchsorted(centres, highs, side="right") - 1
-    ends, _ = rounded(centres[[0, -1]], lows[:, 0], highs[:, 0], bits, symmetric)
-    enough = last - first + 1 > np.ptp(ends, axis=1, keepdims=True)
-    if not enough.any():
-        return np.full(lows.shape, np.inf)
-    first, last = np.clip([first, last], 0, len(centres) - 1)
-    seen, ranges = np.flatnonzero(counts), np.arange(len(lows))
-    bins = np.hstack([np.tile(seen, (len(lows), 1)), first, last])  # [F, seen + 2]: elsewhere P is 0
-    counts = np.append(counts[seen], [0, 0])
-    below, above = bins < first, bins > last
-    kept = np.where(below | above, 0, counts)
-    p = kept.copy()
-    p[ranges, (bins == first).argmax(axis=1)] += np.sum(below * counts, axis=1)
-    p[ranges, (bins == last).argmax(axis=1)] += np.sum(above * counts, axis=1)
-    codes, _ = rounded(centres[bins], lows[:, 0], highs[:, 0], bits, symmetric)
+    inside = (lo <= centres) & (centres <= hi)
+    [codes], _ = rounded(centres[None], lo, hi, bits, symmetric)
     level = (codes - codes.min()).astype(np.int64)
-    level += (level.max() + 1) * ranges[:, None]  # those of each range apart
-    totals, filled = (np.bincount(level.ravel(), of.ravel())[level] for of in (kept, kept > 0))
-    q = _shares(np.where(kept > 0, totals / np.maximum(filled, 1), 0.0))
-    p, q = _shares(p), (1 - SMOOTHING) * q + SMOOTHING / len(centres)
-    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1, keepdims=True), np.inf)
+    if np.count_nonzero(inside) <= level.max():
+        return [np.inf]
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    kept = np.where(inside, counts, 0)
+    p = kept.copy()
+    p[first] += counts[:first].sum()
+    p[last] += counts[last + 1 :].sum()
+    totals, filled = (np.bincount(level, weights)[level] for weights in (kept, kept > 0))
+    q = np.where(kept > 0, totals / np.maximum(filled, 1), 0.0)
+    p, q = (shares / max(shares.sum(), 1) for shares in (p, q))
+    q = (1 - SMOOTHING) * q + SMOOTHING / len(q)
+    return [np.sum(p * np.log(np.where(p > 0, p, 1) / q))]
 
 
-def histogram(rows):  # Rows of one row -> centres of bins [B], counts [B]
+def histogram(values, counts, lo, hi):  # [n], [n] or 1, [1], [1] -> centres of bins [B], counts [B]
     """Count the values in BINS equal bins over the range; what has been counted already stays as it is.
 
     Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
     """
-    [values], counts, [lo], [hi] = rows
     if np.ndim(counts):
         return values, counts * (values != 0)
-    width = max((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
+    width = np.maximum((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
     index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64)
     return lo + (np.arange(BINS) + 0.5) * width, np.bincount(index, values != 0, BINS)
 
 
-def _shares(counts):  # [F, bins] -> rows that sum to 1, or to 0 where nothing was counted
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-RANGES = {
-    "minmax": minmax,
-    "percentile": percentile,
-    "mse": partial(search, cost=squared_error),
-    "entropy": partial(search, cost=divergence, step=1),
-}
+RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squares, "entropy": least_divergence}
 
 
 # Rows
 
 
-def slices(x, axis, group_size):  # [...] -> [S, n], the shape that their scales unfold to, the axis counted from 0
-    """Lay out an array so that each row holds the values of one scale."""
-    view, shape, _ = broadcast_shapes(x.shape, axis, group_size)
-    if axis is None:
-        return x.reshape(-1, view[-1] if group_size else x.size), shape, None
-    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), shape, axis % x.ndim
-
-
-def broadcast_shapes(shape, axis, group_size):
-    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it.
+def layout_of(shape, axis, group_size):
+    """Return the shape of an array's scales, and the one to see the array in: (repeats, scales, a run that shares one).
 
     With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
     """
@@ -222,14 +192,14 @@ def broadcast_shapes(shape, axis, group_size):
         if not shape:
             raise ValueError("axis needs at least one dimension, got shape ()")
         axis = whole(-len(shape), len(shape) - 1)(axis, "axis") % len(shape)
-        return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
+        return (shape[axis],), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
     if group_size is not None:
         *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
         if last == 0 or last % group_size:
             raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
         groups = (*rows, last // group_size)
-        return (*groups, group_size), groups, (*groups, 1)
-    return shape, (), ()
+        return groups, (1, math.prod(groups), group_size)
+    return (), (1, 1, math.prod(shape))
 
 
 def check_layout(axis, group_size):

@@ -28,13 +28,12 @@ from nnzip.calibration import (
     RANGES,
     GrowingHistogram,
     Rows,
-    broadcast_shapes,
     check_layout,
     code_range,
     include_zero,
     largest_scale,
+    layout_of,
     scale_and_zero_point,
-    slices,
 )
 from nnzip.checks import door, integers, one_of, real, real32, same_shape, whole
 
@@ -124,15 +123,15 @@ def round_to_integer(x: real, rounding: one_of(*ROUNDINGS) = "half_even", *, rng
 def aligned(array, qparams):
     """Return the array, its scales and its zero points, in shapes that broadcast.
 
-    axis 0 of (out, in)       the scales, (out,), become (out, 1)
-    groups of g               the array becomes (out, in / g, g), the scales (out, in / g, 1)
+    axis 1 of (N, C, H, W)    the array becomes (N, C, H * W), the scales, (C,), become (C, 1)
+    groups of g               the array becomes (1, groups, g), the scales (groups, 1)
     """
     if not isinstance(qparams, QuantParams):
         raise TypeError(f"qparams must be QuantParams, got {type(qparams).__name__}")
-    view, wanted, spread = broadcast_shapes(array.shape, qparams.axis, qparams.group_size)
+    wanted, view = layout_of(array.shape, qparams.axis, qparams.group_size)
     if qparams.scale.shape != wanted:
         raise ValueError(f"shape {array.shape} needs scales of shape {wanted}, got {qparams.scale.shape}")
-    return array.reshape(view), qparams.scale.reshape(spread), qparams.zero_point.reshape(spread)
+    return array.reshape(view), qparams.scale.reshape(-1, 1), qparams.zero_point.reshape(-1, 1)
 
 
 @door
@@ -204,7 +203,8 @@ def choose_qparams(
     >>> choose_qparams(weight, bits=4, group_size=1).scale.shape  # a scale for each number
     (2, 2)
     """
-    values, shape, axis = slices(x, axis, group_size)  # a row for each scale; the shape of the scales; axis from 0
+    shape, view = layout_of(x.shape, axis, group_size)
+    values = x.reshape(view).swapaxes(0, 1).reshape(view[1], -1)  # a row for each scale
     rows = Rows(values, 1, *include_zero(values.min(axis=1), values.max(axis=1), symmetric))
     lo, hi = RANGES[method](rows, bits, symmetric)
     layout = {"axis": axis, "group_size": group_size}
