@@ -1,13 +1,12 @@
 """Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clip (chapter 02).
 
 A narrow range has small steps and clips the largest values; a wide one clips nothing and rounds everything coarsely.
-`RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. A tensor, its channels, its groups
-and the histogram of an observer are all `Rows`, one for each scale.
+`RANGES` has a function for each way to choose. A tensor, its channels, its groups and the histogram of an observer are
+all rows of values, one for each scale.
 """
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,15 +17,6 @@ FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, an
 INSIDE = 0.999  # of the values lie in the range that `percentile` chooses
 SMOOTHING = 1e-4  # of a histogram, so that no bin is empty and the divergence is finite
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 8 bits, and near 0, for outliers
-
-
-class Rows(NamedTuple):
-    """Values in rows, one for each scale; how often each value occurs; the range of each row, with 0 in it."""
-
-    values: np.ndarray  # [S, n]
-    counts: np.ndarray | int  # [n], of the one row of an observer, or 1 for all
-    lo: np.ndarray  # [S]
-    hi: np.ndarray
 
 
 # The grid over a range
@@ -57,8 +47,7 @@ def scale_and_zero_point(lo, hi, qmin, qmax):  # float64 [...], [...] with 0 ins
     """
     scale = np.where(hi > lo, (hi - lo) / (qmax - qmin), 1.0)
     scale = np.maximum(scale, FLOAT32_TINY).astype(np.float32)
-    zero_point = np.rint(qmin - lo / scale) if qmin != -qmax else np.zeros(lo.shape)
-    zero_point = zero_point.astype(np.int32)
+    zero_point = np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
     return np.minimum(scale, largest_scale(zero_point, qmin, qmax)), zero_point
 
 
@@ -78,45 +67,45 @@ def rounded(values, lo, hi, bits, symmetric):  # [S, n], [S], [S] -> codes and w
     return codes, (codes - z).astype(np.float32) * s
 
 
-# Ranges
+# Ranges: values [S, n], how often each occurs ([n], or 1 for all), the widest range [S], [S] -> a range [S], [S]
 
 
-def minmax(rows, bits, symmetric):  # Rows -> float64 [S], [S], as all of RANGES
+def minmax(values, counts, lo, hi, bits, symmetric):
     """Take the extremes: nothing is clipped."""
-    return rows.lo, rows.hi
+    return lo, hi
 
 
-def percentile(rows, bits, symmetric):
+def percentile(values, counts, lo, hi, bits, symmetric):
     """Leave out the largest 0.1 percent of |x| if symmetric, else 0.1 percent of x in each tail."""
 
+    values = values.astype(np.float64)  # NumPy takes the share in the precision of the values
+    counts = np.broadcast_to(counts, values.shape)
+
     def upper_end(values):  # the smallest value that has the share INSIDE of its row at or below it
-        counts = np.broadcast_to(rows.counts, values.shape)
-        values = values.astype(np.float64)  # NumPy takes the share in the precision of the values
         return np.quantile(values, INSIDE, axis=1, method="inverted_cdf", weights=counts)
 
-    values, _, lo, hi = rows
     ends = [upper_end(np.abs(values))] * 2 if symmetric else [-upper_end(-values), upper_end(values)]
     low, high = include_zero(*ends, symmetric)
     collapsed = low == high  # nearly all values are 0: the few others are all there is, so they set the range
     return np.where(collapsed, lo, low), np.where(collapsed, hi, high)
 
 
-def least_squares(rows, bits, symmetric):
+def least_squares(values, counts, lo, hi, bits, symmetric):
     """Take the least sum of (x - x_hat)^2 in each row (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
 
     def cost(lo, hi):  # [S], [S] -> [S]
-        error = np.subtract(rows.values, rounded(rows.values, lo, hi, bits, symmetric)[1], dtype=np.float64)
-        return np.sum(rows.counts * error**2, axis=1)
+        error = np.subtract(values, rounded(values, lo, hi, bits, symmetric)[1], dtype=np.float64)
+        return np.sum(counts * error**2, axis=1)
 
-    return search(rows.lo, rows.hi, symmetric, cost)
+    return search(lo, hi, symmetric, cost)
 
 
-def least_divergence(rows, bits, symmetric):
+def least_divergence(values, counts, lo, hi, bits, symmetric):
     """Take the least `divergence` between a row's histogram and its quantized self."""
     found = []
-    for values, lo, hi in zip(rows.values, rows.lo[:, None], rows.hi[:, None], strict=True):
-        centres, counts = histogram(values, rows.counts, lo, hi)
-        found.append(search(lo, hi, symmetric, partial(divergence, centres, counts, bits, symmetric)))
+    for row, *ends in zip(values, lo[:, None], hi[:, None], strict=True):
+        cost = partial(divergence, *histogram(row, counts, *ends), bits, symmetric)
+        found.append(search(*ends, symmetric, cost))
     return np.concatenate(found, axis=1)
 
 

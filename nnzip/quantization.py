@@ -27,7 +27,6 @@ from nnzip.calibration import (
     FLOAT32_TINY,
     RANGES,
     GrowingHistogram,
-    Rows,
     check_layout,
     code_range,
     include_zero,
@@ -205,10 +204,9 @@ def choose_qparams(
     """
     shape, view = layout_of(x.shape, axis, group_size)
     values = x.reshape(view).swapaxes(0, 1).reshape(view[1], -1)  # a row for each scale
-    rows = Rows(values, 1, *include_zero(values.min(axis=1), values.max(axis=1), symmetric))
-    lo, hi = RANGES[method](rows, bits, symmetric)
-    layout = {"axis": axis, "group_size": group_size}
-    return qparams_from_range(lo.reshape(shape), hi.reshape(shape), bits=bits, symmetric=symmetric, **layout)
+    lo, hi = include_zero(values.min(axis=1), values.max(axis=1), symmetric)
+    lo, hi = (ends.reshape(shape) for ends in RANGES[method](values, 1, lo, hi, bits, symmetric))
+    return qparams_from_range(lo, hi, bits=bits, symmetric=symmetric, axis=axis, group_size=group_size)
 
 
 @door
@@ -280,7 +278,7 @@ class RangeObserver:
         if not self.histogram and method != "minmax":
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
         centres, counts = self.histogram.clipped(lo, hi) if self.histogram else (lo[:, None], 1)
-        lo, hi = RANGES[method](Rows(centres, counts, *include_zero(lo, hi, symmetric)), bits, symmetric)
+        lo, hi = RANGES[method](centres, counts, *include_zero(lo, hi, symmetric), bits, symmetric)
         return qparams_from_range(lo[0], hi[0], bits=bits, symmetric=symmetric)
 
 
