@@ -176,7 +176,6 @@ def layout_of(shape, axis, group_size):
 
     With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
     """
-    check_layout(axis, group_size)
     if axis is not None:
         if not shape:
             raise ValueError("axis needs at least one dimension, got shape ()")
@@ -184,21 +183,11 @@ def layout_of(shape, axis, group_size):
         return (shape[axis],), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
     if group_size is not None:
         *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
-        if last == 0 or last % group_size:
+        if last == 0 or last % whole(1)(group_size, "group_size"):
             raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
         groups = (*rows, last // group_size)
         return groups, (1, math.prod(groups), group_size)
     return (), (1, 1, math.prod(shape))
-
-
-def check_layout(axis, group_size):
-    """Refuse both at once, and what is no axis of any array or no size of a group."""
-    if axis is not None and group_size is not None:
-        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
-    if axis is not None:
-        whole(-64, 63)(axis, "axis")  # NumPy's limits; the array decides when it comes
-    if group_size is not None:
-        whole(1)(group_size, "group_size")
 
 
 class GrowingHistogram:

@@ -171,15 +171,14 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
     """Return mean_n sum_c (w dz_c/dw)^2: how far the network's C outputs z move, squared and to first order, if w goes.
 
-    That is w^2 times `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
+    That is twice `obd` by `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
     activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
     """
     _check_inputs(w, x)
-    moves = w.astype(np.float64) ** 2 * gauss_newton_diag(x, jacobian).reshape(w.shape)
-    return moves.astype(np.result_type(w, np.float32))
+    return 2 * obd(w.astype(np.float64), gauss_newton_diag(x, jacobian).reshape(w.shape))
 
 
 @door

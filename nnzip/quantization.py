@@ -27,7 +27,6 @@ from nnzip.calibration import (
     FLOAT32_TINY,
     RANGES,
     GrowingHistogram,
-    check_layout,
     code_range,
     include_zero,
     largest_scale,
@@ -69,7 +68,8 @@ class QuantParams:
             self.scale = real(self.scale, "scale").astype(np.float32)
         self.zero_point = integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
-        check_layout(self.axis, self.group_size)
+        if self.axis is not None and self.group_size is not None:
+            raise ValueError(f"give axis or group_size, not both, got {self.axis} and {self.group_size}")
         shape = self.scale.shape
         fits = len(shape) == int(self.axis is not None) if self.group_size is None else len(shape) >= 1
         if not fits:
