@@ -130,10 +130,9 @@ def check_array(array, name, ndim=None):
 
 
 def check_finite(array, name="x"):
-    """Raise ValueError if the array holds NaN or infinity."""
-    finite = np.isfinite(array)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    """Raise ValueError if the array holds NaN or infinity (min and max carry both, without a copy)."""
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        bad = np.flatnonzero(~np.isfinite(array))
         first = f"{array.flat[bad[0]]} at flat index {bad[0]}"
         raise ValueError(f"{name} must be finite, got {first} ({bad.size} such values)")
 

@@ -171,14 +171,15 @@ def activation(w: reals(2, 4), x: reals(2)):  # [out, in], [N, in] -> [out, in]
 def stability(w: reals(2, 4), x: reals(2, 3), jacobian):  # [out, in], [N, in], [C, N, out] -> [out, in]
     """Return mean_n sum_c (w dz_c/dw)^2: how far the network's C outputs z move, squared and to first order, if w goes.
 
-    That is twice `obd` by `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
+    That is w^2 times `gauss_newton_diag` of the Jacobian, and for the last layer, whose Jacobian is the identity,
     activation(w, x)^2 / N. (Tartaglione et al. 2018, arXiv:1810.11764)
 
     >>> stability([[2.0, 2.0]], [[1.0, 3.0]], [[[0.5]]]).tolist()
     [[1.0, 9.0]]
     """
     _check_inputs(w, x)
-    return 2 * obd(w.astype(np.float64), gauss_newton_diag(x, jacobian).reshape(w.shape))
+    moves = w.astype(np.float64) ** 2 * gauss_newton_diag(x, jacobian).reshape(w.shape)
+    return moves.astype(np.result_type(w, np.float32))
 
 
 @door
@@ -248,10 +249,11 @@ def polynomial_schedule(
     return final_sparsity + (initial_sparsity - final_sparsity) * left**power if step >= begin_step else 0.0
 
 
-def linear_schedule(step, **ends):
-    """Return the sparsity that rises in a line: `polynomial_schedule` of power 1, with its other arguments.
+def linear_schedule(step, *, begin_step, end_step, initial_sparsity=0.0, final_sparsity):
+    """Return the sparsity that rises in a line: `polynomial_schedule` of power 1.
 
     >>> [linear_schedule(step, begin_step=0, end_step=100, final_sparsity=1.0) for step in (0, 50, 100)]
     [0.0, 0.5, 1.0]
     """
-    return polynomial_schedule(step, **ends, power=1)
+    ends = {"initial_sparsity": initial_sparsity, "final_sparsity": final_sparsity}
+    return polynomial_schedule(step, begin_step=begin_step, end_step=end_step, **ends, power=1)
