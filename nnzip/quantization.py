@@ -70,6 +70,10 @@ class QuantParams:
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
         if self.axis is not None and self.group_size is not None:
             raise ValueError(f"give axis or group_size, not both, got {self.axis} and {self.group_size}")
+        if self.axis is not None:
+            whole(-64, 63)(self.axis, "axis")  # NumPy's limits; the array decides when it comes
+        if self.group_size is not None:
+            whole(1)(self.group_size, "group_size")
         shape = self.scale.shape
         fits = len(shape) == int(self.axis is not None) if self.group_size is None else len(shape) >= 1
         if not fits:
@@ -206,6 +210,7 @@ def choose_qparams(
     values = x.reshape(view).swapaxes(0, 1).reshape(view[1], -1)  # a row for each scale
     lo, hi = include_zero(values.min(axis=1), values.max(axis=1), symmetric)
     lo, hi = (ends.reshape(shape) for ends in RANGES[method](values, 1, lo, hi, bits, symmetric))
+    axis = None if axis is None else axis % x.ndim
     return qparams_from_range(lo, hi, bits=bits, symmetric=symmetric, axis=axis, group_size=group_size)
 
 
