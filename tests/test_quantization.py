@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -188,6 +189,17 @@ def test_each_slice_and_each_group_is_quantized_by_itself(shape, layout, scales,
         np.testing.assert_array_equal(fake_quantize(values, part), rows(decoded)[i])
 
 
+def test_blocks_of_slices_change_nothing(monkeypatch):
+    x = rng().standard_t(2, (7, 64)).astype(np.float32)
+    whole = choose_qparams(x, axis=0, method="mse", bits=4)
+    monkeypatch.setattr(calibration, "BLOCK", 3 * 64)
+    np.testing.assert_array_equal(choose_qparams(x, axis=0, method="mse", bits=4).scale, whole.scale)
+
+
+def test_an_axis_counted_from_the_end_is_kept_counted_from_0():
+    assert choose_qparams(np.ones((2, 3)), axis=-1).axis == 1
+
+
 def test_a_grid_by_hand_may_count_its_axis_from_the_end():
     x = rng().normal(size=(4, 3))
     first, last = (QuantParams([0.1, 0.2, 0.3], [0, 1, 2], 8, True, axis=axis) for axis in (1, -1))
@@ -361,12 +373,17 @@ def test_entropy_is_the_least_divergence_found_slowly(name, bits, symmetric, mon
         for f, scale in zip(calibration.FRACTIONS, scales, strict=True)
     ]
     centres, counts = calibration.histogram(x, 1, np.array([low]), np.array([top]))
-    ranges = fractions[:, :, None] * [[low], [top]]
-    found = [calibration.divergence(centres, counts, bits, symmetric, *ends)[0] for ends in ranges]
-    assert found == pytest.approx(costs, rel=1e-9)
+    found = calibration.divergence(centres, counts, bits, symmetric, fractions * low, fractions * top)
+    assert found[:, 0] == pytest.approx(costs, rel=1e-9)
     grid = choose_qparams(x, bits=bits, symmetric=symmetric, method="entropy")
     assert grid.scale == scales[np.argmin(costs)]
     assert grid.scale == choose_qparams(x[x != 0], bits=bits, symmetric=symmetric, method="entropy").scale
+
+
+def test_entropy_of_thousands_of_groups_is_fast_as_a_group_costs_what_its_own_values_cost_and_not_all_bins():
+    started = time.process_time()
+    choose_qparams(rng().normal(size=(64, 1024)), bits=4, group_size=32, method="entropy")
+    assert time.process_time() - started < 15
 
 
 def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
@@ -478,6 +495,9 @@ def test_a_grid_keeps_its_own_numbers():
         ({"axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [[0.1]], "zero_point": [[0]], "axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0, "group_size": 4}, ValueError, "not both"),
+        ({"scale": [0.1], "zero_point": [0], "axis": 0.5}, TypeError, "axis must be an integer"),
+        ({"scale": [0.1], "zero_point": [0], "axis": 100}, ValueError, "axis must be from -64 to 63"),
+        ({"scale": [0.1], "zero_point": [0], "group_size": 0}, ValueError, "group_size must be at least 1"),
         ({"zero_point": 128}, ValueError, "zero_point must be from -128 to 127"),
         ({"zero_point": 0.0}, TypeError, "zero_point must be integers"),
         ({"bits": 1}, ValueError, "bits must be from 2 to 16"),
@@ -505,7 +525,6 @@ GRID = QuantParams(0.1, 0, bits=8, signed=True)
         (lambda: choose_qparams(1.0, axis=0), ValueError, "axis needs at least one dimension"),
         (lambda: choose_qparams([1.0], axis=0, group_size=1), ValueError, "axis or group_size, not both"),
         (lambda: choose_qparams([1.0], group_size=0), ValueError, "group_size must be at least 1"),
-        (lambda: quantize([1.0], QuantParams([0.1], [0], 8, True, axis=0.5)), TypeError, "axis must be an integer"),
         (lambda: choose_qparams(np.ones((2, 6)), group_size=4), ValueError, r"must divide.* got 4 for shape \(2, 6\)"),
         (lambda: choose_qparams(1.0, group_size=1), ValueError, "must divide"),
         (lambda: qparams_from_range(1.0, -1.0), ValueError, "lo must not be above hi"),
