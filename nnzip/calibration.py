@@ -1,33 +1,23 @@
 """Where the range of a quantizer comes from: the extremes, a percentile, or a search for the best clip (chapter 02).
 
 A narrow range has small steps and clips the largest values; a wide one clips nothing and rounds everything coarsely.
-`RANGES` has a function for each way to choose, (rows, bits, symmetric) -> lo, hi. A tensor, its channels, its groups
-and the histogram of an observer are all `Rows`, one for each scale.
+`RANGES` has a function for each way to choose. A tensor, its channels, its groups and the histogram of an observer are
+all rows of values, one for each scale.
 """
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from nnzip.checks import FLOAT32_MAX, whole
 
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
-BLOCK = 2**18  # values searched at a time, so that memory stays small
+BLOCK = 2**18  # values searched at a time: they stay in the processor's cache, and memory stays small
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, and some machines make them 0
-PERCENT = 99.9  # of the values lie in the range that `percentile` chooses
+INSIDE = 0.999  # of the values lie in the range that `percentile` chooses
 SMOOTHING = 1e-4  # of a histogram, so that no bin is empty and the divergence is finite
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 8 bits, and near 0, for outliers
-
-
-class Rows(NamedTuple):
-    """Values in rows, one for each scale; how often each value occurs; the range of each row, with 0 in it."""
-
-    values: np.ndarray  # [S, n]
-    counts: np.ndarray | int  # [n], of the one row of an observer, or 1 for all
-    lo: np.ndarray  # [S]
-    hi: np.ndarray
 
 
 # The grid over a range
@@ -56,14 +46,10 @@ def scale_and_zero_point(lo, hi, qmin, qmax):  # float64 [...], [...] with 0 ins
     A range without width gets scale 1. The zero point belongs to the scale that is stored, so that it always fits;
     where the codes are as symmetric as the range, it is 0.
     """
-
-    def zero_point(scale):
-        return np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
-
     scale = np.where(hi > lo, (hi - lo) / (qmax - qmin), 1.0)
     scale = np.maximum(scale, FLOAT32_TINY).astype(np.float32)
-    scale = np.minimum(scale, largest_scale(zero_point(scale), qmin, qmax))
-    return scale, zero_point(scale)
+    zero_point = np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
+    return np.minimum(scale, largest_scale(zero_point, qmin, qmax)), zero_point
 
 
 def largest_scale(zero_point, qmin, qmax):
@@ -82,164 +68,140 @@ def rounded(values, lo, hi, bits, symmetric):  # [S, n], [S], [S] -> codes and w
     return codes, (codes - z).astype(np.float32) * s
 
 
-# Ranges
+# Ranges: values [S, n], how often each occurs ([n], or 1 for all), the widest range [S], [S] -> a range [S], [S]
 
 
-def minmax(rows, bits, symmetric):  # Rows -> float64 [S], [S], as all of RANGES
+def minmax(values, counts, lo, hi, bits, symmetric):
     """Take the extremes: nothing is clipped."""
-    return rows.lo, rows.hi
+    return lo, hi
 
 
-def percentile(rows, bits, symmetric):
+def percentile(values, counts, lo, hi, bits, symmetric):
     """Leave out the largest 0.1 percent of |x| if symmetric, else 0.1 percent of x in each tail."""
-    values, counts, lo, hi = rows
-    if symmetric:
-        low = high = percentile_of(np.abs(values), counts)
-    else:
-        low, high = -percentile_of(-values, counts), percentile_of(values, counts)
-    low, high = include_zero(low, high, symmetric)
+
+    values = values.astype(np.float64)  # NumPy takes the share in the precision of the values
+    counts = np.broadcast_to(counts, values.shape)
+
+    def upper_end(values):  # the smallest value that has the share INSIDE of its row at or below it
+        return np.quantile(values, INSIDE, axis=1, method="inverted_cdf", weights=counts)
+
+    ends = [upper_end(np.abs(values))] * 2 if symmetric else [-upper_end(-values), upper_end(values)]
+    low, high = include_zero(*ends, symmetric)
     collapsed = low == high  # nearly all values are 0: the few others are all there is, so they set the range
     return np.where(collapsed, lo, low), np.where(collapsed, hi, high)
 
 
-def percentile_of(values, counts):  # [S, n] -> float64 [S]
-    """Return each row's smallest value that has PERCENT of the row at or below it."""
-    order = values.argsort(axis=1)
-    counts = np.take_along_axis(np.broadcast_to(counts, values.shape), order, axis=1).cumsum(axis=1)
-    first = (counts * 100.0 >= PERCENT * counts[:, -1:]).argmax(axis=1)
-    rows = np.arange(len(values))
-    return values[rows, order[rows, first]].astype(np.float64)
-
-
-def search(rows, bits, symmetric, cost, step=None):
-    """Return for each row the range of least cost(rows, lows, highs, bits, symmetric), `step` rows at a time.
-
-    Tried are f [lo, hi] for all f in FRACTIONS; an affine range then moves each end by itself, the other one held. The
-    full range comes first, so the result is never worse, and a tie keeps the wider range.
-    """
-    found, step = [], step or max(1, BLOCK // rows.values.shape[1])
-    for start in range(0, len(rows.lo), step):
-        values, lo, hi = (part[start : start + step] for part in (rows.values, rows.lo, rows.hi))
-        part = Rows(values, rows.counts, lo, hi)
-
-        def best(lows, highs, part=part):  # [F, S], [F, S] -> [S], [S]
-            first = np.argmin(cost(part, lows, highs, bits, symmetric), axis=0), np.arange(len(part.lo))
-            return lows[first], highs[first]
-
-        lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
-        low, high = best(lows, highs)
-        if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
-            low, high = best(np.broadcast_to(low, lows.shape), highs)
-            low, high = best(lows, np.broadcast_to(high, highs.shape))
-        found.append((low, high))
+def least_squares(values, counts, lo, hi, bits, symmetric):
+    """Take the least `squared_error` in each row, a block of rows at a time."""
+    found, step = [], max(1, BLOCK // values.shape[1])
+    for rows in (slice(start, start + step) for start in range(0, len(values), step)):
+        cost = partial(squared_error, values[rows], counts, bits, symmetric)
+        found.append(search(lo[rows], hi[rows], symmetric, cost))
     return np.concatenate(found, axis=1)
 
 
-def squared_error(rows, lows, highs, bits, symmetric):  # Rows, [F, S], [F, S] -> [F, S]
+def least_divergence(values, counts, lo, hi, bits, symmetric):
+    """Take the least `divergence` between a row's histogram and its quantized self."""
+    found = []
+    for row, *ends in zip(values, lo[:, None], hi[:, None], strict=True):
+        cost = partial(divergence, *histogram(row, counts, *ends), bits, symmetric)
+        found.append(search(*ends, symmetric, cost))
+    return np.concatenate(found, axis=1)
+
+
+def search(lo, hi, symmetric, cost):  # [S], [S] -> [S], [S]
+    """Return for each row the range of least cost among f [lo, hi], for all f in FRACTIONS.
+
+    cost(lows, highs), [F, S], [F, S] -> [F, S], takes F candidates for each row. An affine range then moves each end by
+    itself, the other one held. The full range comes first, so the result is never worse, and a tie keeps the wider one.
+    """
+
+    def best(lows, highs):  # [F, S], [F, S] -> [S], [S]
+        first = np.argmin(cost(lows, highs), axis=0), np.arange(len(lo))
+        return lows[first], highs[first]
+
+    lows, highs = FRACTIONS[:, None] * lo, FRACTIONS[:, None] * hi
+    low, high = best(lows, highs)
+    if not symmetric and lo.any() and hi.any():  # two ends, as an outlier on one side needs them
+        low, high = best(np.broadcast_to(low, lows.shape), highs)
+        low, high = best(lows, np.broadcast_to(high, highs.shape))
+    return low, high
+
+
+def squared_error(values, counts, bits, symmetric, lows, highs):  # [S, n], [n] or 1, .., [F, S], [F, S] -> [F, S]
     """Return each row's sum of (x - x_hat)^2 over each range (Nagel et al. 2021, arXiv:2106.08295, section 3.1)."""
     costs = []
     for lo, hi in zip(lows, highs, strict=True):
-        error = np.subtract(rows.values, rounded(rows.values, lo, hi, bits, symmetric)[1], dtype=np.float64)
-        costs.append(np.sum(rows.counts * error**2, axis=1))
-    return np.array(costs)
+        error = np.subtract(values, rounded(values, lo, hi, bits, symmetric)[1], dtype=np.float64)
+        costs.append(np.sum(counts * error**2, axis=1))
+    return costs
 
 
-def divergence(rows, lows, highs, bits, symmetric):  # Rows of one row, [F, 1], [F, 1] -> [F, 1]
-    """Return KL(P || Q) between a row's histogram and its quantized self, for each range.
+def divergence(centres, counts, bits, symmetric, lows, highs):  # [bins], [bins], .., [F, 1], [F, 1] -> [F, 1]
+    """Return KL(P || Q) between a histogram and its quantized self, for each range.
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
     outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins (Migacz, 8-bit
     Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: no rounding can be seen in it.
+    All ranges are measured at once, in the non-empty bins alone: a group of 32 values has 32 of 2048 at most.
     """
-    centres, counts = histogram(rows)
     first = np.searchsorted(centres, lows)
     last = np.searchsorted(centres, highs, side="right") - 1
     ends, _ = rounded(centres[[0, -1]], lows[:, 0], highs[:, 0], bits, symmetric)
-    enough = last - first + 1 > np.ptp(ends, axis=1, keepdims=True)
-    if not enough.any():
-        return np.full(lows.shape, np.inf)
-    first, last = np.clip([first, last], 0, len(centres) - 1)
-    seen, ranges = np.flatnonzero(counts), np.arange(len(lows))
-    bins = np.hstack([np.tile(seen, (len(lows), 1)), first, last])  # [F, seen + 2]: elsewhere P is 0
-    counts = np.append(counts[seen], [0, 0])
-    below, above = bins < first, bins > last
-    kept = np.where(below | above, 0, counts)
-    p = kept.copy()
-    p[ranges, (bins == first).argmax(axis=1)] += np.sum(below * counts, axis=1)
-    p[ranges, (bins == last).argmax(axis=1)] += np.sum(above * counts, axis=1)
-    codes, _ = rounded(centres[bins], lows[:, 0], highs[:, 0], bits, symmetric)
-    level = (codes - codes.min()).astype(np.int64)
-    level += (level.max() + 1) * ranges[:, None]  # those of each range apart
-    totals, filled = (np.bincount(level.ravel(), of.ravel())[level] for of in (kept, kept > 0))
-    q = _shares(np.where(kept > 0, totals / np.maximum(filled, 1), 0.0))
-    p, q = _shares(p), (1 - SMOOTHING) * q + SMOOTHING / len(centres)
-    return np.where(enough, np.sum(p * np.log(np.where(p > 0, p, 1) / q), axis=1, keepdims=True), np.inf)
+    enough = last - first >= np.ptp(ends, axis=1, keepdims=True)
+    seen = np.flatnonzero(counts)
+    moved = np.clip(seen, first, last)  # [F, seen], as all that follows
+    codes, _ = rounded(centres[seen], lows[:, 0], highs[:, 0], bits, symmetric)
+    counts, inside = np.broadcast_to(counts[seen], moved.shape), moved == seen
+    kept, total = counts * inside, max(counts[0].sum(), 1)
+    merged, filled = totals(codes, kept, inside)  # of the level that a bin is in
+    p, q = totals(moved, counts, inside * merged / np.maximum(filled, 1))  # of the bin that a bin is moved into
+    p, q = p / total, q / np.maximum(kept.sum(axis=1, keepdims=True), 1)
+    q = (1 - SMOOTHING) * q + SMOOTHING / len(centres)
+    return np.where(enough, np.sum(counts / total * np.log(p / q), axis=1, keepdims=True), np.inf)
 
 
-def histogram(rows):  # Rows of one row -> centres of bins [B], counts [B]
+def totals(keys, *weights):  # [F, n] rising in each row, [F, n], .. -> [F, n], ..
+    """Return at each place the sum of the weights in its row that have the same key."""
+    run = np.cumsum(np.diff(keys, axis=1, prepend=np.nan) != 0).reshape(keys.shape)
+    return [np.bincount(run.ravel(), of.ravel())[run] for of in weights]
+
+
+def histogram(values, counts, lo, hi):  # [n], [n] or 1, [1], [1] -> centres of bins [B], counts [B]
     """Count the values in BINS equal bins over the range; what has been counted already stays as it is.
 
     Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
     """
-    [values], counts, [lo], [hi] = rows
     if np.ndim(counts):
         return values, counts * (values != 0)
-    width = max((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
+    width = np.maximum((hi - lo) / BINS, np.finfo(np.float64).tiny)  # a row of zeros has no width
     index = np.minimum((values - lo) / width, BINS - 1).astype(np.int64)
     return lo + (np.arange(BINS) + 0.5) * width, np.bincount(index, values != 0, BINS)
 
 
-def _shares(counts):  # [F, bins] -> rows that sum to 1, or to 0 where nothing was counted
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-RANGES = {
-    "minmax": minmax,
-    "percentile": percentile,
-    "mse": partial(search, cost=squared_error),
-    "entropy": partial(search, cost=divergence, step=1),
-}
+RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squares, "entropy": least_divergence}
 
 
 # Rows
 
 
-def slices(x, axis, group_size):  # [...] -> [S, n], the shape that their scales unfold to, the axis counted from 0
-    """Lay out an array so that each row holds the values of one scale."""
-    view, shape, _ = broadcast_shapes(x.shape, axis, group_size)
-    if axis is None:
-        return x.reshape(-1, view[-1] if group_size else x.size), shape, None
-    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), shape, axis % x.ndim
-
-
-def broadcast_shapes(shape, axis, group_size):
-    """Return the shape to see an array in, the shape of its scales, and the one in which they broadcast over it.
+def layout_of(shape, axis, group_size):
+    """Return the shape of an array's scales, and the one to see the array in: (repeats, scales, a run that shares one).
 
     With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
     """
-    check_layout(axis, group_size)
     if axis is not None:
         if not shape:
             raise ValueError("axis needs at least one dimension, got shape ()")
         axis = whole(-len(shape), len(shape) - 1)(axis, "axis") % len(shape)
-        return shape, (shape[axis],), (shape[axis],) + (1,) * (len(shape) - 1 - axis)
+        return (shape[axis],), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
     if group_size is not None:
         *rows, last = (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape or (0,)
-        if last == 0 or last % group_size:
+        if last == 0 or last % whole(1)(group_size, "group_size"):
             raise ValueError(f"group_size must divide the last axis, got {group_size} for shape {shape}")
         groups = (*rows, last // group_size)
-        return (*groups, group_size), groups, (*groups, 1)
-    return shape, (), ()
-
-
-def check_layout(axis, group_size):
-    """Refuse both at once, and what is no axis of any array or no size of a group."""
-    if axis is not None and group_size is not None:
-        raise ValueError(f"give axis or group_size, not both, got axis={axis} and group_size={group_size}")
-    if axis is not None:
-        whole(-64, 63)(axis, "axis")  # NumPy's limits; the array decides when it comes
-    if group_size is not None:
-        whole(1)(group_size, "group_size")
+        return groups, (1, math.prod(groups), group_size)
+    return (), (1, 1, math.prod(shape))
 
 
 class GrowingHistogram:

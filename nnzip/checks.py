@@ -1,8 +1,5 @@
 """What a function asks of its arguments, said beside each of them: one clear line when the answer is no.
 
-    @door
-    def magnitude_mask(w: real, sparsity: unit):  # [...] -> bool [...]
-
 A kind is a function (value, name) -> what the body gets. `door` calls it before the body runs, some 20 microseconds a
 call.
 """

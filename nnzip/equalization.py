@@ -29,9 +29,7 @@ def smoothquant_scales(x: reals(2, 3, 4), weight: reals(2, 4), *, alpha: unit = 
         raise ValueError(f"x and weight must have as many inputs, on axis 1, got {x.shape} and {weight.shape}")
     seen, used = _largest(x, 1), _largest(weight, 1)
     alive = (seen > 0) & (used > 0)
-    scales = np.ones(len(seen))
-    scales[alive] = seen[alive] ** alpha / used[alive] ** (1 - alpha)
-    return scales
+    return np.where(alive, seen, 1) ** alpha / np.where(alive, used, 1) ** (1 - alpha)
 
 
 @door
@@ -55,8 +53,7 @@ def equalize(weight: reals(2, 4), bias: reals(1), next_weight: reals(2, 4)):  # 
     columns = next_weight.reshape(len(next_weight), channels, -1)  # [out, C, places]
     rows, used = _largest(weight, 0), _largest(columns, 1)
     alive = (rows > 0) & (used > 0)
-    scales = np.ones(channels)
-    scales[alive] = np.sqrt(rows[alive] / used[alive])
+    scales = np.sqrt(np.where(alive, rows, 1) / np.where(alive, used, 1))
     scaled = (weight / scales.reshape(-1, *[1] * (weight.ndim - 1)), bias / scales, columns * scales[:, None])
     given = (weight, bias, next_weight)
     return tuple(new.reshape(old.shape).astype(old.dtype) for new, old in zip(scaled, given, strict=True))

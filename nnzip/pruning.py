@@ -11,9 +11,6 @@ smallest, and w * mask is the pruned weight:
 the next term of its Taylor series is w^2 h / 2: `obd`, with h from `gauss_newton_diag`. `stability` is the same for the
 network's outputs in the place of a loss. `block_mask` takes the square root of a loss, as np.sqrt(obd(w, h)), in the
 place of weights: then the losses of a block add up.
-
-`@door` hands each argument through the function in its annotation: `w: real` is then a finite array of floats,
-`sparsity: unit` a number from 0 to 1 (`nnzip.checks`).
 """
 
 import numpy as np
@@ -80,9 +77,8 @@ def global_magnitude_masks(ws, sparsity):  # dict or list of [...] -> the same o
     >>> masks["0.weight"].tolist(), masks["2.weight"].tolist()
     ([True, True], [False, False])
     """
-    if isinstance(ws, dict):
-        return global_masks({name: magnitude(w) for name, w in ws.items()}, sparsity)
-    return global_masks([magnitude(w) for w in ws], sparsity)
+    magnitudes = {name: magnitude(w) for name, w in ws.items()} if isinstance(ws, dict) else map(magnitude, ws)
+    return global_masks(magnitudes, sparsity)
 
 
 @door

@@ -27,14 +27,11 @@ from nnzip.calibration import (
     FLOAT32_TINY,
     RANGES,
     GrowingHistogram,
-    Rows,
-    broadcast_shapes,
-    check_layout,
     code_range,
     include_zero,
     largest_scale,
+    layout_of,
     scale_and_zero_point,
-    slices,
 )
 from nnzip.checks import door, integers, one_of, real, real32, same_shape, whole
 
@@ -71,7 +68,12 @@ class QuantParams:
             self.scale = real(self.scale, "scale").astype(np.float32)
         self.zero_point = integers(self.zero_point, "zero_point", self.qmin, self.qmax).astype(np.int32)
         same_shape(self.scale, self.zero_point, ("scale", "zero_point"))
-        check_layout(self.axis, self.group_size)
+        if self.axis is not None and self.group_size is not None:
+            raise ValueError(f"give axis or group_size, not both, got {self.axis} and {self.group_size}")
+        if self.axis is not None:
+            whole(-64, 63)(self.axis, "axis")  # NumPy's limits; the array decides when it comes
+        if self.group_size is not None:
+            whole(1)(self.group_size, "group_size")
         shape = self.scale.shape
         fits = len(shape) == int(self.axis is not None) if self.group_size is None else len(shape) >= 1
         if not fits:
@@ -124,15 +126,15 @@ def round_to_integer(x: real, rounding: one_of(*ROUNDINGS) = "half_even", *, rng
 def aligned(array, qparams):
     """Return the array, its scales and its zero points, in shapes that broadcast.
 
-    axis 0 of (out, in)       the scales, (out,), become (out, 1)
-    groups of g               the array becomes (out, in / g, g), the scales (out, in / g, 1)
+    axis 1 of (N, C, H, W)    the array becomes (N, C, H * W), the scales, (C,), become (C, 1)
+    groups of g               the array becomes (1, groups, g), the scales (groups, 1)
     """
     if not isinstance(qparams, QuantParams):
         raise TypeError(f"qparams must be QuantParams, got {type(qparams).__name__}")
-    view, wanted, spread = broadcast_shapes(array.shape, qparams.axis, qparams.group_size)
+    wanted, view = layout_of(array.shape, qparams.axis, qparams.group_size)
     if qparams.scale.shape != wanted:
         raise ValueError(f"shape {array.shape} needs scales of shape {wanted}, got {qparams.scale.shape}")
-    return array.reshape(view), qparams.scale.reshape(spread), qparams.zero_point.reshape(spread)
+    return array.reshape(view), qparams.scale.reshape(-1, 1), qparams.zero_point.reshape(-1, 1)
 
 
 @door
@@ -204,11 +206,12 @@ def choose_qparams(
     >>> choose_qparams(weight, bits=4, group_size=1).scale.shape  # a scale for each number
     (2, 2)
     """
-    values, shape, axis = slices(x, axis, group_size)  # a row for each scale; the shape of the scales; axis from 0
-    rows = Rows(values, 1, *include_zero(values.min(axis=1), values.max(axis=1), symmetric))
-    lo, hi = RANGES[method](rows, bits, symmetric)
-    layout = {"axis": axis, "group_size": group_size}
-    return qparams_from_range(lo.reshape(shape), hi.reshape(shape), bits=bits, symmetric=symmetric, **layout)
+    shape, view = layout_of(x.shape, axis, group_size)
+    values = x.reshape(view).swapaxes(0, 1).reshape(view[1], -1)  # a row for each scale
+    lo, hi = include_zero(values.min(axis=1), values.max(axis=1), symmetric)
+    lo, hi = (ends.reshape(shape) for ends in RANGES[method](values, 1, lo, hi, bits, symmetric))
+    axis = None if axis is None else axis % x.ndim
+    return qparams_from_range(lo, hi, bits=bits, symmetric=symmetric, axis=axis, group_size=group_size)
 
 
 @door
@@ -280,7 +283,7 @@ class RangeObserver:
         if not self.histogram and method != "minmax":
             raise ValueError(f"method {method!r} needs RangeObserver('histogram'), this one is {self.mode!r}")
         centres, counts = self.histogram.clipped(lo, hi) if self.histogram else (lo[:, None], 1)
-        lo, hi = RANGES[method](Rows(centres, counts, *include_zero(lo, hi, symmetric)), bits, symmetric)
+        lo, hi = RANGES[method](centres, counts, *include_zero(lo, hi, symmetric), bits, symmetric)
         return qparams_from_range(lo[0], hi[0], bits=bits, symmetric=symmetric)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -195,6 +196,10 @@ def test_blocks_of_slices_change_nothing(monkeypatch):
     np.testing.assert_array_equal(choose_qparams(x, axis=0, method="mse", bits=4).scale, whole.scale)
 
 
+def test_an_axis_counted_from_the_end_is_kept_counted_from_0():
+    assert choose_qparams(np.ones((2, 3)), axis=-1).axis == 1
+
+
 def test_a_grid_by_hand_may_count_its_axis_from_the_end():
     x = rng().normal(size=(4, 3))
     first, last = (QuantParams([0.1, 0.2, 0.3], [0, 1, 2], 8, True, axis=axis) for axis in (1, -1))
@@ -311,18 +316,19 @@ def test_mse_moves_the_two_ends_of_an_affine_range_apart():
     assert mse(x, fake_quantize(x, grid)) <= 1.05 * finest < together
 
 
-@pytest.mark.parametrize("percentile", [75, 99.9])
-@pytest.mark.parametrize("size", [1, 10, 1000, 4001])
-def test_percentile_by_counting(monkeypatch, size, percentile):
-    monkeypatch.setattr(calibration, "PERCENT", percentile)
-    x = rng().normal(0.5, 1, size)
-    kept = math.ceil(Fraction(str(percentile)) * size / 100)  # how many values must not lie beyond an end
+@pytest.mark.parametrize("inside", [0.75, 0.999])
+@pytest.mark.parametrize("size", [1, 10, 1000, 3000, 4001])
+def test_percentile_by_counting(monkeypatch, size, inside):
+    monkeypatch.setattr(calibration, "INSIDE", inside)
+    array = rng().normal(0.5, 1, size).astype(np.float32)  # whose own precision has no 0.999
+    x = array.astype(float)
+    kept = math.ceil(Fraction(str(inside)) * size)  # how many values must not lie beyond an end
     top = sorted(np.abs(x))[kept - 1]
-    grid = choose_qparams(x, method="percentile")
+    grid = choose_qparams(array, method="percentile")
     assert grid.scale == np.float32(top / 127)
 
     hi, lo = max(sorted(x)[kept - 1], 0), min(sorted(x, reverse=True)[kept - 1], 0)
-    grid = choose_qparams(x, method="percentile", symmetric=False)
+    grid = choose_qparams(array, method="percentile", symmetric=False)
     assert grid.scale == np.float32((hi - lo) / 255)
     assert grid.zero_point == round(-lo / float(grid.scale))
     few = np.array([0.0] * 5000 + [1.0, -2.0])  # a percentile of 0 leaves the whole range
@@ -366,12 +372,18 @@ def test_entropy_is_the_least_divergence_found_slowly(name, bits, symmetric, mon
         slow_divergence(x, f, low, top, float(scale), qmin, qmax)
         for f, scale in zip(calibration.FRACTIONS, scales, strict=True)
     ]
-    row = calibration.Rows(x[None], 1, np.array([low]), np.array([top]))
-    found = calibration.divergence(row, fractions * low, fractions * top, bits, symmetric)
+    centres, counts = calibration.histogram(x, 1, np.array([low]), np.array([top]))
+    found = calibration.divergence(centres, counts, bits, symmetric, fractions * low, fractions * top)
     assert found[:, 0] == pytest.approx(costs, rel=1e-9)
     grid = choose_qparams(x, bits=bits, symmetric=symmetric, method="entropy")
     assert grid.scale == scales[np.argmin(costs)]
     assert grid.scale == choose_qparams(x[x != 0], bits=bits, symmetric=symmetric, method="entropy").scale
+
+
+def test_entropy_of_thousands_of_groups_is_fast_as_a_group_costs_what_its_own_values_cost_and_not_all_bins():
+    started = time.process_time()
+    choose_qparams(rng().normal(size=(64, 1024)), bits=4, group_size=32, method="entropy")
+    assert time.process_time() - started < 15
 
 
 def test_entropy_has_nothing_to_say_about_more_levels_than_bins():
@@ -484,6 +496,7 @@ def test_a_grid_keeps_its_own_numbers():
         ({"scale": [[0.1]], "zero_point": [[0]], "axis": 0}, ValueError, r"scale must have shape \(\)"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0, "group_size": 4}, ValueError, "not both"),
         ({"scale": [0.1], "zero_point": [0], "axis": 0.5}, TypeError, "axis must be an integer"),
+        ({"scale": [0.1], "zero_point": [0], "axis": 100}, ValueError, "axis must be from -64 to 63"),
         ({"scale": [0.1], "zero_point": [0], "group_size": 0}, ValueError, "group_size must be at least 1"),
         ({"zero_point": 128}, ValueError, "zero_point must be from -128 to 127"),
         ({"zero_point": 0.0}, TypeError, "zero_point must be integers"),
@@ -507,9 +520,11 @@ GRID = QuantParams(0.1, 0, bits=8, signed=True)
     "call, error, message",
     [
         (lambda: RangeObserver().observe([1e39]), ValueError, "within float32's range"),
+        (lambda: choose_qparams([1.0], axis=0.5), TypeError, "axis must be an integer"),
         (lambda: choose_qparams([1.0], axis=1), ValueError, "axis must be from -1 to 0, got 1"),
         (lambda: choose_qparams(1.0, axis=0), ValueError, "axis needs at least one dimension"),
         (lambda: choose_qparams([1.0], axis=0, group_size=1), ValueError, "axis or group_size, not both"),
+        (lambda: choose_qparams([1.0], group_size=0), ValueError, "group_size must be at least 1"),
         (lambda: choose_qparams(np.ones((2, 6)), group_size=4), ValueError, r"must divide.* got 4 for shape \(2, 6\)"),
         (lambda: choose_qparams(1.0, group_size=1), ValueError, "must divide"),
         (lambda: qparams_from_range(1.0, -1.0), ValueError, "lo must not be above hi"),

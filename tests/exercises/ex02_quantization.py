@@ -144,8 +144,8 @@ def any_numbers(rng):
     grid = any_grid(rng, shape)
     steps = rng.uniform(grid.qmin - 2, grid.qmax + 2, shape) - np.mean(grid.zero_point)
     halves = rng.random(shape) < 0.3
-    _, _, along = reference.broadcast_shapes(shape, grid.axis, None)
-    return given(np.where(halves, np.round(2 * steps) / 2, steps) * np.reshape(grid.scale, along), grid)
+    steps, scale, _ = reference.aligned(np.where(halves, np.round(2 * steps) / 2, steps), grid)
+    return given((steps * scale).reshape(shape), grid)
 
 
 @quantize.unlocked("test error against bits and zeros, the weights rounded by your quantizer", "draws")
