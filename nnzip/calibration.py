@@ -46,10 +46,14 @@ def scale_and_zero_point(lo, hi, qmin, qmax):  # float64 [...], [...] with 0 ins
     A range without width gets scale 1. The zero point belongs to the scale that is stored, so that it always fits;
     where the codes are as symmetric as the range, it is 0.
     """
+
+    def zero_point(scale):
+        return np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
+
     scale = np.where(hi > lo, (hi - lo) / (qmax - qmin), 1.0)
     scale = np.maximum(scale, FLOAT32_TINY).astype(np.float32)
-    zero_point = np.zeros(lo.shape, np.int32) if qmin == -qmax else np.rint(qmin - lo / scale).astype(np.int32)
-    return np.minimum(scale, largest_scale(zero_point, qmin, qmax)), zero_point
+    scale = np.minimum(scale, largest_scale(zero_point(scale), qmin, qmax))
+    return scale, zero_point(scale)
 
 
 def largest_scale(zero_point, qmin, qmax):
