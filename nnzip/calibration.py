@@ -15,8 +15,8 @@ from nnzip.checks import FLOAT32_MAX, whole
 BINS = 2048  # of the histogram whose divergence is measured; Migacz 2017 has as many
 BLOCK = 2**18  # values searched at a time: they stay in the processor's cache, and memory stays small
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # below it floats lose bits, and some machines make them 0
-INSIDE = 0.999  # of the values lie in the range that `percentile` chooses
-SMOOTHING = 1e-4  # of a histogram, so that no bin is empty and the divergence is finite
+INSIDE = 0.999  # of the values lie within each end that `percentile` chooses
+SMOOTHING = 1e-4  # of the quantized histogram, so that no bin is empty and the divergence is finite
 FRACTIONS = (1 + np.cos(np.pi * np.arange(128) / 128)) / 2  # dense near 1, for 8 bits, and near 0, for outliers
 
 
@@ -146,7 +146,7 @@ def divergence(centres, counts, bits, symmetric, lows, highs):  # [bins], [bins]
 
     P is the histogram with the outliers moved into the outermost bins of the range; Q is the histogram without the
     outliers, merged into the quantizer's levels and spread back evenly over each level's non-empty bins (Migacz, 8-bit
-    Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: no rounding can be seen in it.
+    Inference with TensorRT, GTC 2017). A range of fewer bins than levels costs infinity: each bin has its own level.
     All ranges are measured at once, in the non-empty bins alone: a group of 32 values has 32 of 2048 at most.
     """
     first = np.searchsorted(centres, lows)
@@ -159,7 +159,7 @@ def divergence(centres, counts, bits, symmetric, lows, highs):  # [bins], [bins]
     counts, inside = np.broadcast_to(counts[seen], moved.shape), moved == seen
     kept, total = counts * inside, max(counts[0].sum(), 1)
     merged, filled = totals(codes, kept, inside)  # of the level that a bin is in
-    p, q = totals(moved, counts, inside * merged / np.maximum(filled, 1))  # of the bin that a bin is moved into
+    p, q = totals(moved, counts, inside * merged / np.maximum(filled, 1))  # an outlier's is the outermost bin
     p, q = p / total, q / np.maximum(kept.sum(axis=1, keepdims=True), 1)
     q = (1 - SMOOTHING) * q + SMOOTHING / len(centres)
     return np.where(enough, np.sum(counts / total * np.log(p / q), axis=1, keepdims=True), np.inf)
@@ -172,7 +172,7 @@ def totals(keys, *weights):  # [F, n] rising in each row, [F, n], .. -> [F, n], 
 
 
 def histogram(values, counts, lo, hi):  # [n], [n] or 1, [1], [1] -> centres of bins [B], counts [B]
-    """Count the values in BINS equal bins over the range; what has been counted already stays as it is.
+    """Count the values in BINS equal bins over the range; an observer's, counted already, keep their bins.
 
     Values of exactly 0 are not counted: every grid has a code for them, so they say nothing about any range.
     """
@@ -192,7 +192,8 @@ RANGES = {"minmax": minmax, "percentile": percentile, "mse": least_squares, "ent
 def layout_of(shape, axis, group_size):
     """Return the shape of an array's scales, and the one to see the array in: (repeats, scales, a run that shares one).
 
-    With groups, convolution weights (out, in, kH, kW) are seen as (out, in * kH * kW).
+    Axis 1 of (8, 3, 5, 5) has 3 scales, and the array is seen as (8, 3, 25). With groups, convolution weights
+    (out, in, kH, kW) are seen as (out, in * kH * kW).
     """
     if axis is not None:
         if not shape:

@@ -12,8 +12,8 @@ product. How far the sums of a column of b can get:
     255 max(sum of positives, sum of negatives)   a is uint8, never negative: only terms of one sign add up
 
 Where that is too much for the whole depth K, K is split into blocks for which it is not, and the blocks are added as
-integers. For a packed matrix, to be used often, the cuts come from its numbers; for one that is used once they suit any
-codes. Zero points come in afterwards. Multiplied out, the product is
+integers. For a packed matrix, to be used often, the cuts come from its own codes; for one that is used once they hold
+for any. Zero points come in afterwards. Multiplied out, the product is
 
     sum_k a b - a_zero_point sum_k b - b_zero_point sum_k (a - a_zero_point)
 
@@ -199,7 +199,7 @@ def int8_matmul(a, b, *, a_zero_point=0, b_zero_point=0, out_dtype=np.int32, bac
 @cache
 def float32_is_exact():
     """Try whether this machine's BLAS is as exact as `exact_depth` assumes; one that adds in fewer bits would fail."""
-    cases = (np.uint8, 258), (np.int8, 1024)  # K for which the sums get as far as 2^24
+    cases = (np.uint8, 258), (np.int8, 1024)  # K for which the sums come near 2^24, or reach it
     return all(matmul_native.is_exact(partial(matmul_as, dtype=np.float32), dtype, K) for dtype, K in cases)
 
 

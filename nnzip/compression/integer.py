@@ -15,7 +15,7 @@ and with M = 0.25, z_y = 0 the code is 4.
 The grid of a layer's output is that of the next layer's input; its range is measured after the ReLU and the pooling
 between them. So a ReLU needs no layer: its outputs begin at 0, z_y is 0, and the clip is the ReLU.
 
-The sums are those of `int8_matmul`, which is fastest when the codes are int8 too; so 128 is taken off them. What z_x
+Most sums are those of `int8_matmul`, which is fastest when the codes are int8 too; so 128 is taken off them. What z_x
 and 128 change in a sum is the same for all images, and goes into an offset:
 
     acc = sum_k (q_x - 128) q_w + offset        offset = q_b - (z_x - 128) sum_k q_w
@@ -52,7 +52,7 @@ class IntegerLayer:
     input, output : the grids of the input and the output codes; output is None for the last layer, whose int32 sums are
         the logits
     arithmetic : how M is applied: "float_scale", as `multiplier`, float32 shaped like `weight_scale`; "fixed_point", as
-        the integers `m0` and `shift`, which round twice: 4.25 becomes 5
+        the integers `m0` and `shift`, which round twice: 17 * 0.25 becomes 5, by 8.5 and 9
     """
 
     weight: np.ndarray
@@ -84,12 +84,12 @@ class IntegerLayer:
         return self.requantize(self.accumulate(codes))
 
     def accumulate(self, codes):  # uint8 [N, in] or [N, C, H, W] -> int32 [N, out] or [N, O, H', W']
-        """Return sum_k (x - z_x) w + b = sum_k (x - 128) w + offset."""
+        """Return sum_k (q_x - z_x) q_w + q_b = sum_k (q_x - 128) q_w + offset."""
         return self.add_offset(self.sums(codes))
 
-    def sums(self, codes):  # sum_k (x - 128) w, int32 or, of a convolution, whole numbers of a float type
+    def sums(self, codes):  # sum_k (q_x - 128) q_w, int32 or, of a convolution, whole numbers of a float type
         self._check(codes)
-        codes = (codes ^ 128).view(np.int8)  # x - 128
+        codes = (codes ^ 128).view(np.int8)  # q_x - 128
         if self.weight.ndim == 2:
             return int8_matmul(codes, self.matrix)
         if self.padding:  # a float 0 has the code z_x
@@ -206,7 +206,7 @@ class IntegerNetwork:
             if isinstance(layer, IntegerLayer):
                 steps += [layer.sums, layer.add_offset, layer.requantize]
             elif isinstance(layer, IntegerMaxPool2d):
-                steps.insert(-2, layer.forward)  # on the sums
+                steps.insert(-2, layer.forward)  # before the layer adds its offset
             else:
                 steps.append(layer.forward)
         logits = []
@@ -287,9 +287,9 @@ def fitting_scale(weight, bias, scale, input_scale, output_scale):
 
         s_w >= |b| / (s_x BIAS_LIMIT)            s_w >= SMALLEST_MULTIPLIER s_y / s_x
 
-    A neuron with tiny weights has a scale that is too fine for this, and gets a wider one. A dead neuron has no
-    weights, so any scale would do for them; the 1 of `choose_qparams` would round its bias to multiples of s_x. It gets
-    the finest scale that both allow.
+    A neuron with tiny weights has a scale that is too fine for this, and gets a wider one. A dead neuron's
+    weights are all 0, so any scale would do for them; the 1 of `choose_qparams` would round its bias to multiples of
+    s_x. It gets the finest scale that both allow.
     """
     s_x, s_y = float(input_scale), float(output_scale)
     for_bias = np.abs(bias if scale.ndim else np.abs(bias).max()) / (s_x * BIAS_LIMIT)
@@ -316,8 +316,8 @@ def compare_layers(network, integer, images):
 
     Both are given the codes that the integer layer gets. The fake-quantized layer dequantizes them and computes in
     float32 with the dequantized int8 weights and the float bias; its output is quantized again, which clips as the ReLU
-    does. Near a tie the codes differ by 1 step, as long as no multiplier is above 1. `network` is the one that
-    `integer` was made of. The last layer is left out.
+    does. Near a tie, or by rounding twice, the codes differ by 1 step, as long as no multiplier is above 1. `network`
+    is the one that `integer` was made of. The last layer is left out.
     """
     fakes, found = [layer for layer in network.copy().layers if layer.params], []
     shapes = [layer.weight.shape for layer in integer.layers if isinstance(layer, IntegerLayer)]
