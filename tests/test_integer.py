@@ -161,11 +161,12 @@ def test_sums_beyond_what_float32_holds(inputs, exact):
 
 
 def test_where_float32_is_not_exact_it_is_not_used(monkeypatch):
-    monkeypatch.setattr("nnzip.compression.integer.float32_is_exact", lambda: False)
     network, images = network_of("pooled")
+    expected = integer_network(network, images).predict(images)
+    monkeypatch.setattr("nnzip.compression.integer.float32_is_exact", lambda: False)
     integer = integer_network(network, images)
     integer.layers[0].floats = None
-    integer.predict(images)
+    assert np.array_equal(integer.predict(images), expected)
 
 
 @both
