@@ -60,7 +60,7 @@ def test_a_family_is_saved_read_back_and_tested(monkeypatch, digits):
     assert rounded["bytes"] < plain["bytes"] / 4
 
 
-@pytest.mark.parametrize(("name", "times", "error"), [("lenet_300_100", 317, 0.0158), ("lenet_5", 480, 0.0074)])
+@pytest.mark.parametrize(("name", "times", "error"), [("lenet_300_100", 317, 0.0158), ("lenet_5", 589, 0.0074)])
 def test_the_committed_files_are_as_small_and_as_good_as_asked(name, times, error, test_set):
     path = FIGURES / f"12_{name}.nnz"
     network, size = load(path), path.stat().st_size
@@ -79,7 +79,7 @@ def test_a_run_is_written_read_back_and_tested(monkeypatch, digits, tmp_path):
         looks = {"kept": 9, "units": [3, 2], "held_out_error": 0.1, "limit": 0.2}
         return trained(name, seed=seed), [{"stage": "prune", **looks}, {"stage": "chosen", **looks, "why": "enough"}]
 
-    taught = {"network": "lenet_300_100", "epochs": 3, "held_out_error": "0.1", "test_error": "0.2", "cpu_seconds": 9}
+    taught = {"network": "lenet_300_100", "epochs": 3, "test_error": "0.2", "cpu_seconds": 9}
     monkeypatch.setattr(deep_compression, "measure_float", lambda task: taught | {"seed": task[1]})
     options = {"compress": compress, "FOLDER": tmp_path, "load_mnist": lambda: digits, "NETWORKS": ("lenet_300_100",)}
     for name, value in options.items():
@@ -101,17 +101,16 @@ def test_a_float_network_is_taught_from_the_first_weights_of_the_compressed_one(
     built, seen, teach = BUILD["lenet_300_100"](seed=1), [], deep_compression.Lessons.teach
 
     def watched(self, network, optimizer, epochs, **options):
-        seen.append((network, network.copy(), epochs, self))
+        seen.append((network, network.copy(), epochs))
         teach(self, network, optimizer, epochs, **options)
 
     monkeypatch.setattr(deep_compression.Lessons, "teach", watched)
     record = deep_compression.measure_float(("lenet_300_100", 1))
-    (network, before, first, lessons), (_, _, last, _) = seen
+    (network, before, first), (_, _, last) = seen
     assert (first, last) == (1, 2) and tuple(record) == deep_compression.TAUGHT and record["epochs"] == 3
     assert all(np.array_equal(array, built.parameters()[name]) for name, array in before.parameters().items())
     assert all(array.any() for array in network.parameters().values())
     assert float(record["test_error"]) == pytest.approx(evaluate(network, *digits[2:]), abs=1e-4)
-    assert float(record["held_out_error"]) == pytest.approx(evaluate(network, *lessons.held_out), abs=1e-4)
 
 
 def test_every_network_has_a_float_one_of_the_same_teacher():

@@ -27,10 +27,10 @@ from nnzip.pruning import global_masks
 BATCH = 128
 RATES = 2e-3, 5e-4  # of Adam: until values are shared, and then, falling as a cosine
 WINDOW = 800  # steps that a running average of the parameters reaches back
-PARTS = {"narrow": 0.25, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at the end of a stage
+PARTS = {"narrow": 0.5, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at the end of a stage
 PACE = 0.1  # the part that goes after an epoch: of the units, and of the parameters, of these less near the limit
 RECIPES = {  # epochs: how long the float networks learn, and what ten minutes allow
-    "lenet_300_100": {"tolerance": 0.007, "epochs": (20, 80, 15)},
+    "lenet_300_100": {"tolerance": 0.008, "epochs": (20, 80, 15)},
     "lenet_5": {"tolerance": 0.003, "epochs": (5, 80, 15)},
 }
 
@@ -43,7 +43,7 @@ def compress(name, *, seed=0, progress=True):
 
 @door
 def deep_compression(
-    network, teacher, data, *, tolerance: number(0, 1, "(]"), epochs, values: whole(1, 256) = 6, shift: whole(0) = 1,
+    network, teacher, data, *, tolerance: number(0, 1, "(]"), epochs, values: whole(1, 127) = 10, shift: whole(0) = 1,
     seed=0, progress=False,
 ):  # fmt: skip
     """Return the network with as few parameters as the tolerance allows, of few values, and what happened.
@@ -53,7 +53,8 @@ def deep_compression(
     data : (images, labels), training images (N, C, H, W) in no order
     tolerance : how far the held-out error may end above the least on the way, the float network's or one still lower
     epochs : (int, int, int), of learning, of pruning at most, and of sharing
-    values : how many, different from zero, the parameters of each array may have
+    values : how many, different from zero, the parameters of each array may have; filters, used at many places, twice
+        as many
     shift : by how many pixels images are moved at most
 
     Returns (Network, list of dicts), the network without units that nothing reads; for each look at the held-out images
@@ -71,20 +72,20 @@ def deep_compression(
     lessons = Lessons(teacher, data, tolerance, shift=shift, seed=seed, progress=progress)
     states, why = prune(narrow(network, lessons, learning), lessons, pruning)
     for state in states[::-2]:
-        error, limit = lessons.judge("share", share(state, lessons, values, sharing))
+        student = share(state, lessons, values, sharing)
+        error, limit = lessons.judge("share", student)
         if error <= limit:
             break
         why = "with shared values the error was above the limit"
-    student = share(state, lessons, values, sharing, everything=True)
     lessons.note("chosen", student, held_out_error=error, limit=limit, why=why)
     return student, lessons.history
 
 
-def share(network, lessons, values, epochs, *, everything=False):
-    """Return a copy without dead units whose parameters share few values; held-out images teach it too if asked."""
+def share(network, lessons, values, epochs):
+    """Return a copy without dead units whose parameters share few values."""
     student = remove_dead_units(network)
     optimizer = SharedValues(RATES[1], student.parameters(), values)
-    lessons.teach(student, optimizer, epochs, schedule=cosine_decay, everything=everything)
+    lessons.teach(student, optimizer, epochs, schedule=cosine_decay)
     return student
 
 
@@ -93,9 +94,10 @@ class Lessons:
 
     def __init__(self, teacher, data, tolerance=1.0, *, shift=1, seed=0, progress=False):
         images, self.tolerance, self.progress = real(data[0], "images", ndim=4), tolerance, progress
-        labels, self.last = check_labels(data[1], len(images)), len(images) * 5 // 6
-        self.images, self.labels, self.held_out = images, labels, (images[self.last :], labels[self.last :])
+        labels, last = check_labels(data[1], len(images)), len(images) * 5 // 6
+        self.images, self.labels, self.held_out = images[:last], labels[:last], (images[last:], labels[last:])
         self.shifts = np.array([*itertools.product(range(-shift, shift + 1), repeat=2)])  # rows down, columns right
+        self.ways = {(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)}
         self.logits = np.stack([teacher.logits(shifted(self.images, *shift)) for shift in self.shifts])
         self.rng, self.history, self.least = np.random.default_rng(seed), [], 1.0
 
@@ -106,14 +108,14 @@ class Lessons:
     def loss(self, logits, labels, rows):  # of images that were moved before
         return distillation_loss(logits, self.logits[self.moved, rows], labels, temperature=2.0, alpha=0.9)
 
-    def teach(self, network, optimizer, epochs=1, *, everything=False, **options):
-        last = len(self.images) if everything else self.last
+    def teach(self, network, optimizer, epochs=1, **options):
         recipe = {"batch_size": BATCH, "loss": self.loss, "augment": self.move, "seed": self.rng}
-        fit(network, (self.images[:last], self.labels[:last]), epochs=epochs, optimizer=optimizer, **recipe, **options)
+        fit(network, (self.images, self.labels), epochs=epochs, optimizer=optimizer, **recipe, **options)
 
     def judge(self, stage, network):
-        """Return the error on the held-out images, and how large it may be at the end of the stage."""
-        error = evaluate(network, *self.held_out)
+        """Return the error on the held-out images, as they are and moved to each side, and how large it may end."""
+        images, labels = self.held_out
+        error = float(np.mean([evaluate(network, shifted(images, *way), labels) for way in self.ways]))
         self.least = min(self.least, error)
         self.note(stage, network, held_out_error=error, limit=self.least + PARTS[stage] * self.tolerance)
         return error, self.history[-1]["limit"]
@@ -207,7 +209,8 @@ class SharedValues(Adam):
         super().__init__(rate)
         self.masks = {name: array != 0 for name, array in parameters.items() if np.any(array)}
         self.free = {name: parameters[name][mask] for name, mask in self.masks.items()}
-        self.values = {name: kmeans(free, values) for name, free in self.free.items()}
+        counts = {name: 2 * values if parameters[name].ndim == 4 else values for name in self.masks}  # more for filters
+        self.values = {name: kmeans(free, counts[name]) for name, free in self.free.items()}
         self.put(parameters)
 
     def step(self, parameters, gradients, *, factor=1.0):
