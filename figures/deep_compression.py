@@ -1,6 +1,6 @@
 """Deep Compression of both networks, three seeds each: the two files of chapter 12, and what the held-out images said.
 
-    python figures/deep_compression.py            every network and seed: an hour and a half on two cores
+    python figures/deep_compression.py            every network and seed: an hour on two cores
     python figures/deep_compression.py 0          seed 0 only; the records of other seeds stay
 
 It writes into this folder, of seed 0, 12_lenet_300_100.nnz and 12_lenet_5.nnz; of each run what came of it,
@@ -40,7 +40,7 @@ RUNS = (
     "why",
 )
 TAUGHT = ("network", "seed", "epochs", "test_error", "cpu_seconds")
-EPOCHS = {  # of a float network: as many as a compressed MLP learns for; of LeNet-5, half, as each takes 13 s
+EPOCHS = {  # of a float network: about as many as a compressed MLP learns for; of LeNet-5, half, as each takes 15 s
     "lenet_300_100": (85, 15),
     "lenet_5": (25, 15),
 }

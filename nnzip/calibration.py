@@ -82,7 +82,6 @@ def minmax(values, counts, lo, hi, bits, symmetric):
 
 def percentile(values, counts, lo, hi, bits, symmetric):
     """Leave out the largest 0.1 percent of |x| if symmetric, else 0.1 percent of x in each tail."""
-
     values = values.astype(np.float64)  # NumPy takes the share in the precision of the values
     counts = np.broadcast_to(counts, values.shape)
 

@@ -1,7 +1,7 @@
 """Deep Compression: leave out units and weights, let the others share a few values, save what is left (chapter 12).
 
     narrow       once the network has learned, the weakest units of each layer go, some after every epoch
-    prune        after every epoch some more parameters go, those that matter least for the bits that they would take
+    prune        after each epoch within the limit some parameters go, those that matter least for the bits they take
     share        each array's parameters get a few values, which go on learning with which one is whose
     save         `nnzip.files.archive`: positions and values through an adaptive arithmetic coder
 
@@ -27,7 +27,7 @@ from nnzip.pruning import global_masks
 BATCH = 128
 RATES = 2e-3, 5e-4  # of Adam: until values are shared, and then, falling as a cosine
 WINDOW = 800  # steps that a running average of the parameters reaches back
-PARTS = {"narrow": 0.5, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at the end of a stage
+PARTS = {"narrow": 0.5, "prune": 0.75, "share": 1.0}  # of the tolerance, used up at most by the end of a stage
 PACE = 0.1  # the part that goes after an epoch: of the units, and of the parameters, of these less near the limit
 RECIPES = {  # epochs: how long the float networks learn, and what ten minutes allow
     "lenet_300_100": {"tolerance": 0.008, "epochs": (20, 80, 15)},
@@ -49,7 +49,7 @@ def deep_compression(
     """Return the network with as few parameters as the tolerance allows, of few values, and what happened.
 
     network : one that has not seen the images that are held out, the last sixth, or their error says nothing
-    teacher : Network of as many classes: the network itself, or a better one
+    teacher : a trained Network of as many classes
     data : (images, labels), training images (N, C, H, W) in no order
     tolerance : how far the held-out error may end above the least on the way, the float network's or one still lower
     epochs : (int, int, int), of learning, of pruning at most, and of sharing
@@ -57,8 +57,9 @@ def deep_compression(
         as many
     shift : by how many pixels images are moved at most
 
-    Returns (Network, list of dicts), the network without units that nothing reads; for each look at the held-out images
-    stage, kept, units, held_out_error, limit: the float network's first, and last, as "chosen", with why it stopped.
+    Returns (Network, list of dicts), the network without dead units; for each look at the held-out images stage, kept,
+    units, held_out_error, limit: the float network's first, and last, as "chosen", with why it stopped. Where no
+    network of shared values is within the limit, it is the last one tried.
 
     >>> from nnzip.nn.network import lenet_300_100
     >>> data = np.random.default_rng(0).random((20, 1, 28, 28)), np.arange(20) % 10
@@ -113,7 +114,7 @@ class Lessons:
         fit(network, (self.images, self.labels), epochs=epochs, optimizer=optimizer, **recipe, **options)
 
     def judge(self, stage, network):
-        """Return the error on the held-out images, as they are and moved to each side, and how large it may end."""
+        """Return the mean error on the held-out images, as they are and moved to each side, and the stage's limit."""
         images, labels = self.held_out
         error = float(np.mean([evaluate(network, shifted(images, *way), labels) for way in self.ways]))
         self.least = min(self.least, error)
@@ -160,7 +161,7 @@ def narrow(network, lessons, epochs):
 
 
 def prune(network, lessons, epochs):
-    """Train in place with ever fewer parameters; return the running averages within the limit, and why it stopped."""
+    """Train in place with ever fewer parameters; return the start, averages within the limit, and why it ended."""
     optimizer, masks, above, states = Averaging(RATES[0]), None, 0, [network.copy()]
     kept = total = sum(array.size for array in network.parameters().values())
     for _ in range(epochs):
