@@ -114,8 +114,12 @@ def test_fewer_than_8_bits_are_clipped():
 
 
 def test_the_network_is_left_as_it_was():
-    network, x = small(), images()
-    network.forward(x)
+    network, other, x = small(), small(), images()
+    for each in (network, other):
+        each.forward(x)
     graph_of(network)
     outputs_of(network, SHAPE)
-    network.backward(np.ones((len(x), 5), np.float32))  # it still remembers its own last batch
+    for each in (network, other):
+        each.backward(np.ones((len(x), 5), np.float32))  # it still remembers its own last batch
+    gradients, expected = network.gradients(), other.gradients()
+    assert all(np.array_equal(gradients[name], expected[name]) for name in expected)

@@ -96,9 +96,10 @@ class Lessons:
     def __init__(self, teacher, data, tolerance=1.0, *, shift=1, seed=0, progress=False):
         images, self.tolerance, self.progress = real(data[0], "images", ndim=4), tolerance, progress
         labels, last = check_labels(data[1], len(images)), len(images) * 5 // 6
-        self.images, self.labels, self.held_out = images[:last], labels[:last], (images[last:], labels[last:])
+        self.images, self.labels = images[:last], labels[:last]
         self.shifts = np.array([*itertools.product(range(-shift, shift + 1), repeat=2)])  # rows down, columns right
-        self.ways = {(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)}
+        ways = {(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)}  # as they are, and to each side
+        self.held_out = [(shifted(images[last:], *way), labels[last:]) for way in ways]
         self.logits = np.stack([teacher.logits(shifted(self.images, *shift)) for shift in self.shifts])
         self.rng, self.history, self.least = np.random.default_rng(seed), [], 1.0
 
@@ -115,8 +116,7 @@ class Lessons:
 
     def judge(self, stage, network):
         """Return the mean error on the held-out images, as they are and moved to each side, and the stage's limit."""
-        images, labels = self.held_out
-        error = float(np.mean([evaluate(network, shifted(images, *way), labels) for way in self.ways]))
+        error = float(np.mean([evaluate(network, *moved) for moved in self.held_out]))
         self.least = min(self.least, error)
         self.note(stage, network, held_out_error=error, limit=self.least + PARTS[stage] * self.tolerance)
         return error, self.history[-1]["limit"]
